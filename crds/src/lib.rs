@@ -1,0 +1,1 @@
+//! The API types of `paquebot.dev/v1alpha1`.

@@ -1,1 +1,22 @@
-//! The configuration contract.
+//! The configuration contract (DESIGN §5): the files that tell a mail server what to do.
+//!
+//! The operator (and the `compile` command) build a [`Bundle`] from a [`Content`]; the server reads the same files
+//! back into a [`Configuration`]. Both sides go through this crate, so that neither can misunderstand the other. The only
+//! I/O is in [`directory`]; everything else turns values into bytes and bytes into values.
+
+pub mod address;
+pub mod bundle;
+pub mod configuration;
+pub mod directory;
+pub mod model;
+mod shard;
+
+pub use address::{Address, AddressError, Domain, LocalPart};
+pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry, Revision};
+pub use configuration::{Configuration, ReadError, Resolution};
+pub use model::{
+    AliasRecord, CatchAll, DomainConfig, Forwarding, Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols,
+    RecipientScope, Record, RelayRule, RelaySource, Resolvers, SenderScope, ServerConfig, Shutdown, TlsConfig,
+    TlsVersion, Verifier,
+};
+pub use shard::{SHARD_COUNT, ShardName};

@@ -1,0 +1,201 @@
+//! Building the contract's files. Called by the operator's `render` and by the `compile` command.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::{DomainConfig, Record, RelayRule, ServerConfig};
+use crate::shard::ShardName;
+
+/// The version of the file formats. A server refuses an index with another one.
+pub const FORMAT_VERSION: u32 = 1;
+/// The oldest server that understands what this version writes.
+pub const MIN_SERVER_VERSION: &str = "0.1.0";
+/// The most octets of one file: what a Kubernetes Secret may hold (1 MiB), less room for its other fields.
+pub const MAX_FILE_SIZE: usize = (1 << 20) - (1 << 14);
+
+/// The index of the set, written last.
+pub const INDEX_FILE: &str = "index.json";
+/// What the MailServer says.
+pub const SERVER_FILE: &str = "server.json";
+/// The domains that are served.
+pub const DOMAINS_FILE: &str = "domains.json";
+/// The relay rules.
+pub const RELAY_FILE: &str = "relay.json";
+
+/// Identifies one state of the whole set: equal revisions mean equal content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(String);
+
+impl Revision {
+    /// The text of the revision: hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `index.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// See [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Names this state of the set.
+    pub revision: Revision,
+    /// The oldest server that understands it.
+    pub min_server_version: String,
+    /// Every other file of the set.
+    pub shards: Vec<IndexEntry>,
+}
+
+/// One file of the set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexEntry {
+    /// The file's name.
+    pub name: String,
+    /// The SHA-256 of its bytes, in hexadecimal digits.
+    pub sha256: String,
+    /// How many records it holds.
+    pub records: usize,
+}
+
+/// What a set is made from. The order of its lists does not matter: equal content gives equal bytes.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// `server.json`.
+    pub server: ServerConfig,
+    /// `domains.json`.
+    pub domains: Vec<DomainConfig>,
+    /// `relay.json`.
+    pub relay: Vec<RelayRule>,
+    /// The lines of the directory shards.
+    pub records: Vec<Record>,
+}
+
+/// Why a set cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file would not fit into a Secret.
+    #[error(
+        "{name} would have {octets} octets, more than the {MAX_FILE_SIZE} that one Secret can hold; divide the directory over more servers"
+    )]
+    TooLarge {
+        /// The file.
+        name: String,
+        /// Its size.
+        octets: usize,
+    },
+    /// A value cannot be written as JSON.
+    #[error("{name} cannot be written: {source}")]
+    Json {
+        /// The file.
+        name: String,
+        /// What the serializer says.
+        source: serde_json::Error,
+    },
+}
+
+/// A complete, consistent set of files by name, the index included.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bundle {
+    files: BTreeMap<String, Vec<u8>>,
+    index: Index,
+}
+
+impl Bundle {
+    /// Writes the files of a set. Shards without records are left out.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a file would be too large.
+    pub fn build(mut content: Content) -> Result<Self, BuildError> {
+        content.domains.sort_by(|a, b| a.domain.cmp(&b.domain));
+        content.relay.sort_by(|a, b| a.name.cmp(&b.name));
+        content.records.sort_by_cached_key(|record| record.address().canonical());
+        let mut shards: BTreeMap<String, (Vec<u8>, usize)> = BTreeMap::new();
+        shards.insert(SERVER_FILE.to_owned(), (json(SERVER_FILE, &content.server)?, 1));
+        shards.insert(DOMAINS_FILE.to_owned(), (json(DOMAINS_FILE, &content.domains)?, content.domains.len()));
+        shards.insert(RELAY_FILE.to_owned(), (json(RELAY_FILE, &content.relay)?, content.relay.len()));
+        for record in &content.records {
+            let name = ShardName::of(&record.address().canonical()).to_string();
+            let mut line = json(&name, record)?;
+            let (bytes, records) = shards.entry(name).or_default();
+            bytes.append(&mut line);
+            bytes.push(b'\n');
+            *records += 1;
+        }
+        Self::seal(shards)
+    }
+
+    fn seal(shards: BTreeMap<String, (Vec<u8>, usize)>) -> Result<Self, BuildError> {
+        let mut entries = Vec::with_capacity(shards.len());
+        let mut files = BTreeMap::new();
+        for (name, (bytes, records)) in shards {
+            if bytes.len() > MAX_FILE_SIZE {
+                return Err(BuildError::TooLarge { name, octets: bytes.len() });
+            }
+            entries.push(IndexEntry { name: name.clone(), sha256: digest(&bytes), records });
+            files.insert(name, bytes);
+        }
+        let index = Index {
+            format_version: FORMAT_VERSION,
+            revision: revision_of(&entries),
+            min_server_version: MIN_SERVER_VERSION.to_owned(),
+            shards: entries,
+        };
+        files.insert(INDEX_FILE.to_owned(), json(INDEX_FILE, &index)?);
+        Ok(Self { files, index })
+    }
+
+    /// Every file by name, the index included.
+    #[must_use]
+    pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.files
+    }
+
+    /// The set's index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Names this state of the set.
+    #[must_use]
+    pub fn revision(&self) -> &Revision {
+        &self.index.revision
+    }
+}
+
+/// The revision is a digest of the files' digests, so that it changes when and only when some byte does.
+pub(crate) fn revision_of(entries: &[IndexEntry]) -> Revision {
+    let mut hash = Sha256::new();
+    for entry in entries {
+        hash.update(entry.name.as_bytes());
+        hash.update(entry.sha256.as_bytes());
+    }
+    Revision(hex(&hash.finalize()[..8]))
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn json<T: Serialize>(name: &str, value: &T) -> Result<Vec<u8>, BuildError> {
+    serde_json::to_vec(value).map_err(|source| BuildError::Json { name: name.to_owned(), source })
+}

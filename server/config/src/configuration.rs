@@ -1,0 +1,266 @@
+//! Reading the contract's files into what a server works from. Called by the server's reload and by the `compile`
+//! command, which checks what it wrote.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::de::DeserializeOwned;
+
+use crate::address::{Address, Domain, LocalPart};
+use crate::bundle::{
+    DOMAINS_FILE, FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SERVER_FILE, digest, revision_of,
+};
+use crate::model::{AliasRecord, CatchAll, DomainConfig, MailboxRecord, Record, RelayRule, ServerConfig};
+use crate::shard::ShardName;
+
+/// Why a set of files is refused. Every message names the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// A file that the index names, or the index, is not there (yet).
+    #[error("{0} is missing: the set is incomplete")]
+    Missing(String),
+    /// A file is not the one that the index speaks of: the set is half-way between two revisions.
+    #[error("{0} does not match the index: the set is half-way between two revisions")]
+    Mismatch(String),
+    /// A file cannot be understood.
+    #[error("{file} line {line}: {reason}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The files are of another format.
+    #[error(
+        "index.json has format version {found}, this server reads {FORMAT_VERSION}; upgrade the server and the operator together"
+    )]
+    FormatVersion {
+        /// The version in the index.
+        found: u32,
+    },
+    /// The set asks for a newer server.
+    #[error("the configuration needs server version {needed} or newer, this is {running}")]
+    ServerTooOld {
+        /// What the index asks for.
+        needed: String,
+        /// What is running.
+        running: String,
+    },
+    /// The files contradict each other.
+    #[error("{0}")]
+    Inconsistent(String),
+    /// The directory cannot be read.
+    #[error("{file} cannot be read: {reason}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the operating system says.
+        reason: String,
+    },
+}
+
+/// What an address means to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution<'a> {
+    /// The domain is not served here.
+    NotServed,
+    /// The domain is served, and has no such local part.
+    Unknown,
+    /// The domain or the mailbox is suspended.
+    Suspended,
+    /// A maildrop.
+    Mailbox(&'a MailboxRecord),
+    /// An alias.
+    Alias(&'a AliasRecord),
+}
+
+/// A complete and consistent set: what a server works from until the next one.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// Names this state of the set.
+    pub revision: Revision,
+    /// The digest of each file of the set, by name, for whoever wants to know whether one shard has arrived.
+    pub digests: BTreeMap<String, String>,
+    /// What the MailServer says.
+    pub server: ServerConfig,
+    /// The relay rules.
+    pub relay: Vec<RelayRule>,
+    domains: HashMap<Domain, DomainConfig>,
+    mailboxes: HashMap<String, MailboxRecord>,
+    aliases: HashMap<String, AliasRecord>,
+}
+
+impl Configuration {
+    /// Reads a set of files by name; files that the index does not name are passed over.
+    ///
+    /// # Errors
+    /// [`ReadError`]: nothing of the set may be used then.
+    pub fn read(files: &BTreeMap<String, Vec<u8>>, running_version: &str) -> Result<Self, ReadError> {
+        let index: Index = parse(INDEX_FILE, find(files, INDEX_FILE)?)?;
+        check_index(&index, files, running_version)?;
+        let server: ServerConfig = parse(SERVER_FILE, find(files, SERVER_FILE)?)?;
+        let domains: Vec<DomainConfig> = parse(DOMAINS_FILE, find(files, DOMAINS_FILE)?)?;
+        let relay: Vec<RelayRule> = parse(RELAY_FILE, find(files, RELAY_FILE)?)?;
+        let mut configuration = Self {
+            revision: index.revision.clone(),
+            digests: index.shards.iter().map(|entry| (entry.name.clone(), entry.sha256.clone())).collect(),
+            server,
+            relay,
+            domains: HashMap::with_capacity(domains.len()),
+            mailboxes: HashMap::new(),
+            aliases: HashMap::new(),
+        };
+        for domain in domains {
+            if let Some(twice) = configuration.domains.insert(domain.domain.clone(), domain) {
+                return Err(ReadError::Inconsistent(format!("domains.json has {} twice", twice.domain)));
+            }
+        }
+        for entry in &index.shards {
+            if let Some(shard) = ShardName::from_file_name(&entry.name) {
+                configuration.read_shard(shard, find(files, &entry.name)?, entry.records)?;
+            }
+        }
+        configuration.check_consistency()?;
+        Ok(configuration)
+    }
+
+    fn read_shard(&mut self, shard: ShardName, bytes: &[u8], records: usize) -> Result<(), ReadError> {
+        let file = shard.to_string();
+        let mut read = 0;
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+            let malformed = |reason: String| ReadError::Malformed { file: file.clone(), line: number + 1, reason };
+            let record: Record = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
+            let canonical = record.address().canonical();
+            if ShardName::of(&canonical) != shard {
+                return Err(malformed(format!("{canonical} belongs into {}", ShardName::of(&canonical))));
+            }
+            if self.mailboxes.contains_key(&canonical) || self.aliases.contains_key(&canonical) {
+                return Err(malformed(format!("{canonical} is there twice")));
+            }
+            match record {
+                Record::Mailbox(mailbox) => drop(self.mailboxes.insert(canonical, mailbox)),
+                Record::Alias(alias) => drop(self.aliases.insert(canonical, alias)),
+            }
+            read += 1;
+        }
+        if read == records { Ok(()) } else { Err(ReadError::Mismatch(file)) }
+    }
+
+    fn check_consistency(&self) -> Result<(), ReadError> {
+        let addresses = self.mailboxes.values().map(|m| &m.address).chain(self.aliases.values().map(|a| &a.address));
+        for address in addresses {
+            if !self.domains.contains_key(address.domain()) {
+                return Err(ReadError::Inconsistent(format!(
+                    "{address} is of a domain that domains.json does not have"
+                )));
+            }
+        }
+        for domain in self.domains.values() {
+            if let CatchAll::Mailbox(address) = &domain.catch_all
+                && !self.mailboxes.contains_key(&address.canonical())
+            {
+                return Err(ReadError::Inconsistent(format!(
+                    "the catch-all {address} of {} is not a mailbox",
+                    domain.domain
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether mail for the domain is delivered here.
+    #[must_use]
+    pub fn domain(&self, domain: &Domain) -> Option<&DomainConfig> {
+        self.domains.get(domain)
+    }
+
+    /// The mailbox of exactly this address: how a login is looked up.
+    #[must_use]
+    pub fn mailbox(&self, address: &Address) -> Option<&MailboxRecord> {
+        self.mailboxes.get(&address.canonical())
+    }
+
+    /// What an address means here: exactly, then without its subaddress, then as postmaster, then by catch-all.
+    #[must_use]
+    pub fn resolve(&self, address: &Address) -> Resolution<'_> {
+        let Some(domain) = self.domains.get(address.domain()) else { return Resolution::NotServed };
+        if domain.suspended {
+            return Resolution::Suspended;
+        }
+        if let Some(found) = self.resolve_exactly(address) {
+            return found;
+        }
+        if let Some(found) = without_subaddress(address, domain).and_then(|base| self.resolve_exactly(&base)) {
+            return found;
+        }
+        match &domain.catch_all {
+            CatchAll::Reject => Resolution::Unknown,
+            CatchAll::Mailbox(mailbox) => self.resolve_exactly(mailbox).unwrap_or(Resolution::Unknown),
+        }
+    }
+
+    fn resolve_exactly(&self, address: &Address) -> Option<Resolution<'_>> {
+        let canonical = address.canonical();
+        if let Some(mailbox) = self.mailboxes.get(&canonical) {
+            return Some(if mailbox.suspended { Resolution::Suspended } else { Resolution::Mailbox(mailbox) });
+        }
+        self.aliases.get(&canonical).map(Resolution::Alias)
+    }
+
+    /// How many domains, mailboxes and aliases there are.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.domains.len(), self.mailboxes.len(), self.aliases.len())
+    }
+
+    /// Every domain that is served, in no order.
+    pub fn domains(&self) -> impl Iterator<Item = &DomainConfig> {
+        self.domains.values()
+    }
+}
+
+/// `anna+news@…` without `+news` (RFC 5233); `None` where there is nothing to take away.
+fn without_subaddress(address: &Address, domain: &DomainConfig) -> Option<Address> {
+    let separator = domain.subaddress_separator?;
+    let local_part = address.local_part().canonical();
+    let (base, _detail) = local_part.split_once(separator)?;
+    Some(Address::new(LocalPart::parse(base).ok()?, address.domain().clone()))
+}
+
+fn check_index(index: &Index, files: &BTreeMap<String, Vec<u8>>, running_version: &str) -> Result<(), ReadError> {
+    if index.format_version != FORMAT_VERSION {
+        return Err(ReadError::FormatVersion { found: index.format_version });
+    }
+    if version(running_version) < version(&index.min_server_version) {
+        let (needed, running) = (index.min_server_version.clone(), running_version.to_owned());
+        return Err(ReadError::ServerTooOld { needed, running });
+    }
+    for entry in &index.shards {
+        if digest(find(files, &entry.name)?) != entry.sha256 {
+            return Err(ReadError::Mismatch(entry.name.clone()));
+        }
+    }
+    if revision_of(&index.shards) != index.revision {
+        return Err(ReadError::Mismatch(INDEX_FILE.to_owned()));
+    }
+    Ok(())
+}
+
+/// `major.minor.patch` as numbers; what is not a number counts as 0, and pre-release tags are passed over.
+fn version(text: &str) -> [u64; 3] {
+    let mut numbers = text.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| numbers.next().unwrap_or(0))
+}
+
+fn find<'a>(files: &'a BTreeMap<String, Vec<u8>>, name: &str) -> Result<&'a [u8], ReadError> {
+    files.get(name).map(Vec::as_slice).ok_or_else(|| ReadError::Missing(name.to_owned()))
+}
+
+fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, ReadError> {
+    serde_json::from_slice(bytes).map_err(|error| ReadError::Malformed {
+        file: file.to_owned(),
+        line: error.line(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,309 @@
+//! What the files of the contract say, as types. Plain data: no lookups, no I/O.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, Domain};
+
+/// `server.json`: what a MailServer says about the process itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The name in greetings, EHLO replies and `Received` fields.
+    pub hostname: Domain,
+    /// The ports that are opened. Changing them needs a restart, which the operator's pod template causes.
+    pub listeners: Vec<Listener>,
+    /// Bounds on what one message or client may take.
+    pub limits: Limits,
+    /// How mail for other servers is sent.
+    pub outbound: Outbound,
+    /// Whom the server asks about names.
+    #[serde(default)]
+    pub resolvers: Resolvers,
+    /// Transport security of the listeners.
+    pub tls: TlsConfig,
+    /// What happens on SIGTERM.
+    pub shutdown: Shutdown,
+}
+
+/// One port that is open to mail clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Unique among the listeners; also the name of the container port.
+    pub name: String,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// The TCP port that the process binds.
+    pub port: u16,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// SMTP between mail servers (RFC 5321), with STARTTLS. No AUTH.
+    #[serde(rename = "SMTP")]
+    Smtp,
+    /// Message submission (RFC 6409): STARTTLS, then AUTH, then mail.
+    Submission,
+    /// Message submission over implicit TLS (RFC 8314 §3.3).
+    Submissions,
+    /// POP3 (RFC 1939) with STLS.
+    #[serde(rename = "POP3")]
+    Pop3,
+    /// POP3 over implicit TLS (RFC 8314 §3.1).
+    #[serde(rename = "POP3S")]
+    Pop3s,
+}
+
+/// Bounds on what one message or client may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Octets of the largest message that is accepted; what `SIZE` says in EHLO replies.
+    pub max_message_size: u64,
+    /// Recipients of one message; RFC 5321 §4.5.3.1.8 forbids fewer than 100.
+    pub max_recipients: u32,
+    /// Connections that are open at once, over all listeners.
+    pub connections: u32,
+    /// Connections that one client address may have open at once.
+    pub per_client_connections: u32,
+}
+
+/// How mail for other servers is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Outbound {
+    /// The name in our own EHLO; the server's host name where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ehlo_name: Option<Domain>,
+    /// Seconds after which an undelivered message is returned (RFC 5321 §4.5.4.1: 4 to 5 days).
+    pub max_age_seconds: u64,
+    /// Seconds after which the sender is told of a delay.
+    pub delay_warning_seconds: u64,
+    /// The TCP port of other servers: 25 everywhere but in a test network.
+    #[serde(default = "smtp_port")]
+    pub port: u16,
+}
+
+fn smtp_port() -> u16 {
+    25
+}
+
+/// Whom the server asks about names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resolvers {
+    /// Recursive resolvers as `address:port`; empty: those of /etc/resolv.conf.
+    #[serde(default)]
+    pub addresses: Vec<std::net::SocketAddr>,
+}
+
+/// Transport security of the listeners. The certificate itself lies beside the contract's files, as the Secret that
+/// holds it is projected: `tls/tls.crt` and `tls/tls.key`, and is read again when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A TLS protocol version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "TLS12")]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "TLS13")]
+    Tls13,
+}
+
+/// What happens on SIGTERM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shutdown {
+    /// Seconds during which new connections are still served while endpoints forget this pod.
+    pub pre_stop_delay_seconds: u64,
+    /// Seconds that sessions in the middle of a message get to finish.
+    pub drain_timeout_seconds: u64,
+}
+
+/// One entry of `domains.json`: a domain that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DomainConfig {
+    /// The domain.
+    pub domain: Domain,
+    /// What divides a mailbox's name from a detail (RFC 5233 §4), such as `+`; absent: no subaddresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subaddress_separator: Option<char>,
+    /// What happens to a local part that nobody has.
+    #[serde(default)]
+    pub catch_all: CatchAll,
+    /// Octets of the largest message for this domain; absent: the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_size: Option<u64>,
+    /// Suspended: mail for it is refused for now (450 4.2.1), and nobody logs in.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// What happens to a local part that nobody has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CatchAll {
+    /// It is refused at RCPT with 550 5.1.1.
+    #[default]
+    Reject,
+    /// This mailbox receives it.
+    Mailbox(Address),
+}
+
+/// One line of a directory shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum Record {
+    /// A maildrop and login.
+    Mailbox(MailboxRecord),
+    /// An address that stands for others.
+    Alias(AliasRecord),
+}
+
+impl Record {
+    /// The address that the record is about.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        match self {
+            Self::Mailbox(mailbox) => &mailbox.address,
+            Self::Alias(alias) => &alias.address,
+        }
+    }
+}
+
+/// A maildrop and login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MailboxRecord {
+    /// Its address, which is also the login and, for ever, the name of its maildrop.
+    pub address: Address,
+    /// Any of these opens it; none: it only receives.
+    #[serde(default)]
+    pub verifiers: Vec<Verifier>,
+    /// Which protocols its owner may use.
+    pub protocols: Protocols,
+    /// Octets that the maildrop may hold; absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+    /// Where its mail is sent on to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding: Option<Forwarding>,
+    /// Further envelope senders that its owner may use; an entry `@domain` means all of that domain.
+    #[serde(default)]
+    pub send_as: Vec<String>,
+    /// Suspended: mail is refused for now (450 4.2.1), and nobody logs in.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// Which protocols the owner of a mailbox may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Protocols {
+    /// Fetching by POP3.
+    pub pop3: bool,
+    /// Sending by submission.
+    pub submission: bool,
+}
+
+/// Where a mailbox's mail is sent on to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Forwarding {
+    /// The addresses that receive it.
+    pub to: Vec<Address>,
+    /// Whether the mailbox keeps a copy.
+    pub keep_copy: bool,
+}
+
+/// An address that stands for others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AliasRecord {
+    /// The address.
+    pub address: Address,
+    /// Those that receive its mail; each may be an alias again.
+    pub targets: Vec<Address>,
+}
+
+/// What proves knowledge of a password without being one: a PHC string such as `$argon2id$…`. Not a secret as a password
+/// is, but nobody's business: it has no `Debug` of its content, and only the contract's files hold it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Verifier(String);
+
+impl Verifier {
+    /// Takes a PHC string; whether its algorithm is known is the server's affair.
+    #[must_use]
+    pub fn new(phc: String) -> Self {
+        Self(phc)
+    }
+
+    /// The PHC string, for the one place that verifies passwords.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier(…)")
+    }
+}
+
+/// One entry of `relay.json`. A client that no rule admits may send to served domains only; no rules admit nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RelayRule {
+    /// `namespace/name` of the RelayPolicy, for logs.
+    pub name: String,
+    /// Who is admitted: any of these.
+    pub from: Vec<RelaySource>,
+    /// The envelope senders that may be used; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub senders: Option<SenderScope>,
+    /// The recipients that may be reached.
+    pub recipients: RecipientScope,
+}
+
+/// Who is admitted by a relay rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelaySource {
+    /// Clients with an address in one of these networks.
+    Networks(Vec<IpNet>),
+    /// Clients that have authenticated as a mailbox of this domain.
+    Mailboxes(Domain),
+}
+
+/// The envelope senders that a relay rule allows: those of a domain, or single addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SenderScope {
+    /// Any sender of these domains.
+    #[serde(default)]
+    pub domains: Vec<Domain>,
+    /// These senders.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+}
+
+/// The recipients that a relay rule allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecipientScope {
+    /// Everybody.
+    Any,
+    /// Those of these domains.
+    Domains(Vec<Domain>),
+}

@@ -1,0 +1,1 @@
+//! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz.

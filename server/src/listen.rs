@@ -1,0 +1,1 @@
+//! Opens the listeners, bounds connections, hands them to their sessions, and drains them on SIGTERM.

@@ -1,0 +1,1 @@
+//! The byte stream under a session: plain TCP or TLS, and the step from one to the other.

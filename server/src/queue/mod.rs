@@ -1,0 +1,1 @@
+//! Mail for other servers: the schedule, MX routing, the SMTP client, delivery status notifications.

@@ -1,0 +1,1 @@
+//! What every session works with: configuration, store, credentials, TLS, metrics.

@@ -1,0 +1,1 @@
+//! The certificate and key that the listeners present, read again when they change.

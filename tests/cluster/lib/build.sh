@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# Kubernetes, helm and CoreDNS from source, into the cache. A build is keyed by
+# name, version and a hash of what defines it, and appears in the cache only
+# when it is whole: it is made under another name and renamed.
+
+readonly go_flags=(-trimpath)
+readonly go_link_flags="-s -w"
+readonly kubernetes_link_flags="$go_link_flags -X k8s.io/component-base/version.gitVersion=$kubernetes_version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
+
+# cached NAME VERSION DEFINITION: the path in the cache.
+cached() { echo "$cache/$1-$2-$(sha256sum <<<"$3" | cut -c1-12)"; }
+
+kube_definition() { cat "$here"/kube/*.go "$here"/kube/go.mod "$here"/kube/go.sum; echo "${go_flags[*]} $kubernetes_link_flags"; }
+kube_binary() { cached kube "$kubernetes_version" "$(kube_definition)"; }
+helm_binary() { cached helm "$helm_version" "${go_flags[*]} $go_link_flags"; }
+coredns_binary() { cached coredns "$coredns_version" "${go_flags[*]} $go_link_flags"; }
+pause_binary() { cached pause 1 "$(cat "$here/kube/pause/main.go") ${go_flags[*]}"; }
+
+build_all() {
+  build_kube
+  build_in_cache "$(coredns_binary)" "CoreDNS $coredns_version" 500 \
+    build_module github.com/coredns/coredns "$coredns_version"
+  build_in_cache "$(helm_binary)" "helm $helm_version" 1000 \
+    build_module helm.sh/helm/v3/cmd/helm "$helm_version"
+  build_in_cache "$(pause_binary)" "the pause program" 1 build_kube_package ./pause "$go_link_flags"
+}
+
+build_kube() {
+  build_in_cache "$(kube_binary)" "Kubernetes $kubernetes_version" 1700 build_kube_package . "$kubernetes_link_flags"
+}
+
+# build_in_cache PATH TITLE PACKAGES COMMAND...: run COMMAND with a file to
+# write to as its last argument, unless PATH is there. Two runs at once build
+# once; what a killed run left is removed.
+build_in_cache() {
+  local path=$1 title=$2 packages=$3 started=$SECONDS
+  shift 3
+  [ ! -x "$path" ] || return 0
+  mkdir -p "$cache"
+  (
+    exec 8>"$cache/.building"
+    flock -n 8 || { say "waiting for another build to end"; flock 8; }
+    [ ! -x "$path" ] || exit 0
+    need_go
+    rm -rf "$cache"/.partial.*
+    partial=$(mktemp -d "$cache/.partial.XXXXXX")
+    log=$cache/$(basename "$path").log
+    say "building $title from source (once; kept in $cache)"
+    build_watched "$log" "$title" "$packages" "$started" "$@" "$partial/out" || {
+      tail -n 15 "$log" >&2
+      fail "$title could not be built" "The whole output is in $log"
+    }
+    mv "$partial/out" "$path"
+    rm -rf "$partial" "$log"
+    say "built $title in $(seconds_since "$started") s, $(($(stat -c %s "$path") / 1000000)) MB"
+  )
+}
+
+# build_watched LOG TITLE PACKAGES STARTED COMMAND...: run it, and say each 15
+# seconds how far it is. The compiler prints a line for each package (go -v);
+# what Go's own cache still has is not compiled and not counted.
+build_watched() {
+  local log=$1 title=$2 packages=$3 started=$4 job next
+  shift 4
+  "$@" >"$log" 2>&1 </dev/null &
+  job=$!
+  next=$((SECONDS + 15))
+  while kill -0 "$job" 2>/dev/null; do
+    sleep 0.5
+    [ "$SECONDS" -ge "$next" ] || continue
+    next=$((SECONDS + 15))
+    say "$title: $(build_progress "$log" "$packages"), $(seconds_since "$started") s"
+  done
+  wait "$job"
+}
+
+build_progress() {
+  local compiled
+  compiled=$(grep -vc '^go: ' "$1" || true)
+  if [ "$compiled" -eq 0 ]; then
+    echo "$(grep -c '^go: downloading' "$1" || true) modules downloaded"
+  else
+    echo "$compiled of about $2 packages compiled"
+  fi
+}
+
+# The two ways to build. CGO is off: no C compiler is needed, and the binaries
+# run in images FROM scratch.
+build_kube_package() {
+  local package=$1 link_flags=$2 output=$3
+  cd "$here/kube" || return
+  CGO_ENABLED=0 nice -n 5 go build -v "${go_flags[@]}" -buildvcs=false -ldflags "$link_flags" -o "$output" "$package"
+}
+
+build_module() {
+  local package=$1 version=$2 output=$3 directory
+  directory=$(dirname "$output")
+  cd /
+  CGO_ENABLED=0 GOBIN=$directory nice -n 5 go install -v "${go_flags[@]}" -ldflags "$go_link_flags" "$package@$version"
+  mv "$directory/$(basename "$package")" "$output"
+}

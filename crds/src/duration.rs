@@ -63,18 +63,10 @@ impl From<std::time::Duration> for Duration {
             (milliseconds / 1000 % 60, "s"),
             (milliseconds % 1000, "ms"),
         ];
-        let written: String = parts
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, unit)| format!("{number}{unit}"))
-            .collect();
-        let text = if written.is_empty() {
-            "0s".to_owned()
-        } else {
-            written
-        };
-        let value =
-            std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX));
+        let written: String =
+            parts.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}")).collect();
+        let text = if written.is_empty() { "0s".to_owned() } else { written };
+        let value = std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX));
         Self { text, value }
     }
 }
@@ -83,21 +75,14 @@ impl FromStr for Duration {
     type Err = InvalidDuration;
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
         parse(text)
-            .map(|value| Self {
-                text: text.to_owned(),
-                value,
-            })
+            .map(|value| Self { text: text.to_owned(), value })
             .ok_or_else(|| InvalidDuration(text.chars().take(64).collect()))
     }
 }
 
 /// Nanoseconds in each unit, largest first.
-const UNITS: [(&str, u64); 4] = [
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-];
+const UNITS: [(&str, u64); 4] =
+    [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000)];
 
 fn parse(text: &str) -> Option<std::time::Duration> {
     if text == "0" {
@@ -112,14 +97,11 @@ fn parse(text: &str) -> Option<std::time::Duration> {
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at_checked(number_end)?;
-        let unit_end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at_checked(unit_end)?;
         // The iterator only moves on: a unit out of order or twice is not found.
         let (_, nanoseconds) = units.find(|(name, _)| *name == unit)?;
-        total +=
-            std::time::Duration::from_nanos(thousandths(number)?.checked_mul(nanoseconds / 1000)?);
+        total += std::time::Duration::from_nanos(thousandths(number)?.checked_mul(nanoseconds / 1000)?);
         rest = next;
     }
     Some(total)
@@ -127,12 +109,8 @@ fn parse(text: &str) -> Option<std::time::Duration> {
 
 /// A number of up to six digits and three decimals, in thousandths.
 fn thousandths(number: &str) -> Option<u64> {
-    let (whole, fraction) = number
-        .split_once('.')
-        .map_or((number, None), |(whole, rest)| (whole, Some(rest)));
-    let digits = |part: &str, maximum| {
-        (1..=maximum).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
-    };
+    let (whole, fraction) = number.split_once('.').map_or((number, None), |(whole, rest)| (whole, Some(rest)));
+    let digits = |part: &str, maximum| (1..=maximum).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole, 6) || !fraction.is_none_or(|part| digits(part, 3)) {
         return None;
     }
@@ -154,9 +132,7 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -184,9 +160,7 @@ mod tests {
     use super::Duration;
 
     fn milliseconds(text: &str) -> Option<u128> {
-        text.parse::<Duration>()
-            .ok()
-            .map(|duration| duration.to_std().as_millis())
+        text.parse::<Duration>().ok().map(|duration| duration.to_std().as_millis())
     }
 
     #[test]
@@ -202,8 +176,8 @@ mod tests {
     #[test]
     fn what_is_no_duration_is_refused() {
         for text in [
-            "", "5", "5d", "h", "-1h", "1h-1m", "1m1h", "1h1h", "1 h", "1.h", ".5h", "1.2345s",
-            "1H", "9999999h", "1h30",
+            "", "5", "5d", "h", "-1h", "1h-1m", "1m1h", "1h1h", "1 h", "1.h", ".5h", "1.2345s", "1H", "9999999h",
+            "1h30",
         ] {
             assert_eq!(milliseconds(text), None, "{text:?}");
         }

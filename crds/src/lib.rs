@@ -10,6 +10,7 @@
 //!
 //! Nothing here performs I/O, reads a clock or knows the servers' configuration.
 
+pub mod conditions;
 pub mod duration;
 pub mod mail_alias;
 pub mod mail_domain;
@@ -20,6 +21,7 @@ pub mod quantity;
 pub mod references;
 pub mod relay_policy;
 pub mod schema;
+pub mod unsupported;
 
 pub use duration::Duration;
 pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};
@@ -29,8 +31,7 @@ pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
 pub use names::{Cidr, DomainName, EmailAddress, LocalPart};
 pub use quantity::Quantity;
 pub use references::{
-    AllowedNamespaces, DeliveryTarget, LocalReference, NamespacesFrom, ObjectReference,
-    SecretKeyReference,
+    AllowedNamespaces, DeliveryTarget, LocalReference, NamespacesFrom, ObjectReference, SecretKeyReference,
 };
 pub use relay_policy::{RelayPolicy, RelayPolicySpec, RelayPolicyStatus};
 
@@ -56,13 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which one builds on the other.
-    pub const ALL: [Self; 5] = [
-        Self::MailServer,
-        Self::MailDomain,
-        Self::Mailbox,
-        Self::MailAlias,
-        Self::RelayPolicy,
-    ];
+    pub const ALL: [Self; 5] = [Self::MailServer, Self::MailDomain, Self::Mailbox, Self::MailAlias, Self::RelayPolicy];
 
     /// The kind as manifests spell it.
     #[must_use]

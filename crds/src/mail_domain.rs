@@ -9,9 +9,7 @@ use crate::duration::Duration;
 use crate::mail_server::DnsMode;
 use crate::names::{DomainName, EmailAddress};
 use crate::quantity::Quantity;
-use crate::references::{
-    AllowedNamespaces, DeliveryTarget, LocalReference, ObjectReference, ReclaimPolicy, Toggle,
-};
+use crate::references::{AllowedNamespaces, DeliveryTarget, LocalReference, ObjectReference, ReclaimPolicy, Toggle};
 use crate::schema;
 
 /// A domain that is served: its rules, its DNS records, and whose mailboxes it admits.
@@ -30,31 +28,11 @@ use crate::schema;
     selectable = ".spec.domain",
     selectable = ".spec.serverRef.name",
     printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "DNS",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"DNSReady\")].status"
-    ),
-    printcolumn(
-        name = "Mailboxes",
-        type_ = "integer",
-        json_path = ".status.mailboxCount"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "DNS", type_ = "string", json_path = ".status.conditions[?(@.type==\"DNSReady\")].status"),
+    printcolumn(name = "Mailboxes", type_ = "integer", json_path = ".status.mailboxCount"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailDomainSpec {
@@ -149,10 +127,7 @@ pub struct Subaddressing {
 
 impl Default for Subaddressing {
     fn default() -> Self {
-        Self {
-            mode: SubaddressingMode::default(),
-            separator: default_separator(),
-        }
+        Self { mode: SubaddressingMode::default(), separator: default_separator() }
     }
 }
 
@@ -248,9 +223,7 @@ fn default_algorithms() -> Vec<DkimAlgorithm> {
 }
 
 /// The algorithm of a DKIM key.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum DkimAlgorithm {
     /// RSA with 2048 bits (RFC 8301).
     #[serde(rename = "RSA2048")]
@@ -272,10 +245,7 @@ pub struct DkimRotation {
 
 impl Default for DkimRotation {
     fn default() -> Self {
-        Self {
-            period: default_rotation_period(),
-            overlap: default_rotation_overlap(),
-        }
+        Self { period: default_rotation_period(), overlap: default_rotation_overlap() }
     }
 }
 
@@ -359,11 +329,7 @@ pub struct Spf {
 
 impl Default for Spf {
     fn default() -> Self {
-        Self {
-            mode: Toggle::Enabled,
-            include: Vec::new(),
-            all: SpfAll::default(),
-        }
+        Self { mode: Toggle::Enabled, include: Vec::new(), all: SpfAll::default() }
     }
 }
 
@@ -394,11 +360,7 @@ pub struct Dmarc {
 
 impl Default for Dmarc {
     fn default() -> Self {
-        Self {
-            mode: Toggle::Enabled,
-            policy: DmarcPolicy::default(),
-            rua: Vec::new(),
-        }
+        Self { mode: Toggle::Enabled, policy: DmarcPolicy::default(), rua: Vec::new() }
     }
 }
 
@@ -570,9 +532,7 @@ pub struct DnsRecordStatus {
 }
 
 /// What a record is for.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum DnsRecordPurpose {
     /// Where mail for the domain goes.
     MX,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
-    TopologySpreadConstraint,
+    Affinity, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -14,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::Duration;
 use crate::names::{Cidr, DomainName};
 use crate::quantity::Quantity;
-use crate::references::{
-    AllowedNamespaces, LocalReference, SecretKeyReference, SmartHostTls, Toggle,
-};
+use crate::references::{AllowedNamespaces, LocalReference, SecretKeyReference, SmartHostTls, Toggle};
 use crate::schema;
 
 /// One data plane: the pods that receive, store, serve and send mail, and how they are reached.
@@ -37,31 +34,15 @@ use crate::schema;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Replicas",
-        type_ = "integer",
-        json_path = ".status.readyReplicas"
-    ),
-    printcolumn(
-        name = "Address",
-        type_ = "string",
-        json_path = ".status.addresses[0].value"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value"),
     printcolumn(
         name = "SourceIP",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"SourceIPPreserved\")].status"
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailServerSpec {
@@ -225,10 +206,7 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self {
-            embedded: Some(EmbeddedStorage::default()),
-            postgres: None,
-        }
+        Self { embedded: Some(EmbeddedStorage::default()), postgres: None }
     }
 }
 
@@ -268,10 +246,7 @@ pub struct EmbeddedStorage {
 
 impl Default for EmbeddedStorage {
     fn default() -> Self {
-        Self {
-            size: default_volume_size(),
-            storage_class_name: None,
-        }
+        Self { size: default_volume_size(), storage_class_name: None }
     }
 }
 
@@ -336,12 +311,7 @@ impl Listener {
     /// A listener without PROXY protocol.
     #[must_use]
     pub fn new(name: &str, protocol: Protocol, port: u16) -> Self {
-        Self {
-            name: name.to_owned(),
-            protocol,
-            port,
-            proxy_protocol: ProxyProtocol::default(),
-        }
+        Self { name: name.to_owned(), protocol, port, proxy_protocol: ProxyProtocol::default() }
     }
 }
 
@@ -358,9 +328,7 @@ pub fn default_listeners() -> Vec<Listener> {
 }
 
 /// What a listener speaks.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// SMTP from other servers, with STARTTLS.
     #[serde(rename = "SMTP")]
@@ -385,11 +353,7 @@ pub struct ProxyProtocol {
     #[serde(default)]
     pub mode: ProxyProtocolMode,
     /// The load balancers that may send a PROXY header; needed with `Required`.
-    #[serde(
-        default,
-        rename = "trustedCIDRs",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, rename = "trustedCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub trusted_cidrs: Vec<Cidr>,
 }
@@ -574,9 +538,7 @@ pub enum IssuerKind {
 pub struct SelfSigned {}
 
 /// A TLS version.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
     #[default]
@@ -734,11 +696,7 @@ pub struct ServerDns {
 
 impl Default for ServerDns {
     fn default() -> Self {
-        Self {
-            mode: DnsMode::default(),
-            resolvers: Vec::new(),
-            verify_interval: default_verify_interval(),
-        }
+        Self { mode: DnsMode::default(), resolvers: Vec::new(), verify_interval: default_verify_interval() }
     }
 }
 
@@ -772,10 +730,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            pre_stop_delay: default_pre_stop_delay(),
-            drain_timeout: default_drain_timeout(),
-        }
+        Self { pre_stop_delay: default_pre_stop_delay(), drain_timeout: default_drain_timeout() }
     }
 }
 
@@ -841,10 +796,7 @@ pub struct DisruptionBudget {
 
 impl Default for DisruptionBudget {
     fn default() -> Self {
-        Self {
-            mode: Toggle::Enabled,
-            max_unavailable: default_max_unavailable(),
-        }
+        Self { mode: Toggle::Enabled, max_unavailable: default_max_unavailable() }
     }
 }
 
@@ -894,9 +846,7 @@ pub struct ServerAddress {
 }
 
 /// The type of an address.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum AddressType {
     /// IPv4 or IPv6.
     IPAddress,

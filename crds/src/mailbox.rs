@@ -26,21 +26,9 @@ use crate::schema;
     doc = "One maildrop and login.",
     selectable = ".spec.domainRef.name",
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSpec {
@@ -114,14 +102,8 @@ impl Credentials {
     /// The one source that is given; `None` if there is none.
     #[must_use]
     pub fn source(&self) -> Option<CredentialSource<'_>> {
-        let password = self
-            .password_secret_ref
-            .as_ref()
-            .map(CredentialSource::Password);
-        let hash = self
-            .password_hash_secret_ref
-            .as_ref()
-            .map(CredentialSource::PasswordHash);
+        let password = self.password_secret_ref.as_ref().map(CredentialSource::Password);
+        let hash = self.password_hash_secret_ref.as_ref().map(CredentialSource::PasswordHash);
         let generate = self.generate.as_ref().map(CredentialSource::Generate);
         password.or(hash).or(generate)
     }
@@ -222,10 +204,7 @@ pub struct Protocols {
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self {
-            pop3: Toggle::Enabled,
-            submission: Toggle::Enabled,
-        }
+        Self { pop3: Toggle::Enabled, submission: Toggle::Enabled }
     }
 }
 

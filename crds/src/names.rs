@@ -98,15 +98,13 @@ macro_rules! checked_string {
 }
 
 /// The pattern of a domain name: at least two labels, lower case, A-labels for international ones.
-pub const DOMAIN_PATTERN: &str =
-    "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])$";
+pub const DOMAIN_PATTERN: &str = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])$";
 /// What is said when a domain does not match.
 pub const DOMAIN_MESSAGE: &str = "write the domain in lower case, at least two labels joined by dots and no dot at the end; \
 an international name as its A-label (xn--...)";
 
 /// The pattern of a local part: a dot-string (RFC 5321 section 4.1.2) in lower case.
-pub const LOCAL_PART_PATTERN: &str =
-    "^[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*$";
+pub const LOCAL_PART_PATTERN: &str = "^[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*$";
 /// What is said when a local part does not match.
 pub const LOCAL_PART_MESSAGE: &str = "write the part before the @ in lower case, without spaces, quotes or a dot at an end \
 or twice in a row";
@@ -115,8 +113,7 @@ or twice in a row";
 pub const ADDRESS_PATTERN: &str = "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@\
 ([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])$";
 /// What is said when an address does not match.
-pub const ADDRESS_MESSAGE: &str =
-    "write an address as local-part@domain, the domain in lower case and with a dot";
+pub const ADDRESS_MESSAGE: &str = "write an address as local-part@domain, the domain in lower case and with a dot";
 
 checked_string!(
     /// A domain name as RFC 5321 uses it: A-label, lower case, at least two labels, no dot at the end.
@@ -150,11 +147,7 @@ impl EmailAddress {
 pub fn is_domain(text: &str) -> bool {
     let mut labels = text.split('.');
     let last = labels.next_back().unwrap_or_default();
-    (3..=253).contains(&text.len())
-        && text.contains('.')
-        && last.len() >= 2
-        && is_label(last)
-        && labels.all(is_label)
+    (3..=253).contains(&text.len()) && text.contains('.') && last.len() >= 2 && is_label(last) && labels.all(is_label)
 }
 
 fn is_label(label: &str) -> bool {
@@ -175,24 +168,18 @@ pub fn is_local_part(text: &str) -> bool {
 /// Whether the text is an [`EmailAddress`].
 #[must_use]
 pub fn is_address(text: &str) -> bool {
-    text.rsplit_once('@').is_some_and(|(local, domain)| {
-        is_dot_string(local, |byte| byte.is_ascii_alphabetic()) && is_domain(domain)
-    })
+    text.rsplit_once('@')
+        .is_some_and(|(local, domain)| is_dot_string(local, |byte| byte.is_ascii_alphabetic()) && is_domain(domain))
 }
 
 fn is_dot_string(text: &str, letter: fn(u8) -> bool) -> bool {
     // atext of RFC 5322 section 3.2.3, the letters apart.
-    let atom =
-        |byte: u8| letter(byte) || byte.is_ascii_digit() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte);
-    (1..=64).contains(&text.len())
-        && text
-            .split('.')
-            .all(|part| !part.is_empty() && part.bytes().all(atom))
+    let atom = |byte: u8| letter(byte) || byte.is_ascii_digit() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.split('.').all(|part| !part.is_empty() && part.bytes().all(atom))
 }
 
 /// What is said when a CIDR cannot be read, and when it admits everybody.
-pub const CIDR_MESSAGE: &str =
-    "write each network as address/prefix, such as 192.0.2.0/24 or 2001:db8::/64";
+pub const CIDR_MESSAGE: &str = "write each network as address/prefix, such as 192.0.2.0/24 or 2001:db8::/64";
 
 /// A network, as `address/prefix`. Bits beyond the prefix are kept as written and ignored by [`Cidr::network`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -224,10 +211,7 @@ impl Cidr {
 impl FromStr for Cidr {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName {
-            value: text.chars().take(64).collect(),
-            wanted: CIDR_MESSAGE,
-        };
+        let invalid = || InvalidName { value: text.chars().take(64).collect(), wanted: CIDR_MESSAGE };
         // The API server's `isCIDR` refuses IPv4 addresses in IPv6 clothes and prefixes such as /08.
         let (address, prefix) = text.split_once('/').ok_or_else(invalid)?;
         let address: IpAddr = address.parse().map_err(|_| invalid())?;
@@ -238,10 +222,7 @@ impl FromStr for Cidr {
         if mapped || !plain || text.len() > 43 {
             return Err(invalid());
         }
-        Ok(Self {
-            text: text.to_owned(),
-            network,
-        })
+        Ok(Self { text: text.to_owned(), network })
     }
 }
 
@@ -259,9 +240,7 @@ impl Serialize for Cidr {
 
 impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -10,8 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The pattern of a size: up to 15 digits, up to three after the point, and a suffix of bytes.
 pub const QUANTITY_PATTERN: &str = "^[0-9]{1,15}([.][0-9]{1,3})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
 /// What is said when a size does not match.
-pub const QUANTITY_MESSAGE: &str =
-    "write a size in bytes as a number with a suffix, such as 500Mi or 1.5Gi";
+pub const QUANTITY_MESSAGE: &str = "write a size in bytes as a number with a suffix, such as 500Mi or 1.5Gi";
 
 /// A size in bytes, written as a Kubernetes quantity (`50Mi`, `1.5Gi`, `20G`, `1048576`).
 ///
@@ -51,13 +50,7 @@ impl Quantity {
             number /= 1024;
             step += 1;
         }
-        Self {
-            text: format!(
-                "{number}{}",
-                suffixes.get(step).copied().unwrap_or_default()
-            ),
-            bytes,
-        }
+        Self { text: format!("{number}{}", suffixes.get(step).copied().unwrap_or_default()), bytes }
     }
 }
 
@@ -65,41 +58,24 @@ impl FromStr for Quantity {
     type Err = InvalidQuantity;
     fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
         parse_bytes(text)
-            .map(|bytes| Self {
-                text: text.to_owned(),
-                bytes,
-            })
+            .map(|bytes| Self { text: text.to_owned(), bytes })
             .ok_or_else(|| InvalidQuantity(text.chars().take(64).collect()))
     }
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {
-    let number_end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(number_end)?;
-    let (whole, fraction) = number
-        .split_once('.')
-        .map_or((number, None), |(whole, rest)| (whole, Some(rest)));
-    let digits = |part: &str, maximum| {
-        (1..=maximum).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
-    };
+    let (whole, fraction) = number.split_once('.').map_or((number, None), |(whole, rest)| (whole, Some(rest)));
+    let digits = |part: &str, maximum| (1..=maximum).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole, 15) || !fraction.is_none_or(|part| digits(part, 3)) {
         return None;
     }
     // Thousandths, so that three decimals stay exact: 10^18 thousandths of 2^60 bytes fit in a u128.
     let thousandths = u128::from(whole.parse::<u64>().ok()?) * 1000
-        + u128::from(
-            format!("{:0<3}", fraction.unwrap_or("0"))
-                .parse::<u64>()
-                .ok()?,
-        );
+        + u128::from(format!("{:0<3}", fraction.unwrap_or("0")).parse::<u64>().ok()?);
     let bytes = (thousandths * multiplier(suffix)?).div_ceil(1000);
-    Some(
-        u64::try_from(bytes)
-            .unwrap_or(u64::MAX)
-            .min(i64::MAX.unsigned_abs()),
-    )
+    Some(u64::try_from(bytes).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs()))
 }
 
 fn multiplier(suffix: &str) -> Option<u128> {
@@ -182,9 +158,7 @@ mod tests {
     use super::Quantity;
 
     fn bytes(text: &str) -> Option<u64> {
-        text.parse::<Quantity>()
-            .ok()
-            .map(|quantity| quantity.bytes())
+        text.parse::<Quantity>().ok().map(|quantity| quantity.bytes())
     }
 
     #[test]
@@ -195,11 +169,7 @@ mod tests {
         assert_eq!(bytes("20G"), Some(20_000_000_000));
         assert_eq!(bytes("1k"), Some(1000));
         assert_eq!(bytes("0.001Ki"), Some(2), "a broken byte is rounded up");
-        assert_eq!(
-            bytes("999999999999999Ei"),
-            Some(9_223_372_036_854_775_807),
-            "capped"
-        );
+        assert_eq!(bytes("999999999999999Ei"), Some(9_223_372_036_854_775_807), "capped");
     }
 
     #[test]

@@ -24,16 +24,8 @@ use crate::schema;
     doc = "A relay allow-list: which clients may send to other domains through a MailServer without logging in.",
     selectable = ".spec.serverRef.name",
     printcolumn(name = "Server", type_ = "string", json_path = ".spec.serverRef.name"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RelayPolicySpec {
@@ -104,19 +96,17 @@ impl RelaySource {
     /// The one source that is given; `None` if it is not exactly one, which the API server refuses.
     #[must_use]
     pub fn kind(&self) -> Option<RelaySourceKind<'_>> {
-        let pods = (self.pod_selector.is_some() || self.namespace_selector.is_some()).then_some(
-            RelaySourceKind::Pods {
+        let pods =
+            (self.pod_selector.is_some() || self.namespace_selector.is_some()).then_some(RelaySourceKind::Pods {
                 pods: self.pod_selector.as_ref(),
                 namespaces: self.namespace_selector.as_ref(),
-            },
-        );
+            });
         let given = [
             (!self.cidrs.is_empty()).then_some(RelaySourceKind::Cidrs(&self.cidrs)),
             pods,
             self.mailboxes.as_ref().map(RelaySourceKind::Mailboxes),
-            (!self.client_certificates.is_empty()).then_some(RelaySourceKind::ClientCertificates(
-                &self.client_certificates,
-            )),
+            (!self.client_certificates.is_empty())
+                .then_some(RelaySourceKind::ClientCertificates(&self.client_certificates)),
         ];
         let mut given = given.into_iter().flatten();
         let first = given.next();
@@ -167,10 +157,7 @@ pub struct RelayRecipients {
 
 impl Default for RelayRecipients {
     fn default() -> Self {
-        Self {
-            any: Some(AnyRecipient {}),
-            domains: Vec::new(),
-        }
+        Self { any: Some(AnyRecipient {}), domains: Vec::new() }
     }
 }
 
@@ -208,19 +195,11 @@ pub struct RelayPolicyStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The networks that are admitted, those of selected pods included.
-    #[serde(
-        default,
-        rename = "effectiveCIDRs",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, rename = "effectiveCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16384), inner(length(max = 43)))]
     pub effective_cidrs: Vec<String>,
     /// The networks that are not, and why.
-    #[serde(
-        default,
-        rename = "rejectedCIDRs",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, rename = "rejectedCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub rejected_cidrs: Vec<RejectedCidr>,
 }

@@ -84,16 +84,11 @@ impl Transform for Bound {
             return;
         };
         object.remove("description");
-        let kind = object
-            .get("type")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
         let bound = match kind.as_deref() {
             Some("string") if !object.contains_key("enum") => Some(("maxLength", EMBEDDED_STRING)),
             Some("array") => Some(("maxItems", EMBEDDED_ENTRIES)),
-            Some("object") if object.contains_key("additionalProperties") => {
-                Some(("maxProperties", EMBEDDED_ENTRIES))
-            }
+            Some("object") if object.contains_key("additionalProperties") => Some(("maxProperties", EMBEDDED_ENTRIES)),
             _ if object.contains_key("x-kubernetes-int-or-string") => Some(("maxLength", 64)),
             _ => None,
         };

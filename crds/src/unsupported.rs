@@ -1,0 +1,214 @@
+//! The fields that this release does not honour: one place, so that none is silently ignored.
+//!
+//! The operator calls the function of the kind for each object. [`Severity::Refused`]: acting without the field would be
+//! dangerous, so the object gets `Accepted=False InvalidSpec`. [`Severity::Ignored`]: it does no harm, so the object is
+//! accepted and the message of `Accepted` names the field. A later release takes an entry away here when it honours the
+//! field.
+
+use crate::mail_alias::MailAliasSpec;
+use crate::mail_domain::{MailDomainSpec, MtaStsMode};
+use crate::mail_server::{DnsMode, MailServerSpec, OutboundFeature, ProxyProtocolMode};
+use crate::mailbox::MailboxSpec;
+use crate::references::ReclaimPolicy;
+use crate::relay_policy::RelayPolicySpec;
+
+/// What is done about a field that is not honoured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The object is not accepted.
+    Refused,
+    /// The object is accepted, and its condition says that the field has no effect.
+    Ignored,
+}
+
+/// A field that is set to something that this release does not honour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsupportedField {
+    /// Where it stands, such as `spec.listeners[2].proxyProtocol`.
+    pub path: String,
+    /// What is missing, and what to do instead.
+    pub note: &'static str,
+    /// What is done about it.
+    pub severity: Severity,
+}
+
+/// Collects fields under `spec`.
+#[derive(Default)]
+struct Findings(Vec<UnsupportedField>);
+
+impl Findings {
+    fn refuse(&mut self, set: bool, path: &str, note: &'static str) {
+        self.add(set, path, note, Severity::Refused);
+    }
+
+    fn ignore(&mut self, set: bool, path: &str, note: &'static str) {
+        self.add(set, path, note, Severity::Ignored);
+    }
+
+    fn add(&mut self, set: bool, path: &str, note: &'static str, severity: Severity) {
+        if set {
+            self.0.push(UnsupportedField { path: format!("spec.{path}"), note, severity });
+        }
+    }
+}
+
+/// The unsupported fields that a MailServer sets.
+#[must_use]
+pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
+    let mut found = Findings::default();
+    found.refuse(spec.storage.postgres.is_some(), "storage.postgres", "use storage.embedded");
+    found.refuse(spec.replicas > 1, "replicas", "one pod serves; set it to 1");
+    for (index, listener) in spec.listeners.iter().enumerate() {
+        let required = listener.proxy_protocol.mode == ProxyProtocolMode::Required;
+        found.refuse(
+            required,
+            &format!("listeners[{index}].proxyProtocol"),
+            "the server would not read the PROXY header; set mode: Disabled",
+        );
+    }
+    found.refuse(
+        spec.tls.cert_manager.is_some(),
+        "tls.certManager",
+        "create the Certificate yourself and name its Secret in tls.secretRef",
+    );
+    found.refuse(
+        spec.outbound.smart_host.is_some(),
+        "outbound.smartHost",
+        "mail goes to the recipients' MX hosts; remove it",
+    );
+    let enabled = |feature: &Option<OutboundFeature>| feature.as_ref().is_some_and(|feature| feature.mode.is_enabled());
+    found.refuse(enabled(&spec.outbound.dane), "outbound.dane", "outgoing TLS is opportunistic; set mode: Disabled");
+    found.refuse(
+        enabled(&spec.outbound.mta_sts),
+        "outbound.mtaSTS",
+        "outgoing TLS is opportunistic; set mode: Disabled",
+    );
+    found.refuse(
+        !spec.outbound.source_addresses.is_empty(),
+        "outbound.sourceAddresses",
+        "connections come from the pod's address; remove it",
+    );
+    found.ignore(
+        spec.dns.mode == DnsMode::ExternalDNS,
+        "dns.mode",
+        "records are reported only, as with Report; publish them from status.dns.zoneFile",
+    );
+    let operations = spec.operations.as_ref();
+    found.refuse(operations.is_some_and(|o| o.paused), "operations.paused", "the operator would go on; remove it");
+    found.refuse(
+        operations.is_some_and(|o| o.stopped),
+        "operations.stopped",
+        "the server would go on; set replicas: 0",
+    );
+    let pod_monitor = spec.monitoring.as_ref().and_then(|monitoring| monitoring.pod_monitor.as_ref());
+    found.ignore(
+        pod_monitor.is_some_and(|monitor| monitor.mode.is_enabled()),
+        "monitoring.podMonitor",
+        "no PodMonitor is made; have Prometheus scrape the pods' admin port",
+    );
+    found.refuse(
+        spec.network_policy.as_ref().is_some_and(|policy| policy.enabled),
+        "networkPolicy.enabled",
+        "no NetworkPolicy is made; write your own and set it to false",
+    );
+    found.0
+}
+
+/// The unsupported fields that a MailDomain sets.
+#[must_use]
+pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
+    let mut found = Findings::default();
+    found.refuse(spec.dkim.mode.is_enabled(), "dkim.mode", "mail would leave unsigned; set it to Disabled");
+    found.refuse(!spec.dkim.existing_keys.is_empty(), "dkim.existingKeys", "mail would leave unsigned; remove it");
+    found.ignore(
+        spec.dns.mode == Some(DnsMode::ExternalDNS),
+        "dns.mode",
+        "records are reported only, as with Report; publish them from status.dns.zoneFile",
+    );
+    found.ignore(
+        spec.dns.mta_sts.as_ref().is_some_and(|policy| policy.mode != MtaStsMode::Disabled),
+        "dns.mtaSTS",
+        "no MTA-STS policy is served or looked up",
+    );
+    found.ignore(spec.dns.tls_rpt.is_some(), "dns.tlsRpt", "the TLS report record is not looked up");
+    found.refuse(
+        spec.dns.require_ownership,
+        "dns.requireOwnership",
+        "the domain would be served without proof; set it to false",
+    );
+    found.refuse(
+        !spec.relay_policy_refs.is_empty(),
+        "relayPolicyRefs",
+        "no policy would be attached; name the server in the RelayPolicy's serverRef",
+    );
+    refuse_deletion(&mut found, spec.reclaim_policy);
+    found.0
+}
+
+/// The unsupported fields that a Mailbox sets.
+#[must_use]
+pub fn mailbox(spec: &MailboxSpec) -> Vec<UnsupportedField> {
+    let mut found = Findings::default();
+    let app_passwords = spec.credentials.as_ref().is_some_and(|credentials| !credentials.app_passwords.is_empty());
+    found.ignore(app_passwords, "credentials.appPasswords", "only the mailbox's own password opens it");
+    found.refuse(
+        spec.filter.is_some(),
+        "filter",
+        "mail would be delivered unsorted, and what the script rejects kept; remove it",
+    );
+    found.refuse(spec.rate_limit.is_some(), "rateLimit", "the owner could send without limit; remove it");
+    found.ignore(spec.retention.is_some(), "retention", "mail is kept until it is fetched and deleted");
+    refuse_deletion(&mut found, spec.reclaim_policy);
+    found.0
+}
+
+fn refuse_deletion(found: &mut Findings, policy: ReclaimPolicy) {
+    found.refuse(
+        policy == ReclaimPolicy::Delete,
+        "reclaimPolicy",
+        "mail is kept when the object is deleted; set it to Retain",
+    );
+}
+
+/// The unsupported fields that a MailAlias sets: there are none.
+#[must_use]
+pub fn mail_alias(_spec: &MailAliasSpec) -> Vec<UnsupportedField> {
+    Vec::new()
+}
+
+/// The unsupported fields that a RelayPolicy sets.
+#[must_use]
+pub fn relay_policy(spec: &RelayPolicySpec) -> Vec<UnsupportedField> {
+    let mut found = Findings::default();
+    for (index, source) in spec.from.iter().enumerate() {
+        found.refuse(
+            !source.client_certificates.is_empty(),
+            &format!("from[{index}].clientCertificates"),
+            "client certificates are not asked for; use cidrs, podSelector or mailboxes",
+        );
+    }
+    found.refuse(spec.rate_limit.is_some(), "rateLimit", "the clients could send without limit; remove it");
+    found.refuse(spec.upstream.is_some(), "upstream", "mail would go to the recipients' MX hosts; remove it");
+    found.0
+}
+
+/// The message for `Accepted=False InvalidSpec`, if any field is refused.
+#[must_use]
+pub fn refusal(fields: &[UnsupportedField]) -> Option<String> {
+    list(fields, Severity::Refused).map(|fields| format!("Not supported in this release: {fields}."))
+}
+
+/// What follows in the message of `Accepted=True`, if any field is ignored.
+#[must_use]
+pub fn remark(fields: &[UnsupportedField]) -> Option<String> {
+    list(fields, Severity::Ignored).map(|fields| format!("Not honoured in this release: {fields}."))
+}
+
+fn list(fields: &[UnsupportedField], severity: Severity) -> Option<String> {
+    let listed: Vec<String> = fields
+        .iter()
+        .filter(|field| field.severity == severity)
+        .map(|field| format!("{} ({})", field.path, field.note))
+        .collect();
+    (!listed.is_empty()).then(|| listed.join("; "))
+}

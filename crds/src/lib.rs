@@ -6,6 +6,7 @@
 //! - [`conditions`]: condition types, their stable reasons, and the pure helpers that keep them;
 //! - [`names`]: checked strings (domain, local part, address, CIDR); [`quantity`] and [`duration`]: sizes and times;
 //! - [`references`]: how one object names another, and who may attach to whom;
+//! - [`manifest`]: the CustomResourceDefinitions as files;
 //! - [`unsupported`]: the fields that this release refuses or does not honour yet, in one place;
 //!
 //! Nothing here performs I/O, reads a clock or knows the servers' configuration.
@@ -16,6 +17,7 @@ pub mod mail_alias;
 pub mod mail_domain;
 pub mod mail_server;
 pub mod mailbox;
+pub mod manifest;
 pub mod names;
 pub mod quantity;
 pub mod references;

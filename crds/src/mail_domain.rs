@@ -37,6 +37,8 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 pub struct MailDomainSpec {
     /// The domain, in lower case, an international one as its A-label. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("the domain cannot be changed: create another MailDomain; the mail of this one is kept"))]
     pub domain: DomainName,
     /// The MailServer that serves it. Default: the operator's default server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +116,7 @@ fn default_quota() -> Quantity {
 }
 
 /// Whether a local part may carry a detail, as in `anna+news@` (RFC 5233).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Subaddressing {
     /// `Separator`: what follows the separator is ignored when the mailbox is sought. `Disabled`: it is part of the name.
     #[serde(default)]
@@ -122,6 +124,8 @@ pub struct Subaddressing {
     /// The character between name and detail.
     #[serde(default = "default_separator")]
     #[schemars(length(min = 1, max = 1))]
+    #[x_kube(validation = Rule::new("self.matches(r\"^[!#$%&'*+/=?^_`{|}~-]$\")")
+        .message("write one character that is neither a letter, a digit nor a dot, such as + or -"))]
     pub separator: String,
 }
 
@@ -234,6 +238,10 @@ pub enum DkimAlgorithm {
 
 /// How DKIM keys are replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(
+    "!has(self.overlap) || !has(self.period) || duration(self.overlap) < duration(self.period)"
+)
+.message("make overlap shorter than period, so that only one key is being replaced at a time"))]
 pub struct DkimRotation {
     /// How long a key signs.
     #[serde(default = "default_rotation_period")]
@@ -488,7 +496,7 @@ pub struct DnsStatus {
     #[schemars(length(max = 16), inner(length(max = 320)))]
     pub nameservers: Vec<String>,
     /// When what is below last changed or was last confirmed after a failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub last_verified: Option<Time>,
     /// Each record that is wanted.

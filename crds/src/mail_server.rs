@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
-use crate::names::{Cidr, DomainName};
+use crate::names::{CIDR_MESSAGE, Cidr, DomainName};
 use crate::quantity::Quantity;
 use crate::references::{AllowedNamespaces, LocalReference, SecretKeyReference, SmartHostTls, Toggle};
 use crate::schema;
@@ -45,6 +45,19 @@ use crate::schema;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.replicas) || self.replicas <= 1 || (has(self.storage) && has(self.storage.postgres))"
+    )
+    .message("more than one replica needs storage.postgres: an embedded store belongs to one pod")
+    .field_path(".replicas"),
+    validation = Rule::new(
+        "!has(self.service) || !has(self.service.nodePorts) || \
+         self.service.nodePorts.all(name, self.listeners.exists(listener, listener.name == name))"
+    )
+    .message("nodePorts must use the names of listeners")
+    .field_path(".service.nodePorts")
+)]
 pub struct MailServerSpec {
     /// The server's name in greetings, EHLO, Received lines and the MX guidance, such as `mx1.example.net`.
     pub hostname: DomainName,
@@ -60,7 +73,7 @@ pub struct MailServerSpec {
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalReference>,
     /// CPU and memory of the server container. Default: the operator's.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<ResourceRequirements>")]
     pub resources: Option<ResourceRequirements>,
     /// Labels, annotations, scheduling and security settings of the pods.
@@ -76,6 +89,13 @@ pub struct MailServerSpec {
     /// Where the server listens. Default: SMTP 25, submission 587, submissions 465, POP3 110, POP3S 995.
     #[serde(default = "default_listeners")]
     #[schemars(length(min = 1, max = 16))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("self.all(one, self.exists_one(other, other.name == one.name))")
+            .message("give each listener a name of its own"),
+        validation = Rule::new("self.all(one, self.exists_one(other, other.port == one.port))")
+            .message("give each listener a port of its own")
+    )]
     pub listeners: Vec<Listener>,
     /// The Service that clients and other mail servers reach.
     #[serde(default)]
@@ -155,7 +175,7 @@ pub struct PodTemplate {
     #[schemars(schema_with = "schema::embedded_list::<Toleration>")]
     pub tolerations: Vec<Toleration>,
     /// Nodes and pods that these pods prefer or avoid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
     /// How the pods spread over zones and nodes.
@@ -171,11 +191,11 @@ pub struct PodTemplate {
     #[schemars(length(min = 1, max = 253))]
     pub runtime_class_name: Option<String>,
     /// Overrides of the pods' security context; fields that are absent keep the operator's value.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<PodSecurityContext>")]
     pub security_context: Option<PodSecurityContext>,
     /// Overrides of the server container's security context; fields that are absent keep the operator's value.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<SecurityContext>")]
     pub container_security_context: Option<SecurityContext>,
 }
@@ -194,7 +214,9 @@ pub struct PodTemplateMetadata {
 }
 
 /// Where mail and the queue are kept: exactly one of the two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.embedded) != has(self.postgres)")
+    .message("give storage either embedded or postgres, not both"))]
 pub struct Storage {
     /// On a volume of the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,11 +312,16 @@ pub struct ObjectStore {
 }
 
 /// One port that the server listens on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
     /// The listener's name, which is also the Service port's: lower case letters, digits and dashes.
     #[schemars(length(min = 1, max = 15))]
+    #[x_kube(validation = Rule::new(
+        "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--')"
+    )
+    .message("write the listener's name with lower case letters, digits and single dashes between them, with at least \
+              one letter"))]
     pub name: String,
     /// `SMTP`: from other servers, STARTTLS. `Submission`: from users, STARTTLS. `Submissions`: from users, TLS from the
     /// first byte. `POP3`: STLS. `POP3S`: TLS from the first byte.
@@ -345,9 +372,17 @@ pub enum Protocol {
     Pop3s,
 }
 
+/// What is said when everybody would be trusted to name the client's address.
+const TRUSTED_CIDR_MESSAGE: &str =
+    "trust only your load balancers: a network with the prefix /0 would let anybody claim any address";
+
 /// The PROXY protocol of a listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!has(self.mode) || self.mode != 'Required' || (has(self.trustedCIDRs) && size(self.trustedCIDRs) > 0)"
+)
+.message("list in trustedCIDRs the load balancers that may send a PROXY header, or set mode to Disabled"))]
 pub struct ProxyProtocol {
     /// `Disabled`: clients speak first-hand. `Required`: each connection begins with a PROXY header.
     #[serde(default)]
@@ -355,6 +390,10 @@ pub struct ProxyProtocol {
     /// The load balancers that may send a PROXY header; needed with `Required`.
     #[serde(default, rename = "trustedCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = Rule::new("self.all(c, isCIDR(c))").message(CIDR_MESSAGE),
+        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c).prefixLength() > 0)").message(TRUSTED_CIDR_MESSAGE)
+    )]
     pub trusted_cidrs: Vec<Cidr>,
 }
 
@@ -466,6 +505,10 @@ impl IpFamilyPolicy {
 /// Where the certificate comes from: at most one source, and one that the operator signs itself where none is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.secretRef), has(self.certManager), has(self.selfSigned)].filter(given, given).size() <= 1"
+)
+.message("give tls one of secretRef, certManager and selfSigned, not several"))]
 pub struct Tls {
     /// A Secret of this namespace of type `kubernetes.io/tls`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,8 +33,12 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSpec {
     /// The MailDomain that the address belongs to. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("domainRef cannot be changed: create another Mailbox; the mail of this one is kept"))]
     pub domain_ref: ObjectReference,
     /// The part of the address before the `@`, in lower case. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("localPart cannot be changed: create another Mailbox; the mail of this one is kept"))]
     pub local_part: LocalPart,
     /// How the owner proves who they are. Without it the mailbox receives only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,9 +72,15 @@ pub struct MailboxSpec {
     pub suspended: bool,
 }
 
-/// How the owner proves who they are: at most one of the first three, and any number of app passwords.
+/// How the owner proves who they are: one of the first three, and any number of app passwords.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.passwordSecretRef), has(self.passwordHashSecretRef), has(self.generate)].filter(given, given).size() \
+     == 1"
+)
+.message("give credentials exactly one of passwordSecretRef, passwordHashSecretRef and generate; \
+          leave credentials out for a mailbox that only receives"))]
 pub struct Credentials {
     /// A Secret of this namespace with the password in clear; only a hash of it leaves the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +186,7 @@ pub struct AppPassword {
     #[schemars(length(max = 2))]
     pub scopes: Vec<AppPasswordScope>,
     /// When it stops working.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub expires_at: Option<Time>,
 }

@@ -142,7 +142,6 @@ impl JsonSchema for Quantity {
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             // Fifteen digits, a point, three digits and a suffix of two.
             "maxLength": 21,
             "x-kubernetes-validations": [{

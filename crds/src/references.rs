@@ -93,7 +93,7 @@ pub struct AllowedNamespaces {
     #[serde(default)]
     pub from: NamespacesFrom,
     /// Matches the labels of namespaces; needed with `from: Selector`, refused otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<LabelSelector>")]
     pub selector: Option<LabelSelector>,
 }

@@ -1,6 +1,9 @@
 //! Where accepted mail is. [`Store`] is what sessions and the queue ask of it; `embedded` answers with SQLite and files
 //! (DESIGN §6). Promise 1 lives here: when [`Store::commit`] returns, the message is on stable storage.
 
+pub mod embedded;
+pub mod outgoing;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

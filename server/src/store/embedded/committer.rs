@@ -1,0 +1,250 @@
+//! The one thread that writes. It takes all that waits as one transaction, so that one fsync serves many messages
+//! (group commit), with a savepoint for each piece of work, so that one refusal does not touch the others.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::is_fatal;
+use super::space::Space;
+use super::transaction::{Unreferenced, Work};
+use crate::store::{Result, StoreError};
+
+/// Work in one transaction at most: enough to share an fsync well, few enough that the first does not wait long.
+const BATCH: usize = 512;
+/// Work that may wait; beyond it, senders wait to hand theirs over. With bodies of up to 64 KiB this bounds memory.
+const WAITING: usize = 512;
+/// Pages of 8 KiB in the log after which they are carried over into the database: 32 MiB.
+const CHECKPOINT_PAGES: i64 = 4096;
+/// Free pages given back to the volume after a transaction: 2 MiB, so that nobody waits long for it.
+const VACUUM_PAGES: i64 = 256;
+
+/// A piece of work and who waits for its outcome.
+pub(super) struct Job {
+    work: Work,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// Hands work to the committer.
+#[derive(Clone)]
+pub(super) struct Committer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Committer {
+    /// Gives the work to the thread; returns when it is durable, or refused.
+    pub(super) async fn commit(&self, work: Work) -> Result<()> {
+        let (reply, outcome) = oneshot::channel();
+        self.jobs.send(Job { work, reply }).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?
+    }
+}
+
+pub(super) fn stopped() -> StoreError {
+    StoreError::Failed("the store is closed".to_owned())
+}
+
+/// What the thread works with.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    /// Where message files are.
+    pub(super) bodies: PathBuf,
+    pub(super) space: Space,
+    /// Marks the entries that this process makes.
+    pub(super) run: i64,
+    /// Set when nothing may be written any more.
+    pub(super) broken: Arc<AtomicBool>,
+    /// Held until everything is written: no other process may open the store before.
+    pub(super) lock: fs::File,
+}
+
+/// Starts the thread. It ends, with everything committed, when every [`Committer`] is gone.
+pub(super) fn start(writer: Writer) -> Result<(Committer, std::thread::JoinHandle<()>)> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let thread = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || writer.run(receiver))?;
+    Ok((Committer { jobs: sender }, thread))
+}
+
+/// Why a transaction did not come about.
+enum Aborted {
+    /// Nothing of it was written.
+    Cleanly(StoreError),
+    /// It may have been written, or the database is damaged.
+    Unknown(StoreError),
+}
+
+impl From<rusqlite::Error> for Aborted {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_fatal(&error) { Self::Unknown(error.into()) } else { Self::Cleanly(error.into()) }
+    }
+}
+
+impl Writer {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.commit_together(std::mem::take(&mut batch));
+            self.tidy();
+        }
+        self.close();
+    }
+
+    /// One transaction for the whole batch. Should it fail as a whole, each piece of work gets one of its own.
+    fn commit_together(&mut self, mut batch: Vec<Job>) {
+        if self.broken.load(Ordering::Acquire) {
+            answer_all(batch, || StoreError::Failed("the store stopped after a failed write; restart".to_owned()));
+            return;
+        }
+        let room = self.space.has_room(0).unwrap_or(true);
+        match self.transact(&batch, room) {
+            Ok(outcomes) => self.report(batch, outcomes),
+            Err(Aborted::Unknown(error)) => self.break_off(batch, &error),
+            Err(Aborted::Cleanly(error)) if batch.len() == 1 => {
+                self.roll_back();
+                answer_all(batch, || repeat(&error));
+            }
+            Err(Aborted::Cleanly(_)) => {
+                self.roll_back();
+                for job in batch.drain(..) {
+                    self.commit_together(vec![job]);
+                }
+            }
+        }
+    }
+
+    /// Does the work and commits it. The inner results are those of the pieces, in order.
+    fn transact(&self, batch: &[Job], room: bool) -> std::result::Result<Vec<Result<Unreferenced>>, Aborted> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        for job in batch {
+            if job.work.is_new_mail() && !room {
+                outcomes.push(Err(StoreError::DiskFull));
+                continue;
+            }
+            self.connection.prepare_cached("SAVEPOINT work")?.execute([])?;
+            let outcome = job.work.perform(&self.connection, self.run);
+            if let Err(error) = outcome {
+                if self.connection.is_autocommit() {
+                    // SQLite has taken the whole transaction back, as it does when the volume is full.
+                    return Err(match error {
+                        StoreError::Corrupt(_) => Aborted::Unknown(error),
+                        _ => Aborted::Cleanly(error),
+                    });
+                }
+                self.connection.prepare_cached("ROLLBACK TO work")?.execute([])?;
+                outcomes.push(Err(error));
+            } else {
+                outcomes.push(outcome);
+            }
+            self.connection.prepare_cached("RELEASE work")?.execute([])?;
+        }
+        self.connection.execute_batch("COMMIT")?;
+        Ok(outcomes)
+    }
+
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "the store could not take back a transaction");
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+
+    /// Answers after the commit; files go when no row names them any more.
+    fn report(&self, batch: Vec<Job>, outcomes: Vec<Result<Unreferenced>>) {
+        for (Job { mut work, reply }, outcome) in batch.into_iter().zip(outcomes) {
+            let answer = outcome.map(|unreferenced| {
+                work.own_files();
+                self.remove(&unreferenced);
+            });
+            // Files that nobody owns are gone before the answer.
+            drop(work);
+            // Whoever asked may be gone; what is committed stays so.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn remove(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = fs::remove_file(self.bodies.join(name)) {
+                tracing::warn!(file = %name, %error, "a message file could not be removed; the next start tries again");
+            }
+        }
+    }
+
+    /// The transaction may be on disk or not: nobody is told that it is, and its files stay for the next start to judge.
+    fn break_off(&self, mut batch: Vec<Job>, error: &StoreError) {
+        tracing::error!(%error, "the store stops writing until the process is restarted");
+        self.broken.store(true, Ordering::Release);
+        self.roll_back();
+        for job in &mut batch {
+            job.work.own_files();
+        }
+        answer_all(batch, || repeat(error));
+    }
+
+    /// Carries the log over into the database and gives free pages back. Done here rather than by SQLite itself, which
+    /// keeps to itself that an fsync failed.
+    fn tidy(&self) {
+        if self.broken.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = self.try_tidy() {
+            if is_fatal(&error) {
+                tracing::error!(%error, "the store stops writing until the process is restarted");
+                self.broken.store(true, Ordering::Release);
+            } else {
+                tracing::warn!(%error, "the store's log could not be carried over; it is tried again");
+            }
+        }
+    }
+
+    fn try_tidy(&self) -> rusqlite::Result<()> {
+        let free: i64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+        if free >= VACUUM_PAGES {
+            let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+        }
+        // Only this form tells how long the log is; it copies nothing.
+        let pages: i64 =
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
+        if pages >= CHECKPOINT_PAGES {
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn close(self) {
+        if !self.broken.load(Ordering::Acquire)
+            && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        {
+            tracing::warn!(%error, "the store's log stays beside the database; the next start carries it over");
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the database did not close cleanly");
+        }
+        drop(self.lock);
+    }
+}
+
+fn answer_all(batch: Vec<Job>, error: impl Fn() -> StoreError) {
+    for Job { work, reply } in batch {
+        drop(work);
+        let _ = reply.send(Err(error()));
+    }
+}
+
+/// The same error for another one that waits.
+fn repeat(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::DiskFull => StoreError::DiskFull,
+        StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+        other => StoreError::Failed(other.to_string()),
+    }
+}

@@ -1,0 +1,202 @@
+//! The store of one machine (DESIGN §6): rows in SQLite, large bodies in files beside it. [`committer`] is the one thread
+//! that writes, [`readers`] read beside it, [`spool`] takes what is received, [`recovery`] runs when the store opens.
+
+mod committer;
+mod error;
+mod outgoing;
+mod readers;
+mod recovery;
+mod schema;
+mod space;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use paquebot_config::Address;
+use rusqlite::{Connection, OptionalExtension};
+
+use self::committer::{Committer, Writer, stopped};
+use self::readers::{MessageFile, PieceReader, Readers};
+use self::space::Space;
+use self::spool::{EmbeddedSpool, blocking};
+use self::transaction::{Work, from_sql, unique_id};
+use super::{Acceptance, Maildrop, MaildropEntry, MessageReader, Result, Spool, Store, StoreError, Usage};
+
+/// The embedded store. One process at a time has it open.
+pub struct EmbeddedStore {
+    bodies: PathBuf,
+    space: Space,
+    readers: Readers,
+    /// `None` once the store is closed.
+    committer: Mutex<Option<Committer>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    broken: Arc<AtomicBool>,
+    open_maildrops: Arc<Mutex<HashSet<String>>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store of a directory, making it where there was none. Blocks for the checks of start-up: call it before
+    /// serving.
+    ///
+    /// # Errors
+    /// When another process has it, or it is damaged, or of a newer version: the text names the file and the cure.
+    pub fn open(directory: &Path) -> Result<Arc<Self>> {
+        let opened = recovery::open(directory)?;
+        let mut run = [0; 8];
+        getrandom::fill(&mut run).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let space = Space::new(directory.to_owned());
+        let broken = Arc::new(AtomicBool::new(false));
+        let (committer, thread) = committer::start(Writer {
+            connection: opened.connection,
+            bodies: opened.bodies.clone(),
+            space: space.clone(),
+            run: i64::from_ne_bytes(run),
+            broken: Arc::clone(&broken),
+            lock: opened.lock,
+        })?;
+        Ok(Arc::new(Self {
+            bodies: opened.bodies,
+            space,
+            readers: Readers::new(directory.to_owned()),
+            committer: Mutex::new(Some(committer)),
+            thread: Mutex::new(Some(thread)),
+            broken,
+            open_maildrops: Arc::default(),
+        }))
+    }
+
+    /// Commits all that waits, then closes the database and frees the directory. Later calls are refused.
+    pub async fn close(&self) {
+        let committer = lock(&self.committer).take();
+        drop(committer);
+        self.readers.close().await;
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // A committer that panicked has said so already; there is nothing to wait for then.
+            let _ = blocking(move || thread.join().map_err(|_| stopped())).await;
+        }
+    }
+
+    async fn commit_work(&self, work: Work) -> Result<()> {
+        let committer = lock(&self.committer).clone().ok_or_else(stopped)?;
+        committer.commit(work).await
+    }
+
+    /// Reads what `select` gives: blocks of bytes from the database, and perhaps a file's name and size.
+    async fn read_blocks<F>(&self, select: F) -> Result<Box<dyn MessageReader>>
+    where
+        F: FnOnce(&Connection) -> Result<(Vec<Vec<u8>>, Option<(String, u64)>)> + Send + 'static,
+    {
+        let bodies = self.bodies.clone();
+        let reader = self.readers.query(move |connection| {
+            let (blocks, file) = select(connection)?;
+            let file = file.map(|(name, octets)| MessageFile::open(bodies.join(name), octets)).transpose()?;
+            Ok(PieceReader::new(blocks, file))
+        });
+        Ok(Box::new(reader.await?))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Marks a maildrop as open until it is dropped.
+struct MaildropLock {
+    name: String,
+    open: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for MaildropLock {
+    fn drop(&mut self) {
+        lock(&self.open).remove(&self.name);
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn spool(&self, limit: u64) -> Result<Box<dyn Spool>> {
+        Ok(Box::new(EmbeddedSpool::new(self.bodies.clone(), self.space.clone(), limit)))
+    }
+
+    async fn commit(&self, acceptance: Acceptance) -> Result<()> {
+        self.commit_work(Work::Accept(Box::new(acceptance))).await
+    }
+
+    async fn has_room(&self, octets: u64) -> bool {
+        if self.broken.load(Ordering::Acquire) {
+            return false;
+        }
+        let space = self.space.clone();
+        blocking(move || space.has_room(octets)).await.unwrap_or(false)
+    }
+
+    async fn usage(&self, maildrop: &Address) -> Result<Usage> {
+        let name = maildrop.canonical();
+        let query = self.readers.query(move |connection| {
+            let found: Option<(i64, i64)> = connection
+                .prepare_cached("SELECT messages, octets FROM maildrop WHERE name = ?1")?
+                .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let (messages, octets) = found.unwrap_or_default();
+            Ok(Usage { messages: from_sql(messages), octets: from_sql(octets) })
+        });
+        query.await
+    }
+
+    async fn open_maildrop(&self, maildrop: &Address) -> Result<Maildrop> {
+        let name = maildrop.canonical();
+        if !lock(&self.open_maildrops).insert(name.clone()) {
+            return Err(StoreError::MaildropInUse);
+        }
+        // From here on the lock frees itself, whatever happens.
+        let held = MaildropLock { name: name.clone(), open: Arc::clone(&self.open_maildrops) };
+        let entries = self.readers.query(move |connection| list(connection, &name)).await?;
+        Ok(Maildrop { entries, lock: Box::new(held) })
+    }
+
+    async fn read(&self, maildrop: &Address, key: i64) -> Result<Box<dyn MessageReader>> {
+        let name = maildrop.canonical();
+        self.read_blocks(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT entry.fields, message.trace, message.file, message.body_octets, body.bytes FROM entry \
+                 JOIN maildrop ON maildrop.number = entry.maildrop JOIN message ON message.number = entry.message \
+                 LEFT JOIN body ON body.message = message.number WHERE entry.key = ?1 AND maildrop.name = ?2",
+            )?;
+            let mut rows = statement.query(rusqlite::params![key, name])?;
+            let row = rows.next()?.ok_or(StoreError::NotFound)?;
+            let bytes: Option<Vec<u8>> = row.get(4)?;
+            let octets = from_sql(row.get(3)?);
+            let file: Option<String> = row.get(2)?;
+            let blocks = vec![row.get(0)?, row.get(1)?, bytes.unwrap_or_default()];
+            Ok((blocks, file.map(|name| (name, octets))))
+        })
+        .await
+    }
+
+    async fn delete(&self, maildrop: &Address, keys: &[i64]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.commit_work(Work::Delete { maildrop: maildrop.canonical(), keys: keys.to_vec() }).await
+    }
+}
+
+fn list(connection: &Connection, maildrop: &str) -> Result<Vec<MaildropEntry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, octets, run FROM entry WHERE maildrop = (SELECT number FROM maildrop WHERE name = ?1) ORDER BY key",
+    )?;
+    let entries = statement.query_map([maildrop], |row| {
+        let (key, octets, run) = (row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?);
+        Ok(MaildropEntry { key, unique_id: unique_id(run, key), octets: from_sql(octets) })
+    })?;
+    Ok(entries.collect::<rusqlite::Result<_>>()?)
+}

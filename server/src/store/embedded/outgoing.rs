@@ -1,0 +1,129 @@
+//! The queue's side of the embedded store: what is due, and what became of it.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use paquebot_config::{Address, Domain};
+use rusqlite::{Row, params};
+
+use super::EmbeddedStore;
+use super::transaction::{Work, from_sql, to_sql};
+use crate::store::outgoing::{MessageNumber, QueueCounts, QueueStore, QueuedMessage, QueuedRecipient, Settlement};
+use crate::store::{Declared, MessageId, MessageReader, Result, StoreError};
+
+#[async_trait]
+impl QueueStore for EmbeddedStore {
+    async fn due_destinations(&self, now: Timestamp) -> Result<Vec<Domain>> {
+        let query = self.readers.query(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT DISTINCT domain FROM recipient WHERE due <= ?1 ORDER BY domain")?;
+            let names = statement.query_map([now.as_millisecond()], |row| row.get::<_, String>(0))?;
+            names.map(|name| stored(Domain::parse(&name?))).collect()
+        });
+        query.await
+    }
+
+    async fn due_recipients(&self, destination: &Domain, now: Timestamp, limit: usize) -> Result<Vec<QueuedRecipient>> {
+        let destination = destination.clone();
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT key, message, address, attempts, warned, last_error FROM recipient \
+                 WHERE domain = ?1 AND due <= ?2 ORDER BY due, key LIMIT ?3",
+            )?;
+            let mut rows =
+                statement.query(params![destination.as_str(), now.as_millisecond(), to_sql(limit as u64)])?;
+            let mut recipients = Vec::new();
+            while let Some(row) = rows.next()? {
+                recipients.push(recipient(row)?);
+            }
+            Ok(recipients)
+        });
+        query.await
+    }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let query = self.readers.query(move |connection| {
+            let next: Option<i64> = connection
+                .prepare_cached("SELECT min(due) FROM recipient WHERE due > ?1")?
+                .query_row([now.as_millisecond()], |row| row.get(0))?;
+            next.map(timestamp).transpose()
+        });
+        query.await
+    }
+
+    async fn queued_message(&self, message: MessageNumber) -> Result<QueuedMessage> {
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, received_at, reverse_path, eight_bit, smtputf8, body_octets + length(trace) \
+                 FROM message WHERE number = ?1",
+            )?;
+            let mut rows = statement.query([message.0])?;
+            let row = rows.next()?.ok_or(StoreError::NotFound)?;
+            let reverse_path: Option<String> = row.get(2)?;
+            Ok(QueuedMessage {
+                id: MessageId::from_stored(row.get(0)?),
+                received_at: timestamp(row.get(1)?)?,
+                reverse_path: reverse_path.map(|text| stored(Address::parse(&text))).transpose()?,
+                declared: Declared { eight_bit: row.get(3)?, smtputf8: row.get(4)? },
+                octets: from_sql(row.get(5)?),
+            })
+        });
+        query.await
+    }
+
+    async fn read_queued(&self, message: MessageNumber) -> Result<Box<dyn MessageReader>> {
+        self.read_blocks(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT message.trace, body.bytes, message.file, message.body_octets FROM message \
+                 LEFT JOIN body ON body.message = message.number WHERE message.number = ?1",
+            )?;
+            let mut rows = statement.query([message.0])?;
+            let row = rows.next()?.ok_or(StoreError::NotFound)?;
+            let bytes: Option<Vec<u8>> = row.get(1)?;
+            let octets = from_sql(row.get(3)?);
+            let file: Option<String> = row.get(2)?;
+            Ok((vec![row.get(0)?, bytes.unwrap_or_default()], file.map(|name| (name, octets))))
+        })
+        .await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<()> {
+        self.commit_work(Work::Settle(Box::new(settlement))).await
+    }
+
+    async fn queue_counts(&self) -> Result<QueueCounts> {
+        let query = self.readers.query(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT count(*), coalesce(sum(attempts > 0), 0), \
+                 (SELECT min(received_at) FROM message WHERE number = (SELECT min(message) FROM recipient)) \
+                 FROM recipient",
+            )?;
+            let (recipients, deferred, oldest): (i64, i64, Option<i64>) =
+                statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let oldest = oldest.map(timestamp).transpose()?;
+            Ok(QueueCounts { recipients: from_sql(recipients), deferred: from_sql(deferred), oldest })
+        });
+        query.await
+    }
+}
+
+fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
+    let address: String = row.get(2)?;
+    Ok(QueuedRecipient {
+        key: row.get(0)?,
+        message: MessageNumber(row.get(1)?),
+        address: stored(Address::parse(&address))?,
+        attempts: row.get(3)?,
+        warned: row.get(4)?,
+        last_error: row.get(5)?,
+    })
+}
+
+/// What was written as an address reads as one.
+fn stored<T>(parsed: std::result::Result<T, paquebot_config::AddressError>) -> Result<T> {
+    parsed.map_err(|error| StoreError::Corrupt(format!("a queued recipient: {error}")))
+}
+
+fn timestamp(milliseconds: i64) -> Result<Timestamp> {
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|error| StoreError::Corrupt(format!("a queued message's time: {error}")))
+}

@@ -1,0 +1,221 @@
+//! The tables of the embedded store, how a database is made, opened, brought forward and checked. Called when the
+//! store opens, before any thread runs.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::{Result, StoreError};
+
+/// The database in the store's directory.
+pub(super) const DATABASE_FILE: &str = "mail.db";
+/// `PRAGMA application_id`: "PQBT", so that `file` and we know whose database it is.
+const APPLICATION_ID: i32 = 0x5051_4254;
+/// What a database of this program begins with.
+const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Up to this size every page is looked at when the store opens: some tenths of a second on a slow volume. Beyond it
+/// the schema alone is checked; damage elsewhere shows when the page is read.
+const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
+
+/// Each step brings a database from the version of its position to the next. Steps are only ever added.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+// Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
+// maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
+// The index on entries has all that a scan listing needs.
+const VERSION_1: &str = "
+    CREATE TABLE message (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        received_at INTEGER NOT NULL,
+        reverse_path TEXT,
+        eight_bit INTEGER NOT NULL,
+        smtputf8 INTEGER NOT NULL,
+        trace BLOB NOT NULL,
+        body_octets INTEGER NOT NULL,
+        file TEXT,
+        message_references INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE body (
+        message INTEGER PRIMARY KEY,
+        bytes BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE maildrop (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        messages INTEGER NOT NULL,
+        octets INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE entry (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        maildrop INTEGER NOT NULL,
+        message INTEGER NOT NULL,
+        octets INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        fields BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX entry_listing ON entry (maildrop, key, octets, run);
+    CREATE TABLE recipient (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        message INTEGER NOT NULL,
+        address TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        due INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        warned INTEGER NOT NULL,
+        last_error TEXT
+    ) STRICT;
+    CREATE INDEX recipient_by_due ON recipient (due);
+    CREATE INDEX recipient_by_domain ON recipient (domain, due);
+    CREATE TABLE identity (name TEXT NOT NULL) STRICT;
+    INSERT INTO identity (name) VALUES (lower(hex(randomblob(16))));
+";
+
+/// Opens the database of `directory`, making it when `may_create`.
+pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {
+    let path = directory.join(DATABASE_FILE);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => check_header(&path)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_create => create(directory, &path)?,
+        Err(error) => return Err(damaged(&path, &format!("it cannot be read ({error})"))),
+    }
+    prepare(&path).map_err(|error| match error {
+        // SQLite does not name the file.
+        StoreError::Corrupt(what) if !what.contains(DATABASE_FILE) => damaged(&path, &what),
+        other => other,
+    })
+}
+
+fn prepare(path: &Path) -> Result<Connection> {
+    let mut connection = connect(path, false)?;
+    check_identity(&connection, path)?;
+    migrate(&mut connection, path, MIGRATIONS)?;
+    check_content(&connection, path)?;
+    Ok(connection)
+}
+
+/// A further connection, for a reader.
+pub(super) fn open_reader(directory: &Path) -> Result<Connection> {
+    connect(&directory.join(DATABASE_FILE), true)
+}
+
+/// The name that the database was given when it was made.
+pub(super) fn identity(connection: &Connection) -> Result<String> {
+    Ok(connection.query_row("SELECT name FROM identity", [], |row| row.get(0))?)
+}
+
+/// Makes the database aside and renames it, so that a crash cannot leave an empty one under its name.
+fn create(directory: &Path, path: &Path) -> Result<()> {
+    let aside = directory.join("mail.db.new");
+    for leftover in [aside.clone(), with_suffix(&aside, "-wal"), with_suffix(&aside, "-shm")] {
+        match fs::remove_file(&leftover) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let mut connection = Connection::open(&aside)?;
+    // These three are laid down in the file itself and must come before the first table.
+    connection.pragma_update(None, "page_size", 8192)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    configure(&connection)?;
+    migrate(&mut connection, path, MIGRATIONS)?;
+    connection.close().map_err(|(_, error)| error)?;
+    File::open(&aside)?.sync_all()?;
+    fs::rename(&aside, path)?;
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn connect(path: &Path, read_only: bool) -> Result<Connection> {
+    let access = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    if read_only {
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -1024)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    } else {
+        configure(&connection)?;
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// What each writing connection needs. `synchronous=FULL` makes WAL mode sync at each commit: promise 1.
+fn configure(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let reason = format!("the volume does not support SQLite's WAL mode (it gave {mode}); use a local file system");
+        return Err(StoreError::Failed(reason));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The image's root is read-only: nothing temporary may go to a file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    // The committer does it, where an error of it is seen.
+    connection.query_row("PRAGMA wal_autocheckpoint=0", [], |_| Ok(()))?;
+    connection.query_row("PRAGMA journal_size_limit=67108864", [], |_| Ok(()))?;
+    Ok(())
+}
+
+fn check_header(path: &Path) -> Result<()> {
+    let mut header = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || header != *SQLITE_MAGIC {
+        return Err(damaged(path, "it does not begin as an SQLite database does"));
+    }
+    Ok(())
+}
+
+fn check_identity(connection: &Connection, path: &Path) -> Result<()> {
+    let found: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if found == APPLICATION_ID { Ok(()) } else { Err(damaged(path, "it is the database of another program")) }
+}
+
+/// Brings the database to the newest version, or says why not.
+fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let newest = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    if found > newest {
+        return Err(StoreError::Failed(format!(
+            "{} has schema version {found}, written by a newer paquebot-server; this one knows up to {newest}: \
+             run the newer version again, or restore a backup from before the upgrade",
+            path.display()
+        )));
+    }
+    for (version, step) in (1..).zip(steps).skip(usize::try_from(found).unwrap_or(0)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn check_content(connection: &Connection, path: &Path) -> Result<()> {
+    let check = if fs::metadata(path)?.len() <= QUICK_CHECK_LIMIT {
+        "PRAGMA quick_check(1)"
+    } else {
+        // Looks at the pages of this one table and at the schema itself.
+        "PRAGMA quick_check(sqlite_schema)"
+    };
+    let verdict: String = connection.query_row(check, [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(damaged(path, &verdict)) }
+}
+
+fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{}: {what}; nothing was changed: restore the file from a backup, or move the whole directory aside to start empty",
+        path.display()
+    ))
+}

@@ -36,7 +36,7 @@ lint: ## format, clippy, licences, shell scripts and the chart only
 
 .PHONY: e2e
 e2e: ## the end-to-end suite only, on a real Kubernetes
-	@scripts/test images cluster e2e
+	@scripts/test cluster images e2e
 
 .PHONY: images
 images: ## build both container images (pushed to IMAGE_REGISTRY where it is given)

@@ -20,9 +20,12 @@ build_all() {
   build_kube
   build_in_cache "$(coredns_binary)" "CoreDNS $coredns_version" 500 \
     build_module github.com/coredns/coredns "$coredns_version"
-  build_in_cache "$(helm_binary)" "helm $helm_version" 1000 \
-    build_module helm.sh/helm/v3/cmd/helm "$helm_version"
+  build_helm
   build_in_cache "$(pause_binary)" "the pause program" 1 build_kube_package ./pause "$go_link_flags"
+}
+
+build_helm() {
+  build_in_cache "$(helm_binary)" "helm $helm_version" 1000 build_module helm.sh/helm/v3/cmd/helm "$helm_version"
 }
 
 build_kube() {

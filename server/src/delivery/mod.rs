@@ -1,1 +1,191 @@
-//! The MDA: from recipients to a delivery plan, from a plan to one store transaction.
+//! The MDA: from recipients to a delivery plan, from a plan to one store transaction. Pure; called by
+//! [`crate::smtp::policy`] for each recipient, and by [`crate::smtp::session`] for the whole message.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
+
+use crate::smtp::trace;
+use crate::store::LocalDelivery;
+
+/// Addresses that one recipient may stand for, over all aliases and forwardings. More is a mailing list, which needs a
+/// list manager that answers for its bounces.
+const MAX_EXPANSION: usize = 1_000;
+
+/// A maildrop that receives a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maildrop {
+    /// The mailbox's own address.
+    pub address: Address,
+    /// Octets that it may hold.
+    pub quota: Option<u64>,
+}
+
+/// Who receives a message in the end. Nobody is there twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Maildrops here.
+    pub local: Vec<Maildrop>,
+    /// Addresses elsewhere.
+    pub remote: Vec<Address>,
+    /// Targets of aliases and forwardings that get nothing, though others of the same recipient do. Logged.
+    pub undeliverable: Vec<(Address, Undeliverable)>,
+}
+
+/// Why nothing can be delivered to a served address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Undeliverable {
+    /// Nobody has it.
+    Unknown,
+    /// It leads back to itself, and nowhere else.
+    Loop,
+    /// It stands for more addresses than one recipient may.
+    TooMany,
+    /// It or its domain is suspended.
+    Suspended,
+}
+
+/// Who receives what is sent to one recipient.
+///
+/// # Errors
+/// [`Undeliverable`] when nobody would; the worst reason that was met, and one that may pass is the worst: then the
+/// sender keeps the message and tries again.
+pub fn expand(configuration: &Configuration, recipient: &Address) -> Result<Plan, Undeliverable> {
+    let mut expansion = Expansion::new(configuration);
+    let mut waiting = VecDeque::from([recipient.clone()]);
+    let mut visits = 0;
+    let mut worst = None;
+    while let Some(address) = waiting.pop_front() {
+        visits += 1;
+        if visits + waiting.len() > MAX_EXPANSION {
+            return Err(Undeliverable::TooMany);
+        }
+        match expansion.visit(&address) {
+            Ok(next) => waiting.extend(next),
+            Err(reason) => {
+                worst = worst.max(Some(reason));
+                expansion.plan.undeliverable.push((address, reason));
+            }
+        }
+    }
+    let plan = expansion.plan;
+    if plan.local.is_empty() && plan.remote.is_empty() {
+        Err(worst.or(expansion.came_back.then_some(Undeliverable::Loop)).unwrap_or(Undeliverable::Unknown))
+    } else {
+        Ok(plan)
+    }
+}
+
+/// The plan for all recipients of a message. What cannot be expanded was refused at RCPT, and appears as undeliverable
+/// here.
+#[must_use]
+pub fn plan(configuration: &Configuration, recipients: &[Address]) -> Plan {
+    let mut whole = Plan::default();
+    let (mut maildrops, mut elsewhere) = (HashSet::new(), HashSet::new());
+    for recipient in recipients {
+        match expand(configuration, recipient) {
+            Ok(part) => {
+                whole.local.extend(part.local.into_iter().filter(|drop| maildrops.insert(drop.address.canonical())));
+                whole.remote.extend(part.remote.into_iter().filter(|address| elsewhere.insert(address.to_string())));
+                whole.undeliverable.extend(part.undeliverable);
+            }
+            Err(reason) => whole.undeliverable.push((recipient.clone(), reason)),
+        }
+    }
+    whole
+}
+
+/// Whether mail for an alias reaches a mailbox, through further aliases but not through forwardings: its owner then may
+/// send under the alias's name.
+#[must_use]
+pub fn alias_reaches(configuration: &Configuration, alias: &AliasRecord, mailbox: &Address) -> bool {
+    let (mut seen, mut waiting) = (HashSet::new(), vec![alias]);
+    while let Some(alias) = waiting.pop() {
+        if !seen.insert(alias.address.canonical()) || seen.len() > MAX_EXPANSION {
+            continue;
+        }
+        for target in &alias.targets {
+            match configuration.resolve(target) {
+                Resolution::Mailbox(found) if found.address == *mailbox => return true,
+                Resolution::Alias(next) => waiting.push(next),
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
+/// The store's share of a plan: each maildrop with its `Return-Path`.
+///
+/// A message has one reply for all its maildrops. With one, its quota is exact: the message is refused when it does not
+/// fit. With several, one that became full since RCPT must not keep the others from theirs, so each may go beyond its
+/// quota by this one message.
+#[must_use]
+pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<LocalDelivery> {
+    let fields = Bytes::from(trace::return_path(reverse_path));
+    let alone = plan.local.len() == 1 && plan.remote.is_empty();
+    let delivery = |maildrop: &Maildrop| LocalDelivery {
+        maildrop: maildrop.address.clone(),
+        fields: fields.clone(),
+        quota: maildrop.quota.filter(|_| alone),
+    };
+    plan.local.iter().map(delivery).collect()
+}
+
+struct Expansion<'a> {
+    configuration: &'a Configuration,
+    plan: Plan,
+    seen: HashSet<String>,
+    /// Something was met twice: a loop, if nothing is deliverable in the end.
+    came_back: bool,
+}
+
+impl<'a> Expansion<'a> {
+    fn new(configuration: &'a Configuration) -> Self {
+        Self { configuration, plan: Plan::default(), seen: HashSet::new(), came_back: false }
+    }
+
+    /// Takes one address into the plan; returns those that it stands for.
+    fn visit(&mut self, address: &Address) -> Result<Vec<Address>, Undeliverable> {
+        match self.configuration.resolve(address) {
+            Resolution::NotServed => {
+                // Upper and lower case may differ elsewhere (RFC 5321 §2.4).
+                if self.seen.insert(address.to_string()) {
+                    self.plan.remote.push(address.clone());
+                }
+                Ok(Vec::new())
+            }
+            Resolution::Unknown => Err(Undeliverable::Unknown),
+            Resolution::Suspended => Err(Undeliverable::Suspended),
+            Resolution::Alias(alias) if self.is_new(&alias.address) => Ok(alias.targets.clone()),
+            Resolution::Mailbox(mailbox) if self.is_new(&mailbox.address) => Ok(self.mailbox(mailbox)),
+            Resolution::Alias(_) | Resolution::Mailbox(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn mailbox(&mut self, mailbox: &MailboxRecord) -> Vec<Address> {
+        // Forwarding to oneself is how some people say that a copy should be kept.
+        let is_self = |target: &Address| matches!(self.configuration.resolve(target), Resolution::Mailbox(found) if found.address == mailbox.address);
+        let (keep, targets) = match &mailbox.forwarding {
+            None => (true, Vec::new()),
+            Some(forwarding) => {
+                let (own, others): (Vec<_>, Vec<_>) = forwarding.to.iter().cloned().partition(is_self);
+                (forwarding.keep_copy || !own.is_empty() || others.is_empty(), others)
+            }
+        };
+        if keep {
+            self.plan.local.push(Maildrop { address: mailbox.address.clone(), quota: mailbox.quota });
+        }
+        targets
+    }
+
+    fn is_new(&mut self, address: &Address) -> bool {
+        let new = self.seen.insert(address.canonical());
+        self.came_back |= !new;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,20 @@
 //! SMTP (RFC 5321), receiving: the protocol machine without I/O, and its session.
+//!
+//! [`machine`] turns bytes into replies and actions; it knows no clock, socket or store. [`session`] is the I/O shell
+//! around it, started by `listen` for each connection. What may be sent by whom is decided in [`policy`], which asks
+//! [`crate::relay`] and [`crate::delivery`]. The other modules are the pieces of the protocol: [`command`] and [`path`]
+//! parse, [`reply`] writes, [`content`] takes DATA apart, [`sasl`] holds an AUTH exchange, [`trace`] writes `Received` and
+//! `Return-Path`.
+
+pub mod bounds;
+pub mod command;
+pub mod content;
+pub mod machine;
+pub mod path;
+pub mod policy;
+pub mod reply;
+pub mod sasl;
+pub mod session;
+pub mod trace;
+
+pub use session::run;

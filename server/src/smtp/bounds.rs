@@ -1,0 +1,35 @@
+//! How long a session waits and how much it takes, with the reason for each number. Used by the machine and the session.
+
+use std::time::Duration;
+
+/// For a complete command line, from the reply before it (RFC 5321 §4.5.3.2.7 asks for 5 minutes at least).
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For the next piece of a message's content (RFC 5321 §4.5.3.2.5: 3 minutes).
+pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// For the whole content of one message: 50 MiB in an hour is 15 kB/s, which any line that carries such messages has.
+/// Without it a peer that sends an octet every three minutes would hold its connection for years.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// For the peer to take a reply: it reads them within the time in which it would have sent a command.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long a closing session waits for the peer's last bytes, so that the final reply is not destroyed by a reset.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Octets of a command line with its CRLF (RFC 5321 §4.5.3.1.4).
+pub const COMMAND_LINE: usize = 512;
+/// MAIL may be longer by what its extensions add: SIZE 26 (RFC 1870 §3), BODY 17 (RFC 6152 §2), AUTH 500 (RFC 4954 §3),
+/// SMTPUTF8 10 (RFC 6531 §3.1).
+pub const MAIL_LINE: usize = COMMAND_LINE + 26 + 17 + 500 + 10;
+/// A line of an AUTH exchange, and AUTH with its initial response (RFC 4954 §4: 12288 octets of base64).
+pub const SASL_LINE: usize = 12_288;
+
+/// Commands that are wrong in themselves, in one session. A person at a keyboard makes fewer, a program makes none.
+pub const ERRORS: u32 = 20;
+/// Recipients refused in one session: more is somebody who guesses addresses.
+pub const REFUSED_RECIPIENTS: u32 = 200;
+/// Failed logins in one session (RFC 4954 §9 asks for a bound).
+pub const FAILED_LOGINS: u32 = 5;
+/// Commands since the last accepted message, beside one for each recipient that a message may have: a client that does
+/// not get on with it holds a connection that others need.
+pub const IDLE_COMMANDS: u32 = 1_000;
+/// `Received` fields with which a message counts as caught in a loop (RFC 5321 §6.3: at least 100).
+pub const RECEIVED_FIELDS: u32 = 100;

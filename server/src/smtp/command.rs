@@ -1,0 +1,301 @@
+//! Command lines (RFC 5321 §4.1) into values. Called by [`super::machine`] with a line that had its CRLF taken off.
+
+use paquebot_config::Address;
+
+use super::path::{self, ForwardPath};
+use super::reply::Reply;
+
+/// A command that is well formed in itself; whether it may come now is the machine's affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// HELO with the client's name.
+    Helo(String),
+    /// EHLO with the client's name.
+    Ehlo(String),
+    /// MAIL FROM.
+    Mail(Mail),
+    /// RCPT TO.
+    Rcpt(ForwardPath),
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP; its argument says nothing.
+    Noop,
+    /// QUIT.
+    Quit,
+    /// VRFY with something to verify.
+    Vrfy,
+    /// EXPN.
+    Expn,
+    /// HELP.
+    Help,
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth {
+        /// The name of the mechanism, upper case.
+        mechanism: String,
+        /// The initial response, base64 as it came.
+        initial: Option<String>,
+    },
+}
+
+/// MAIL FROM with its parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// The reverse-path; `None` is the null one.
+    pub reverse_path: Option<Address>,
+    /// `SIZE=` (RFC 1870): octets that will come. Saturates.
+    pub size: Option<u64>,
+    /// `BODY=8BITMIME` (RFC 6152).
+    pub eight_bit: bool,
+    /// `SMTPUTF8` (RFC 6531).
+    pub smtputf8: bool,
+}
+
+/// Why a line is not a command. Each has its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandError {
+    /// Octets that no command has: bare CR or LF, NUL, or not UTF-8.
+    Octets,
+    /// The verb is not known.
+    Unknown,
+    /// The arguments are wrong; this is how they should look.
+    Arguments(&'static str),
+    /// The reverse-path is not an address.
+    ReversePath,
+    /// The forward-path is not an address.
+    ForwardPath,
+    /// A parameter is not known here, or its value is not.
+    Parameter,
+    /// An address has characters that need SMTPUTF8, which MAIL did not say.
+    NotAscii,
+}
+
+impl CommandError {
+    /// What the client is told.
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        match self {
+            Self::Octets => Reply::new(500, 5, 2, "a command is one line of text that ends with CR LF"),
+            Self::Unknown => Reply::new(500, 5, 1, "command not recognized"),
+            Self::Arguments(usage) => Reply::new(501, 5, 4, format!("syntax: {usage}")),
+            Self::ReversePath => Reply::new(501, 1, 7, "that sender is not a valid address"),
+            Self::ForwardPath => Reply::new(501, 1, 3, "that recipient is not a valid address"),
+            Self::Parameter => Reply::new(555, 5, 4, "parameter or its value not recognized or not implemented"),
+            Self::NotAscii => Reply::new(553, 6, 7, "an address with non-ASCII characters needs SMTPUTF8"),
+        }
+    }
+}
+
+const MAIL_USAGE: &str = "MAIL FROM:<address> [parameters]";
+const RCPT_USAGE: &str = "RCPT TO:<address>";
+
+/// Reads one line. `smtputf8` says whether that extension is offered in this session.
+///
+/// # Errors
+/// [`CommandError`], whose reply the client should get.
+pub fn parse(line: &[u8], smtputf8: bool) -> Result<Command, CommandError> {
+    if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Err(CommandError::Octets);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| CommandError::Octets)?.trim_end_matches(' ');
+    let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+    let bare = |command: Command, usage| {
+        if argument.is_empty() { Ok(command) } else { Err(CommandError::Arguments(usage)) }
+    };
+    match verb.to_ascii_uppercase().as_str() {
+        "HELO" => client_name(argument).map(Command::Helo).ok_or(CommandError::Arguments("HELO hostname")),
+        "EHLO" => client_name(argument).map(Command::Ehlo).ok_or(CommandError::Arguments("EHLO hostname")),
+        "MAIL" => mail(argument, smtputf8).map(Command::Mail),
+        "RCPT" => recipient(argument).map(Command::Rcpt),
+        "DATA" => bare(Command::Data, "DATA"),
+        "RSET" => bare(Command::Rset, "RSET"),
+        "QUIT" => bare(Command::Quit, "QUIT"),
+        "NOOP" => Ok(Command::Noop),
+        "HELP" => Ok(Command::Help),
+        "VRFY" if argument.is_empty() => Err(CommandError::Arguments("VRFY address")),
+        "VRFY" => Ok(Command::Vrfy),
+        "EXPN" => Ok(Command::Expn),
+        "STARTTLS" => bare(Command::StartTls, "STARTTLS"),
+        "AUTH" => auth(argument),
+        _ => Err(CommandError::Unknown),
+    }
+}
+
+/// What the client calls itself. Clients behind address translation, with underscores and with literals all have to get
+/// in; what could break a `Received` field does not.
+fn client_name(argument: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
+    let valid = !argument.is_empty() && argument.len() <= 255 && argument.bytes().all(allowed);
+    valid.then(|| argument.to_owned())
+}
+
+/// What follows `FROM:` or `TO:`. One or more spaces before the bracket are not in the grammar, but in many clients.
+fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
+    let (found, rest) = argument.trim_start_matches(' ').split_once(':')?;
+    found.trim_end_matches(' ').eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
+}
+
+fn mail(argument: &str, smtputf8: bool) -> Result<Mail, CommandError> {
+    let text = after_keyword(argument, "FROM").ok_or(CommandError::Arguments(MAIL_USAGE))?;
+    let (inside, parameters) = path::split(text).map_err(|_| CommandError::Arguments(MAIL_USAGE))?;
+    let reverse_path = path::reverse(inside).map_err(|_| CommandError::ReversePath)?;
+    let mut mail = Mail { reverse_path, ..Mail::default() };
+    let mut seen = Vec::new();
+    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
+        let (keyword, value) = keyword_and_value(parameter).ok_or(CommandError::Arguments(MAIL_USAGE))?;
+        if seen.contains(&keyword) {
+            return Err(CommandError::Arguments(MAIL_USAGE));
+        }
+        mail_parameter(&mut mail, &keyword, value, smtputf8)?;
+        seen.push(keyword);
+    }
+    let is_ascii = mail.reverse_path.as_ref().is_none_or(Address::is_ascii);
+    if is_ascii || mail.smtputf8 { Ok(mail) } else { Err(CommandError::NotAscii) }
+}
+
+fn mail_parameter(mail: &mut Mail, keyword: &str, value: Option<&str>, smtputf8: bool) -> Result<(), CommandError> {
+    match (keyword, value) {
+        ("SIZE", Some(value)) => mail.size = Some(size(value).ok_or(CommandError::Arguments("SIZE=octets"))?),
+        ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => mail.eight_bit = false,
+        ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
+        ("SMTPUTF8", None) if smtputf8 => mail.smtputf8 = true,
+        // RFC 4954 §5: to be accepted by every server that has AUTH; what it asserts is not trusted, so it says nothing.
+        ("AUTH", Some(_)) => {}
+        ("SIZE" | "AUTH", None) => return Err(CommandError::Arguments(MAIL_USAGE)),
+        _ => return Err(CommandError::Parameter),
+    }
+    Ok(())
+}
+
+/// RFC 1870 §3: 1 to 20 digits, which may be more than 64 bits hold.
+fn size(value: &str) -> Option<u64> {
+    let valid = (1..=20).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
+    valid.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+fn recipient(argument: &str) -> Result<ForwardPath, CommandError> {
+    let text = after_keyword(argument, "TO").ok_or(CommandError::Arguments(RCPT_USAGE))?;
+    let (inside, parameters) = path::split(text).map_err(|_| CommandError::Arguments(RCPT_USAGE))?;
+    let path = path::forward(inside).map_err(|_| CommandError::ForwardPath)?;
+    match parameters.split(' ').find(|parameter| !parameter.is_empty()) {
+        None => Ok(path),
+        Some(parameter) if keyword_and_value(parameter).is_some() => Err(CommandError::Parameter),
+        Some(_) => Err(CommandError::Arguments(RCPT_USAGE)),
+    }
+}
+
+/// `esmtp-keyword ["=" esmtp-value]` (RFC 5321 §4.1.2); the keyword in upper case.
+fn keyword_and_value(parameter: &str) -> Option<(String, Option<&str>)> {
+    let (keyword, value) = match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (parameter, None),
+    };
+    let first = keyword.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let all = keyword.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let valid_value = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
+    (first && all && valid_value).then(|| (keyword.to_ascii_uppercase(), value))
+}
+
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let mut words = argument.split(' ').filter(|word| !word.is_empty());
+    let mechanism = words.next().ok_or(CommandError::Arguments("AUTH mechanism [initial-response]"))?;
+    let initial = words.next().map(str::to_owned);
+    if words.next().is_some() {
+        return Err(CommandError::Arguments("AUTH mechanism [initial-response]"));
+    }
+    Ok(Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn code(line: &str) -> String {
+        match parse(line.as_bytes(), false) {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => {
+                let reply = error.reply();
+                format!("{} {}", reply.code(), reply.enhanced().unwrap())
+            }
+        }
+    }
+
+    #[test]
+    fn well_formed_and_malformed_lines() {
+        for (line, expected) in [
+            ("EHLO client.example", "ok"),
+            ("ehlo [192.0.2.1]", "ok"),
+            ("HELO my_laptop", "ok"),
+            ("EHLO", "501 5.5.4"),
+            ("EHLO a b", "501 5.5.4"),
+            ("HELO (evil)", "501 5.5.4"),
+            ("MAIL FROM:<>", "ok"),
+            ("mail from:<a@b.example>", "ok"),
+            ("MAIL FROM: <a@b.example> SIZE=10 BODY=8BITMIME", "ok"),
+            ("MAIL FROM:<a@b.example> AUTH=<>", "ok"),
+            ("MAIL FROM:<a@b.example> SIZE=99999999999999999999", "ok"),
+            ("MAIL", "501 5.5.4"),
+            ("MAIL FROM:", "501 5.5.4"),
+            ("MAIL TO:<a@b.example>", "501 5.5.4"),
+            ("MAIL FROM:a@b.example", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example>SIZE=1", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> SIZE=", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> SIZE=-1", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> SIZE=1 SIZE=1", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> SIZE", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> =1", "501 5.5.4"),
+            ("MAIL FROM:<a@b.example> BODY=BINARYMIME", "555 5.5.4"),
+            ("MAIL FROM:<a@b.example> SMTPUTF8", "555 5.5.4"),
+            ("MAIL FROM:<a@b.example> RET=FULL", "555 5.5.4"),
+            ("MAIL FROM:<a b@b.example>", "501 5.1.7"),
+            ("MAIL FROM:<ü@b.example>", "553 5.6.7"),
+            ("RCPT TO:<a@b.example>", "ok"),
+            ("RCPT TO:<Postmaster>", "ok"),
+            ("RCPT TO:<@r.example:a@b.example>", "ok"),
+            ("RCPT TO:<>", "501 5.1.3"),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4"),
+            ("RCPT TO:a@b.example", "501 5.5.4"),
+            ("RCPT", "501 5.5.4"),
+            ("DATA", "ok"),
+            ("DATA  ", "ok"),
+            ("DATA now", "501 5.5.4"),
+            ("NOOP anything", "ok"),
+            ("QUIT now", "501 5.5.4"),
+            ("VRFY", "501 5.5.4"),
+            ("VRFY anna", "ok"),
+            ("STARTTLS x", "501 5.5.4"),
+            ("AUTH", "501 5.5.4"),
+            ("AUTH PLAIN a b", "501 5.5.4"),
+            ("GET / HTTP/1.1", "500 5.5.1"),
+            ("", "500 5.5.1"),
+            ("NOOP\nNOOP", "500 5.5.2"),
+            ("NOOP\rNOOP", "500 5.5.2"),
+            ("NOOP\0", "500 5.5.2"),
+        ] {
+            assert_eq!(code(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn smtputf8_where_it_is_offered() {
+        let line = "MAIL FROM:<ü@b.example> SMTPUTF8".as_bytes();
+        assert!(matches!(parse(line, true), Ok(Command::Mail(Mail { smtputf8: true, .. }))));
+        assert_eq!(parse(line, false), Err(CommandError::Parameter));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_command_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..600), smtputf8: bool) {
+            let _ = parse(&line, smtputf8);
+        }
+
+        #[test]
+        fn nearly_commands_never_panic(verb in "(?i)(MAIL FROM:|RCPT TO:|EHLO |AUTH )", rest in "[ <>@:,\"\\\\a-z.=ü\\[\\]0-9+-]{0,80}") {
+            let _ = parse(format!("{verb}{rest}").as_bytes(), true);
+        }
+    }
+}

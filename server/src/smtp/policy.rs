@@ -1,0 +1,155 @@
+//! What the session answers at MAIL and RCPT: relay decision, directory and limits together, as replies. Pure: asks
+//! [`crate::relay`] and [`crate::delivery`]; how full a maildrop is comes as an argument.
+
+use paquebot_config::{Address, Configuration, Domain, LocalPart};
+
+use super::command::Mail;
+use super::path::ForwardPath;
+use super::reply::Reply;
+use crate::delivery::{self, Plan, Undeliverable};
+use crate::relay::{self, Client, Decision, Grant, Refusal};
+use crate::store::{StoreError, Usage};
+
+/// A recipient that may be accepted, if its maildrops have room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The recipient, with its domain where the client left it out.
+    pub recipient: Address,
+    /// Who receives what is sent to it.
+    pub plan: Plan,
+    /// Octets of the largest message for its domain, where that is less than the server's.
+    pub max_message_size: Option<u64>,
+    /// The relay rule that admitted it, for logs.
+    pub rule: Option<String>,
+}
+
+/// Whether a message may begin.
+///
+/// # Errors
+/// The reply that refuses it.
+pub fn sender(configuration: &Configuration, client: Client<'_>, mail: &Mail) -> Result<(), Reply> {
+    if mail.size.is_some_and(|size| size > configuration.server.limits.max_message_size) {
+        return Err(too_large(configuration.server.limits.max_message_size));
+    }
+    if relay::may_use_sender(configuration, client, mail.reverse_path.as_ref()) {
+        Ok(())
+    } else {
+        Err(sender_not_owned())
+    }
+}
+
+/// Whether a recipient may be accepted.
+///
+/// # Errors
+/// The reply that refuses it.
+pub fn recipient(
+    configuration: &Configuration,
+    client: Client<'_>,
+    mail: &Mail,
+    path: &ForwardPath,
+) -> Result<Admission, Reply> {
+    let recipient = match path {
+        ForwardPath::Mailbox(address) => address.clone(),
+        ForwardPath::Postmaster => postmaster(configuration).ok_or_else(no_postmaster)?,
+    };
+    let rule = match relay::decide(configuration, client, mail.reverse_path.as_ref(), &recipient) {
+        Decision::Local | Decision::Relay(Grant::OwnSender) => None,
+        Decision::Relay(Grant::Rule(name)) => Some(name.to_owned()),
+        Decision::Refuse(Refusal::DomainNotServed) => return Err(domain_not_served()),
+        Decision::Refuse(Refusal::SenderNotOwned) => return Err(sender_not_owned()),
+    };
+    if !recipient.is_ascii() && !mail.smtputf8 {
+        return Err(Reply::new(553, 6, 7, "an address with non-ASCII characters needs SMTPUTF8"));
+    }
+    let max_message_size = configuration.domain(recipient.domain()).and_then(|domain| domain.max_message_size);
+    if let (Some(size), Some(max)) = (mail.size, max_message_size)
+        && size > max
+    {
+        return Err(too_large(max));
+    }
+    let plan = delivery::expand(configuration, &recipient).map_err(undeliverable)?;
+    Ok(Admission { recipient, plan, max_message_size, rule })
+}
+
+/// Whether a maildrop has room for a message whose size may be known.
+///
+/// # Errors
+/// The reply that refuses the recipient: for good when it could never hold the message, for now otherwise.
+pub fn quota(quota: u64, usage: Usage, size: Option<u64>) -> Result<(), Reply> {
+    let size = size.unwrap_or(0);
+    if size > quota {
+        return Err(Reply::new(552, 2, 2, "the message is larger than that mailbox may hold"));
+    }
+    // An empty message takes room too: a maildrop at its quota is full.
+    if usage.octets.saturating_add(size.max(1)) > quota {
+        return Err(mailbox_full());
+    }
+    Ok(())
+}
+
+/// Who `<postmaster>` without a domain is (RFC 5321 §4.5.1): the postmaster of the server's own domain, that of a parent of
+/// it, or the first that a served domain has. `None`: no served domain has one.
+#[must_use]
+pub fn postmaster(configuration: &Configuration) -> Option<Address> {
+    let local_part = LocalPart::parse("postmaster").ok()?;
+    let hostname = configuration.server.hostname.as_str();
+    let own = hostname.match_indices('.').map(|(dot, _)| &hostname[dot + 1..]);
+    let own = std::iter::once(hostname).chain(own).filter_map(|name| Domain::parse(name).ok());
+    let mut served: Vec<Domain> = configuration.domains().map(|domain| domain.domain.clone()).collect();
+    served.sort();
+    own.chain(served)
+        .map(|domain| Address::new(local_part.clone(), domain))
+        .filter(|address| configuration.domain(address.domain()).is_some())
+        .find(|address| delivery::expand(configuration, address).is_ok())
+}
+
+fn undeliverable(reason: Undeliverable) -> Reply {
+    match reason {
+        Undeliverable::Unknown => Reply::new(550, 1, 1, "no such mailbox here"),
+        Undeliverable::Suspended => Reply::new(450, 2, 1, "that mailbox takes no mail at present; try again later"),
+        Undeliverable::Loop => Reply::new(554, 4, 6, "that address leads back to itself and to no mailbox"),
+        Undeliverable::TooMany => Reply::new(550, 2, 4, "that address stands for too many others"),
+    }
+}
+
+fn domain_not_served() -> Reply {
+    Reply::new(553, 7, 1, "sorry, that domain is not in my list of allowed recipient domains")
+}
+
+fn sender_not_owned() -> Reply {
+    Reply::new(553, 7, 1, "you may not send with that sender address; use your own")
+}
+
+fn no_postmaster() -> Reply {
+    Reply::new(550, 1, 1, "no domain here has a postmaster; name one with its domain")
+}
+
+fn mailbox_full() -> Reply {
+    Reply::new(452, 2, 2, "that mailbox is full; try again later")
+}
+
+/// The reply to a message that is larger than it may be.
+#[must_use]
+pub fn too_large(max: u64) -> Reply {
+    Reply::new(552, 3, 4, format!("the message is larger than the {max} octets that are allowed"))
+}
+
+/// The reply while there is no room on the volume.
+#[must_use]
+pub fn disk_full() -> Reply {
+    Reply::new(452, 3, 1, "no room on the mail system's disk; try again later")
+}
+
+/// What the client is told when the store refuses a message.
+#[must_use]
+pub fn store_failure(error: &StoreError) -> Reply {
+    match error {
+        StoreError::DiskFull => disk_full(),
+        StoreError::OverQuota(_) => mailbox_full(),
+        _ => Reply::new(451, 3, 0, "the mail system has a problem; try again later"),
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

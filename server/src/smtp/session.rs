@@ -1,0 +1,493 @@
+//! The I/O around [`super::machine`]: reads and writes the socket, keeps the time limits, and answers the machine's
+//! questions from configuration, store and credentials. Started by [`crate::listen`] for each connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use paquebot_config::{Address, Configuration, Protocol};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
+
+use super::bounds;
+use super::command::Mail;
+use super::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settings, login_refused};
+use super::path::ForwardPath;
+use super::policy;
+use super::reply::Reply;
+use super::sasl::Credentials;
+use super::trace::{Received, Transmission};
+use crate::credentials::{Access, Failure};
+use crate::delivery::{self, Plan};
+use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
+use crate::net::Stream;
+use crate::relay::Client;
+use crate::services::SharedServices;
+use crate::store::{Acceptance, Declared, MessageId, Spool};
+
+/// Octets read at once while commands are awaited: a pipelined group fits, and an idle session costs little.
+const COMMAND_BUFFER: usize = 4 << 10;
+/// Octets read at once while content is received.
+const CONTENT_BUFFER: usize = 32 << 10;
+/// Octets of content that are read and thrown away after the last reply.
+const LINGER_OCTETS: usize = 64 << 10;
+
+/// Serves one client until it leaves, is sent away, or the server drains. `stream` is under TLS already where the protocol
+/// has implicit TLS; `client` is its canonical address.
+pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, services: SharedServices) {
+    let span = tracing::info_span!("smtp", client = %client.ip(), protocol = protocol_word(protocol).0);
+    let mut session = Session::new(client, protocol, services, stream.is_tls());
+    async move {
+        if let Err(error) = session.serve(stream).await {
+            tracing::debug!(%error, "the connection was lost");
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Session {
+    client: SocketAddr,
+    protocol: Protocol,
+    services: SharedServices,
+    machine: Machine,
+    user: Option<Address>,
+    tls: Option<String>,
+    transaction: Option<Transaction>,
+}
+
+/// What a transaction goes by from MAIL to its end, whatever is reloaded meanwhile.
+struct Transaction {
+    configuration: Arc<Configuration>,
+    mail: Mail,
+    spool: Option<Box<dyn Spool>>,
+}
+
+/// What the driver has to do with the socket.
+enum Turn {
+    Read,
+    StartTls,
+    Close,
+}
+
+impl Session {
+    fn new(client: SocketAddr, protocol: Protocol, services: SharedServices, tls: bool) -> Self {
+        let machine = Machine::new(settings(&services, protocol), tls);
+        Self { client, protocol, services, machine, user: None, tls: None, transaction: None }
+    }
+
+    async fn serve(&mut self, mut stream: Stream) -> io::Result<()> {
+        let mut output = Vec::new();
+        let mut buffer = vec![0; COMMAND_BUFFER];
+        let mut clock = Clock::new();
+        self.tls = stream.tls_description();
+        loop {
+            let turn = self.carry_out(&mut output).await;
+            write(&mut stream, &mut output).await?;
+            match turn {
+                Turn::Close => return linger(stream, &mut buffer).await,
+                Turn::StartTls => {
+                    stream = self.start_tls(stream).await?;
+                    clock = Clock::new();
+                }
+                Turn::Read => {
+                    clock.advance(&self.machine);
+                    buffer.resize(if self.machine.is_receiving() { CONTENT_BUFFER } else { COMMAND_BUFFER }, 0);
+                    if self.read(&mut stream, &mut buffer, clock.deadline).await? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for bytes, the time limit, or the server's shutdown. Returns 0 at the end of the stream.
+    async fn read(&mut self, stream: &mut Stream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        let shutdown = self.services.shutdown.clone();
+        let read = async {
+            if self.machine.is_shutting_down() {
+                return Some(timeout_at(deadline, stream.read(buffer)).await);
+            }
+            tokio::select! {
+                read = timeout_at(deadline, stream.read(buffer)) => Some(read),
+                () = shutdown.cancelled() => None,
+            }
+        }
+        .await;
+        match read {
+            Some(Ok(read)) => {
+                let read = read?;
+                self.refresh();
+                self.machine.feed(&buffer[..read]);
+                return Ok(read);
+            }
+            Some(Err(_elapsed)) => self.machine.timed_out(),
+            None => self.machine.shut_down(),
+        }
+        Ok(1)
+    }
+
+    /// Lets the machine know of a reload; it takes effect with the next transaction.
+    fn refresh(&mut self) {
+        self.machine.configure(settings(&self.services, self.protocol));
+    }
+
+    async fn start_tls(&mut self, stream: Stream) -> io::Result<Stream> {
+        let config = self.services.certificates.server_config();
+        let config = config.ok_or_else(|| io::Error::other("the certificate is gone"))?;
+        let upgraded = stream.upgrade(config).await.inspect_err(|error| {
+            self.services.metrics.refused_connections.get_or_create(&self.by_result("handshake")).inc();
+            tracing::info!(%error, "TLS handshake failed");
+        })?;
+        self.tls = upgraded.tls_description();
+        self.user = None;
+        self.machine.tls_started();
+        Ok(upgraded)
+    }
+
+    /// Carries out what the machine asks for, until it needs the socket.
+    async fn carry_out(&mut self, output: &mut Vec<u8>) -> Turn {
+        while let Some(action) = self.machine.next_action() {
+            match action {
+                Action::Reply(reply) => reply.write(output),
+                Action::StartTls => return Turn::StartTls,
+                Action::Close => return Turn::Close,
+                Action::Authenticate(credentials) => {
+                    let login = self.authenticate(credentials).await;
+                    self.machine.authentication_answered(login);
+                }
+                Action::CheckSender(mail) => {
+                    let verdict = self.check_sender(mail).await;
+                    self.machine.sender_answered(verdict);
+                }
+                Action::CheckRecipient(path) => {
+                    let verdict = self.check_recipient(&path).await;
+                    self.machine.recipient_answered(verdict);
+                }
+                Action::OpenSpool(limit) => {
+                    let verdict = self.open_spool(limit).await;
+                    self.machine.spool_answered(verdict);
+                }
+                Action::Content(octets) => {
+                    if let Err(reply) = self.append(&octets).await {
+                        self.machine.content_failed(reply);
+                    }
+                }
+                Action::Commit(envelope) => {
+                    let reply = self.commit(envelope).await;
+                    self.count_message(&reply);
+                    self.machine.commit_answered(reply);
+                }
+                Action::Discard => {
+                    self.services.metrics.messages.get_or_create(&ByResult { result: Word("refused") }).inc();
+                    if let Some(transaction) = &mut self.transaction {
+                        transaction.spool = None;
+                    }
+                }
+                Action::Reset => self.transaction = None,
+            }
+        }
+        Turn::Read
+    }
+
+    async fn authenticate(&mut self, credentials: Credentials) -> Login {
+        let Credentials { login, password } = credentials;
+        let verified = self.services.authenticator.verify(Access::Submission, &login, password).await;
+        let result = match &verified {
+            Ok(_) => "accepted",
+            Err(Failure::Rejected) => "rejected",
+            Err(Failure::NotPermitted) => "not_permitted",
+            Err(Failure::Busy) => "busy",
+        };
+        self.services.metrics.logins.get_or_create(&self.by_result(result)).inc();
+        match verified {
+            Ok(identity) => {
+                tracing::info!(mailbox = %identity.mailbox, "logged in");
+                self.user = Some(identity.mailbox.clone());
+                Login::Accepted(identity.mailbox)
+            }
+            Err(failure) => {
+                // The login may be a password in the wrong field, so it is not logged.
+                tracing::info!(result, "login refused");
+                Login::Refused(login_refused(failure))
+            }
+        }
+    }
+
+    async fn check_sender(&mut self, mail: Mail) -> Result<(), Reply> {
+        let configuration = self.services.configuration.snapshot();
+        let client = relay_client(&configuration, self.client, self.user.as_ref())?;
+        policy::sender(&configuration, client, &mail).inspect_err(|reply| {
+            tracing::info!(from = %path(mail.reverse_path.as_ref()), %reply, "sender refused");
+        })?;
+        if !self.services.store.has_room(mail.size.unwrap_or(0)).await {
+            return Err(policy::disk_full());
+        }
+        self.transaction = Some(Transaction { configuration, mail, spool: None });
+        Ok(())
+    }
+
+    async fn check_recipient(&self, forward_path: &ForwardPath) -> Result<AcceptedRecipient, Reply> {
+        let verdict = self.admit(forward_path).await;
+        let result = match &verdict {
+            Ok((_, remote)) => {
+                if *remote {
+                    "relay"
+                } else {
+                    "local"
+                }
+            }
+            Err(reply) if reply.code() < 500 => "deferred",
+            Err(reply) if reply.code() == 553 => "not_allowed",
+            Err(reply) if reply.code() == 550 => "unknown",
+            Err(_) => "refused",
+        };
+        self.services.metrics.recipients.get_or_create(&ByResult { result: Word(result) }).inc();
+        if let Err(reply) = &verdict {
+            tracing::info!(to = ?forward_path, %reply, "recipient refused");
+        }
+        verdict.map(|(recipient, _)| recipient)
+    }
+
+    /// Decides about a recipient; with it comes whether its domain is elsewhere.
+    async fn admit(&self, forward_path: &ForwardPath) -> Result<(AcceptedRecipient, bool), Reply> {
+        let transaction = self.transaction.as_ref().ok_or_else(out_of_step)?;
+        let configuration = &transaction.configuration;
+        let client = relay_client(configuration, self.client, self.user.as_ref())?;
+        let admission = policy::recipient(configuration, client, &transaction.mail, forward_path)?;
+        for maildrop in &admission.plan.local {
+            let Some(quota) = maildrop.quota else { continue };
+            let usage = self.services.store.usage(&maildrop.address).await;
+            let usage = usage.map_err(|error| self.store_failure(&error))?;
+            policy::quota(quota, usage, transaction.mail.size)?;
+        }
+        if let Some(rule) = &admission.rule {
+            tracing::info!(to = %admission.recipient, rule, "relaying admitted");
+        }
+        let remote = configuration.domain(admission.recipient.domain()).is_none();
+        let policy::Admission { recipient: address, max_message_size, .. } = admission;
+        Ok((AcceptedRecipient { address, max_message_size }, remote))
+    }
+
+    async fn open_spool(&mut self, limit: u64) -> Result<(), Reply> {
+        let spool = self.services.store.spool(limit).await.map_err(|error| self.store_failure(&error))?;
+        let transaction = self.transaction.as_mut().ok_or_else(out_of_step)?;
+        transaction.spool = Some(spool);
+        Ok(())
+    }
+
+    async fn append(&mut self, octets: &[u8]) -> Result<(), Reply> {
+        // After a failure there is no spool, and what comes is thrown away.
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        let Some(spool) = &mut transaction.spool else { return Ok(()) };
+        let Err(error) = spool.append(octets).await else { return Ok(()) };
+        transaction.spool = None;
+        Err(self.store_failure(&error))
+    }
+
+    /// The end of a message: the plan, the trace fields, one transaction of the store. The reply is positive only when the
+    /// message is on stable storage.
+    async fn commit(&mut self, envelope: Envelope) -> Reply {
+        let Some(Transaction { configuration, spool: Some(spool), .. }) = self.transaction.take() else {
+            return out_of_step();
+        };
+        let id = MessageId::generate();
+        let span = tracing::info_span!("message", message_id = %id);
+        async {
+            let body = match spool.finish().await {
+                Ok(body) => body,
+                Err(error) => return self.store_failure(&error),
+            };
+            let plan = delivery::plan(&configuration, &envelope.recipients);
+            let received_at = jiff::Timestamp::now();
+            let acceptance = Acceptance {
+                id: id.clone(),
+                received_at,
+                reverse_path: envelope.mail.reverse_path.clone(),
+                trace: self.received(&configuration, &envelope, &id, received_at).into(),
+                body,
+                declared: Declared { eight_bit: envelope.mail.eight_bit, smtputf8: envelope.mail.smtputf8 },
+                local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
+                remote: plan.remote.clone(),
+            };
+            match self.services.store.commit(acceptance).await {
+                Ok(()) => self.accepted(&id, &envelope, &plan),
+                Err(error) => self.store_failure(&error),
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
+        let metrics = &self.services.metrics;
+        metrics.message_octets.inc_by(envelope.octets);
+        metrics.delivered.inc_by(plan.local.len() as u64);
+        tracing::info!(
+            message_id = %id,
+            from = %path(envelope.mail.reverse_path.as_ref()),
+            recipients = envelope.recipients.len(),
+            octets = envelope.octets,
+            user = self.user.as_ref().map(tracing::field::display),
+            tls = self.tls,
+            "message accepted"
+        );
+        for maildrop in &plan.local {
+            tracing::info!(message_id = %id, maildrop = %maildrop.address, "delivered");
+        }
+        for (address, reason) in &plan.undeliverable {
+            tracing::warn!(message_id = %id, %address, ?reason, "a target of an alias or a forwarding gets no copy");
+        }
+        if !plan.remote.is_empty() {
+            self.services.queue.notify_one();
+        }
+        let what = match (plan.local.is_empty(), plan.remote.is_empty()) {
+            (false, true) => "delivered",
+            (true, false) => "queued",
+            _ => "delivered and queued",
+        };
+        Reply::new(250, 0, 0, format!("{id} {what}"))
+    }
+
+    fn received(
+        &self,
+        configuration: &Configuration,
+        envelope: &Envelope,
+        id: &MessageId,
+        at: jiff::Timestamp,
+    ) -> String {
+        let recipient = match envelope.recipients.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        };
+        Received {
+            client_name: &envelope.client_name,
+            client: self.client.ip(),
+            hostname: &configuration.server.hostname,
+            transmission: Transmission {
+                extended: envelope.extended,
+                tls: self.tls.is_some(),
+                authenticated: self.user.is_some(),
+                smtputf8: envelope.mail.smtputf8,
+            },
+            tls: self.tls.as_deref(),
+            id,
+            recipient,
+            at,
+        }
+        .field()
+    }
+
+    fn store_failure(&self, error: &crate::store::StoreError) -> Reply {
+        let reply = policy::store_failure(error);
+        tracing::warn!(%error, %reply, "the store refused");
+        reply
+    }
+
+    fn count_message(&self, reply: &Reply) {
+        let result = match reply.code() {
+            ..400 => "accepted",
+            400..500 => "deferred",
+            _ => "refused",
+        };
+        self.services.metrics.messages.get_or_create(&ByResult { result: Word(result) }).inc();
+    }
+
+    fn by_result(&self, result: &'static str) -> ByProtocolAndResult {
+        ByProtocolAndResult { protocol: protocol_word(self.protocol), result: Word(result) }
+    }
+}
+
+/// How long the session may wait.
+struct Clock {
+    deadline: Instant,
+    lines: u64,
+    message_since: Option<Instant>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + bounds::COMMAND_TIMEOUT, lines: 0, message_since: None }
+    }
+
+    /// Sets the deadline for the next read: a command has its time for the whole line, content for each piece and for the
+    /// whole message.
+    fn advance(&mut self, machine: &Machine) {
+        let now = Instant::now();
+        if machine.is_receiving() {
+            let since = *self.message_since.get_or_insert(now);
+            self.deadline = (now + bounds::DATA_BLOCK_TIMEOUT).min(since + bounds::MESSAGE_TIMEOUT);
+        } else if self.message_since.take().is_some() || machine.lines() != self.lines {
+            self.deadline = now + bounds::COMMAND_TIMEOUT;
+        }
+        self.lines = machine.lines();
+    }
+}
+
+fn settings(services: &SharedServices, protocol: Protocol) -> Settings {
+    let configuration = services.configuration.snapshot();
+    Settings {
+        hostname: configuration.server.hostname.clone(),
+        submission: matches!(protocol, Protocol::Submission | Protocol::Submissions),
+        starttls: services.certificates.server_config().is_some(),
+        smtputf8: false,
+        max_message_size: configuration.server.limits.max_message_size,
+        max_recipients: configuration.server.limits.max_recipients,
+    }
+}
+
+/// The client as the relay decision sees it. A mailbox that was deleted or suspended since the login has no rights left.
+fn relay_client<'a>(
+    configuration: &'a Configuration,
+    client: SocketAddr,
+    user: Option<&Address>,
+) -> Result<Client<'a>, Reply> {
+    let mailbox = match user {
+        None => None,
+        Some(address) => {
+            let domain_active = configuration.domain(address.domain()).is_some_and(|domain| !domain.suspended);
+            let mailbox = configuration.mailbox(address).filter(|mailbox| domain_active && !mailbox.suspended);
+            let mailbox = mailbox.filter(|mailbox| mailbox.protocols.submission);
+            Some(mailbox.ok_or_else(|| Reply::new(530, 7, 0, "your mailbox may not send any more; log in again"))?)
+        }
+    };
+    Ok(Client { address: client.ip(), mailbox })
+}
+
+fn path(address: Option<&Address>) -> String {
+    address.map_or_else(|| "<>".to_owned(), |address| format!("<{address}>"))
+}
+
+fn out_of_step() -> Reply {
+    Reply::new(451, 3, 0, "the mail system has a problem; try again later")
+}
+
+async fn write(stream: &mut Stream, output: &mut Vec<u8>) -> io::Result<()> {
+    if output.is_empty() {
+        return Ok(());
+    }
+    let written = timeout(bounds::WRITE_TIMEOUT, async {
+        stream.write_all(output).await?;
+        stream.flush().await
+    });
+    written.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    output.clear();
+    Ok(())
+}
+
+/// Closes so that the peer can read the last reply: with bytes unread, a close would reset the connection.
+async fn linger(mut stream: Stream, buffer: &mut [u8]) -> io::Result<()> {
+    let farewell = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_OCTETS;
+        while left > 0 {
+            match stream.read(buffer).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
+    };
+    timeout(bounds::LINGER_TIMEOUT, farewell).await.unwrap_or(Ok(()))
+}

@@ -24,7 +24,8 @@ cgroup_make() {
 # containers' own groups are made by the kubelet and runc in all.
 cgroup_for_daemons() {
   local root
-  root=$(cgroup_roots | grep -x '/sys/fs/cgroup/pids' || cgroup_roots | head -n 1)
+  root=/sys/fs/cgroup/pids
+  grep -qxF "$root" <<<"$(cgroup_roots)" || read -r root < <(cgroup_roots)
   echo "$root/$cgroup_name/daemons"
 }
 

@@ -15,6 +15,7 @@ cluster_down() {
 # sweep: end, then undo, then delete. Each step is right to repeat and right
 # when there is nothing to do, so a sweep cut short is finished by the next.
 sweep() {
+  rm -f "$state/ready"
   stop_daemons
   cgroup_kill
   mounts_remove "$state"

@@ -9,9 +9,7 @@ readonly changed_settings='
   kernel.keys.root_maxkeys kernel.keys.root_maxbytes
 '
 
-network_up() {
-  ip address show dev lo | grep -qF "inet $node_address/32" || ip address add "$node_address/32" dev lo
-}
+network_up() { ip address replace "$node_address/32" dev lo; }
 
 # Also right when there is nothing to remove.
 network_down() {

@@ -30,16 +30,23 @@ cluster_up() {
   say "up after $(seconds_since "$started") s: Kubernetes $kubernetes_version, node $node_name. Use it: eval \"\$($here/cluster env)\""
 }
 
-# clear_remains: a cluster that was complete in this boot is mended in place;
-# what is left of an `up` that was cut short, of an earlier boot, or of a state
-# directory that someone deleted, is removed first.
+# clear_remains: a complete cluster some of whose daemons ended is mended in
+# place, as long as etcd holds its data: it does not sync, so its own end can
+# lose the last writes, which the API server does not forgive. Everything else,
+# what an `up` or a `down` that was cut short left, or an earlier boot, is
+# removed.
 clear_remains() {
-  if [ -e "$state/ready" ] && [ "$(head -n 1 "$state/ready")" = "$(cat /proc/sys/kernel/random/boot_id)" ]; then
+  if can_be_mended; then
     say "something of the cluster has ended; starting it again"
     return
   fi
-  [ -e "$state/$state_mark" ] && say "removing what an earlier run left"
+  [ ! -e "$state/$state_mark" ] || say "removing what an earlier run left"
   sweep
+}
+
+can_be_mended() {
+  [ -e "$state/ready" ] && [ "$(head -n 1 "$state/ready")" = "$(cat /proc/sys/kernel/random/boot_id)" ] &&
+    process_alive "$state" etcd
 }
 
 remember() {

@@ -102,7 +102,7 @@ zone_unpatch() {
 }
 
 zone_remove() {
-  zone_list | grep -qxF "$1" || { say "zone $1 is not served"; return 0; }
+  grep -qxF "$1" <<<"$(zone_list)" || { say "zone $1 is not served"; return 0; }
   zone_unpatch "$1"
   wait_for 30 zone_unserved "$1" || fail "the cluster DNS still serves $1"
   say "zone $1 is no longer served"

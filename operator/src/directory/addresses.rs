@@ -1,0 +1,324 @@
+//! Which Mailbox or MailAlias has which address: admission, conflicts, limits.
+
+use paquebot_config::{Address, Domain, LocalPart};
+use paquebot_crds::conditions::Reason;
+use paquebot_crds::references::Target;
+use paquebot_crds::{Kind, ObjectReference, unsupported};
+
+use super::Directory;
+use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::state::{AliasSource, Claim, Holder, Member, Role, Task, Work, pending};
+use super::tenancy::admits;
+use super::verdict::Refusal;
+
+/// What of a Mailbox or MailAlias decides about its address.
+struct Candidate<'a> {
+    domain_ref: &'a ObjectReference,
+    local_part: &'a str,
+    rank: Seniority,
+    refusal: Option<String>,
+}
+
+impl Directory {
+    pub(super) fn member(&self, key: &ObjectKey) -> Option<&Member> {
+        match key.kind {
+            Kind::Mailbox => self.mailboxes.get(&key.name).map(|node| &node.member),
+            Kind::MailAlias => self.aliases.get(&key.name).map(|node| &node.member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn member_mut(&mut self, key: &ObjectKey) -> Option<&mut Member> {
+        match key.kind {
+            Kind::Mailbox => self.mailboxes.get_mut(&key.name).map(|node| &mut node.member),
+            Kind::MailAlias => self.aliases.get_mut(&key.name).map(|node| &mut node.member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn settle_address_gate(&mut self, key: &ObjectKey, work: &mut Work) {
+        let (address, gate) = self.address_gate(key);
+        let Some(member) = self.member_mut(key) else { return };
+        let old = std::mem::replace(&mut member.gate, gate.clone()).ok();
+        if member.address != address {
+            member.address = address;
+            work.changes.statuses.insert(key.clone());
+        }
+        let new = gate.ok();
+        if old != new {
+            self.withdraw_address_claim(old, work);
+            if let Some(claim) = new {
+                self.address_claims.entry(claim.canonical.clone()).or_default().insert(claim.rank);
+                work.add(Task::Address(claim.canonical));
+            }
+        }
+        work.add(Task::Standing(key.clone()));
+        work.add(final_task(key));
+    }
+
+    fn withdraw_address_claim(&mut self, claim: Option<Claim>, work: &mut Work) {
+        let Some(claim) = claim else { return };
+        if let Some(claims) = self.address_claims.get_mut(&claim.canonical) {
+            claims.remove(&claim.rank);
+            if claims.is_empty() {
+                self.address_claims.remove(&claim.canonical);
+            }
+        }
+        work.add(Task::Address(claim.canonical));
+    }
+
+    /// Takes back what a deleted object held.
+    pub(super) fn withdraw_member(&mut self, mut member: Member, kind: Kind, work: &mut Work) {
+        self.count(&mut member.counted_in, None, kind, work);
+        if let Some(claim) = member.claim() {
+            add_role_domain(claim, work);
+        }
+        self.withdraw_address_claim(member.gate.ok(), work);
+    }
+
+    /// Moves an object's place in the counts of MailDomains.
+    pub(super) fn count(
+        &mut self,
+        counted_in: &mut Option<NamespacedName>,
+        domain: Option<&NamespacedName>,
+        kind: Kind,
+        work: &mut Work,
+    ) {
+        if counted_in.as_ref() == domain {
+            return;
+        }
+        if let Some(old) = counted_in.take()
+            && let Some(counts) = self.counts.get_mut(&old)
+        {
+            let number = if kind == Kind::Mailbox { &mut counts.0 } else { &mut counts.1 };
+            *number = number.saturating_sub(1);
+            if *counts == (0, 0) {
+                self.counts.remove(&old);
+            }
+            work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, old));
+        }
+        if let Some(new) = domain {
+            let counts = self.counts.entry(new.clone()).or_default();
+            let number = if kind == Kind::Mailbox { &mut counts.0 } else { &mut counts.1 };
+            *number += 1;
+            work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, new.clone()));
+            *counted_in = Some(new.clone());
+        }
+    }
+
+    fn candidate(&self, key: &ObjectKey) -> Option<Candidate<'_>> {
+        match key.kind {
+            Kind::Mailbox => self.mailboxes.get(&key.name).map(|node| Candidate {
+                domain_ref: &node.entry.spec.domain_ref,
+                local_part: node.entry.spec.local_part.as_str(),
+                rank: node.entry.seniority(Kind::Mailbox),
+                refusal: unsupported::refusal(&unsupported::mailbox(&node.entry.spec)),
+            }),
+            Kind::MailAlias => self.aliases.get(&key.name).map(|node| Candidate {
+                domain_ref: &node.entry.spec.domain_ref,
+                local_part: node.entry.spec.local_part.as_str(),
+                rank: node.entry.seniority(Kind::MailAlias),
+                refusal: unsupported::refusal(&unsupported::mail_alias(&node.entry.spec)),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The address that the object would have, and whether it may claim it.
+    fn address_gate(&self, key: &ObjectKey) -> (Option<Address>, Result<Claim, Refusal>) {
+        let Some(candidate) = self.candidate(key) else { return (None, Err(pending())) };
+        let home = &key.name.namespace;
+        let domain = NamespacedName::of_reference(candidate.domain_ref, home);
+        let Some(node) = self.domains.get(&domain) else {
+            let message = format!("MailDomain {domain} does not exist; create it or correct spec.domainRef.");
+            return (None, Err(Refusal::new(Reason::DomainNotFound, message)));
+        };
+        let spec = &node.entry.spec;
+        if !admits(&spec.allowed_namespaces, &domain.namespace, home, self.namespaces.get(home)) {
+            let message = format!(
+                "MailDomain {domain} does not admit a {} of namespace {home}; its owner can do so in \
+                 spec.allowedNamespaces.",
+                key.kind
+            );
+            return (None, Err(Refusal::new(Reason::NamespaceNotAllowed, message)));
+        }
+        let parsed =
+            LocalPart::parse(candidate.local_part).and_then(|local| Ok((local, Domain::parse(spec.domain.as_str())?)));
+        let address = match parsed {
+            Ok((local_part, domain)) => Address::new(local_part, domain),
+            Err(error) => return (None, Err(Refusal::new(Reason::InvalidSpec, format!("{error}.")))),
+        };
+        let refusal = self.member_refusal(key, &domain, candidate.refusal);
+        let claim = Claim { domain, canonical: address.canonical(), rank: candidate.rank };
+        (Some(address), refusal.map_or(Ok(claim), Err))
+    }
+
+    fn member_refusal(&self, key: &ObjectKey, domain: &NamespacedName, unsupported: Option<String>) -> Option<Refusal> {
+        let node = self.domains.get(domain)?;
+        if node.standing.is_err() {
+            let message = format!("MailDomain {domain} is not accepted itself; its status says why.");
+            return Some(Refusal::new(Reason::DomainNotFound, message));
+        }
+        if let Some(message) = unsupported {
+            return Some(Refusal::new(Reason::InvalidSpec, message));
+        }
+        let quota = self.mailboxes.get(&key.name).filter(|_| key.kind == Kind::Mailbox)?.entry.spec.quota.as_ref()?;
+        let max_quota = node.entry.spec.limits.max_quota.as_ref()?;
+        (quota.bytes() > max_quota.bytes()).then(|| {
+            let message = format!(
+                "spec.quota {quota} is more than the {max_quota} that MailDomain {domain} allows; lower it, or have \
+                 spec.limits.maxQuota of the MailDomain raised."
+            );
+            Refusal::new(Reason::QuotaExceedsDomainLimit, message)
+        })
+    }
+
+    pub(super) fn settle_address(&mut self, address: &str, work: &mut Work) {
+        let (old, new) = (self.holders.get(address).cloned(), self.holder(address));
+        work.add_all(self.address_claims.get(address).into_iter().flatten().map(|rank| Task::Standing(rank.key())));
+        if old == new {
+            return;
+        }
+        for role in [&old, &new] {
+            if let Some(Holder::Role(domain, role)) = role {
+                let source = AliasSource::Role(domain.clone(), *role);
+                work.add_all(self.reach(&source));
+                work.add_all([Task::Alias(source), Task::Domain(domain.clone())]);
+            }
+        }
+        if let Some(Holder::Object { rank, domain }) = old {
+            let moved = self.seats.get_mut(&domain).map(|seats| seats_of(seats, &rank).remove(&rank));
+            work.add_all(moved.into_iter().flatten().map(Task::Standing));
+            work.add_all([Task::Standing(rank.key()), Task::Domain(domain.clone())]);
+            self.forget_empty_seats(&domain);
+        }
+        if let Some(Holder::Object { rank, domain }) = &new {
+            let seats = self.seats.entry(domain.clone()).or_default();
+            work.add_all(seats_of(seats, rank).insert(rank.clone()).into_iter().map(Task::Standing));
+        }
+        match new {
+            Some(holder) => drop(self.holders.insert(address.to_owned(), holder)),
+            None => drop(self.holders.remove(address)),
+        }
+    }
+
+    /// Who has an address: a role of the MailDomain, else the oldest object that may have it.
+    fn holder(&self, address: &str) -> Option<Holder> {
+        let claims = || self.address_claims.get(address).into_iter().flatten();
+        let (local_part, domain_name) = address.rsplit_once('@')?;
+        let object = |rank: &Seniority| {
+            let claim = self.member(&rank.key())?.claim()?;
+            Some(Holder::Object { rank: rank.clone(), domain: claim.domain.clone() })
+        };
+        let domain = self.domain_holders.get(domain_name);
+        let role = Role::ALL.into_iter().find(|role| role.local_part() == local_part);
+        if let (Some(domain), Some(role)) = (domain, role)
+            && let Some(node) = self.domains.get(domain)
+        {
+            let targets = role.targets(&node.entry.spec);
+            let itself = claims().find(|rank| {
+                let key = rank.key();
+                key.kind == Kind::Mailbox
+                    && targets.iter().any(|target| {
+                        matches!(target.target(), Some(Target::Mailbox(reference))
+                        if NamespacedName::of_reference(reference, &domain.namespace) == key.name)
+                    })
+            });
+            match itself {
+                Some(rank) => return object(rank),
+                None if !targets.is_empty() => return Some(Holder::Role(domain.clone(), role)),
+                None => {}
+            }
+        }
+        claims().next().and_then(object)
+    }
+
+    pub(super) fn settle_standing(&mut self, key: &ObjectKey, work: &mut Work) {
+        let standing = self.standing(key);
+        let source = AliasSource::Alias(key.name.clone());
+        let Some(member) = self.member_mut(key) else { return };
+        if member.standing == standing {
+            return;
+        }
+        let turned = member.standing.is_ok() != standing.is_ok();
+        member.standing = standing;
+        work.add(final_task(key));
+        if let Some(claim) = member.claim() {
+            add_role_domain(claim, work);
+        }
+        if turned && key.kind == Kind::MailAlias {
+            work.add_all(self.reach(&source));
+        }
+    }
+
+    fn standing(&self, key: &ObjectKey) -> Result<(), Refusal> {
+        let member = self.member(key).ok_or_else(pending)?;
+        let claim = member.gate.as_ref().map_err(Clone::clone)?;
+        match self.holders.get(&claim.canonical) {
+            Some(Holder::Object { rank, domain }) if *rank == claim.rank => self.check_seat(rank, domain),
+            Some(Holder::Object { rank, .. }) => {
+                Err(Refusal::new(Reason::AddressConflict, address_conflict(&claim.canonical, &rank.key(), key)))
+            }
+            Some(Holder::Role(domain, role)) => {
+                let message = format!(
+                    "{} belongs to whom spec.roles.{} of MailDomain {domain} names; have that entry removed, or name \
+                     this mailbox there.",
+                    claim.canonical,
+                    role.local_part()
+                );
+                Err(Refusal::new(Reason::AddressConflict, message))
+            }
+            None => Err(pending()),
+        }
+    }
+
+    fn check_seat(&self, rank: &Seniority, domain: &NamespacedName) -> Result<(), Refusal> {
+        let mailbox = rank.key().kind == Kind::Mailbox;
+        let seated = self
+            .seats
+            .get(domain)
+            .is_some_and(|seats| if mailbox { seats.mailboxes.is_seated(rank) } else { seats.aliases.is_seated(rank) });
+        if seated {
+            return Ok(());
+        }
+        let (plural, field) = if mailbox { ("mailboxes", "maxMailboxes") } else { ("aliases", "maxAliases") };
+        let limits = self.domains.get(domain).map(|node| &node.entry.spec.limits);
+        let limit = limits.and_then(|limits| if mailbox { limits.max_mailboxes } else { limits.max_aliases });
+        let message = format!(
+            "MailDomain {domain} allows {} {plural}, and older ones have them all; delete one, or have spec.limits.{field} \
+             of the MailDomain raised.",
+            limit.unwrap_or_default()
+        );
+        Err(Refusal::new(Reason::LimitExceeded, message))
+    }
+}
+
+/// Who has postmaster@ and abuse@ is part of what is said about a MailDomain.
+fn add_role_domain(claim: &Claim, work: &mut Work) {
+    let local_part = claim.canonical.rsplit_once('@').map_or("", |(local_part, _)| local_part);
+    if Role::ALL.iter().any(|role| role.local_part() == local_part) {
+        work.add(Task::Domain(claim.domain.clone()));
+    }
+}
+
+fn final_task(key: &ObjectKey) -> Task {
+    match key.kind {
+        Kind::Mailbox => Task::Mailbox(key.name.clone()),
+        _ => Task::Alias(AliasSource::Alias(key.name.clone())),
+    }
+}
+
+fn seats_of<'a>(seats: &'a mut super::state::DomainSeats, rank: &Seniority) -> &'a mut super::state::Seats {
+    if rank.key().kind == Kind::Mailbox { &mut seats.mailboxes } else { &mut seats.aliases }
+}
+
+fn address_conflict(address: &str, winner: &ObjectKey, loser: &ObjectKey) -> String {
+    if winner.name.namespace == loser.name.namespace {
+        format!("{winner}, which is older, has the address {address} already; delete one of the two.")
+    } else {
+        format!(
+            "An older object of another namespace has the address {address} already; choose another, or ask the owner of \
+             the MailDomain."
+        )
+    }
+}

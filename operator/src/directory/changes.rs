@@ -1,0 +1,59 @@
+//! What follows from one change: which files to write, which statuses to look at. Never more than the change touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paquebot_config::ShardName;
+
+use super::key::{NamespacedName, ObjectKey};
+
+/// What one call of [`super::Directory`] has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The MailServers whose configuration has changed, and which of its files.
+    pub servers: BTreeMap<NamespacedName, DirtyFiles>,
+    /// The objects whose verdict, counts or generation has changed, or that are gone.
+    pub statuses: BTreeSet<ObjectKey>,
+}
+
+impl Changes {
+    /// Whether nothing has changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.statuses.is_empty()
+    }
+
+    /// Adds what another call has changed, so that one pass can follow many calls.
+    pub fn merge(&mut self, other: Self) {
+        for (server, files) in other.servers {
+            self.servers.entry(server).or_default().merge(files);
+        }
+        self.statuses.extend(other.statuses);
+    }
+
+    pub(super) fn files(&mut self, server: &NamespacedName) -> &mut DirtyFiles {
+        self.servers.entry(server.clone()).or_default()
+    }
+}
+
+/// Which files of a server's configuration have changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirtyFiles {
+    /// `server.json`, and perhaps the Kubernetes objects: the MailServer itself has changed or is gone.
+    pub server: bool,
+    /// `domains.json`.
+    pub domains: bool,
+    /// `relay.json`.
+    pub relay: bool,
+    /// The shards of the directory.
+    pub shards: BTreeSet<ShardName>,
+}
+
+impl DirtyFiles {
+    /// Adds what another call has changed.
+    pub fn merge(&mut self, other: Self) {
+        self.server |= other.server;
+        self.domains |= other.domains;
+        self.relay |= other.relay;
+        self.shards.extend(other.shards);
+    }
+}

@@ -1,0 +1,261 @@
+//! MailServers and MailDomains: who is admitted, and who has which domain.
+
+use paquebot_config::{CatchAll, Domain, DomainConfig};
+use paquebot_crds::conditions::Reason;
+use paquebot_crds::{Kind, unsupported};
+
+use super::Directory;
+use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
+use super::tenancy::admits;
+use super::verdict::{Refusal, Verdict};
+
+impl Directory {
+    pub(super) fn settle_server(&mut self, name: &NamespacedName, work: &mut Work) {
+        let Some(node) = self.servers.get_mut(name) else { return };
+        let fields = unsupported::mail_server(&node.entry.spec);
+        let verdict = match unsupported::refusal(&fields) {
+            Some(message) => Verdict::Refused(Refusal::new(Reason::InvalidSpec, message)),
+            None => Verdict::accepted(
+                format!("The server {} is configured from this object.", node.entry.spec.hostname),
+                unsupported::remark(&fields).into_iter().collect(),
+            ),
+        };
+        if node.verdict != verdict {
+            node.verdict = verdict;
+            work.changes.statuses.insert(ObjectKey::new(Kind::MailServer, name.clone()));
+        }
+    }
+
+    pub(super) fn settle_domain_gate(&mut self, name: &NamespacedName, work: &mut Work) {
+        let gate = self.domain_gate(name);
+        let Some(node) = self.domains.get_mut(name) else { return };
+        let rank = node.entry.seniority(Kind::MailDomain);
+        let claim = gate.is_ok().then(|| (node.entry.spec.domain.to_string(), rank));
+        if node.claim != claim {
+            let old = std::mem::replace(&mut node.claim, claim.clone());
+            self.withdraw_domain_claim(old, work);
+            if let Some((domain, rank)) = claim {
+                self.domain_claims.entry(domain.clone()).or_default().insert(rank);
+                work.add(Task::DomainName(domain));
+            }
+        }
+        match gate {
+            Err(refusal) => self.set_domain_standing(name, Err(refusal), work),
+            Ok(()) => work.add_all(self.domains.get(name).map(|n| Task::DomainName(n.entry.spec.domain.to_string()))),
+        }
+    }
+
+    pub(super) fn withdraw_domain_claim(&mut self, claim: Option<(String, Seniority)>, work: &mut Work) {
+        let Some((domain, rank)) = claim else { return };
+        if let Some(claims) = self.domain_claims.get_mut(&domain) {
+            claims.remove(&rank);
+            if claims.is_empty() {
+                self.domain_claims.remove(&domain);
+            }
+        }
+        work.add(Task::DomainName(domain));
+    }
+
+    fn domain_gate(&self, name: &NamespacedName) -> Result<(), Refusal> {
+        let Some(node) = self.domains.get(name) else { return Err(super::state::pending()) };
+        let spec = &node.entry.spec;
+        if let Some(message) = unsupported::refusal(&unsupported::mail_domain(spec)) {
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
+        if Domain::parse(spec.domain.as_str()).is_err() {
+            return Err(Refusal::new(Reason::InvalidSpec, format!("{} is not a domain name.", spec.domain)));
+        }
+        self.check_server(spec.server_ref.as_ref(), name, Kind::MailDomain).map(drop)
+    }
+
+    /// The MailServer that an object attaches to, if it is there and admits the object's namespace.
+    pub(super) fn check_server(
+        &self,
+        reference: Option<&paquebot_crds::ObjectReference>,
+        name: &NamespacedName,
+        kind: Kind,
+    ) -> Result<NamespacedName, Refusal> {
+        let Some(server) = self.server_meant(reference, &name.namespace) else {
+            let message = "spec.serverRef is not set and the operator has no default server; name a MailServer.";
+            return Err(Refusal::new(Reason::ServerNotFound, message));
+        };
+        let Some(node) = self.servers.get(&server) else {
+            let message = format!("MailServer {server} does not exist; create it or correct spec.serverRef.");
+            return Err(Refusal::new(Reason::ServerNotFound, message));
+        };
+        let labels = self.namespaces.get(&name.namespace);
+        if !admits(&node.entry.spec.allowed_namespaces, &server.namespace, &name.namespace, labels) {
+            let message = format!(
+                "MailServer {server} does not admit a {kind} of namespace {}; its owner can do so in spec.allowedNamespaces.",
+                name.namespace
+            );
+            return Err(Refusal::new(Reason::NamespaceNotAllowed, message));
+        }
+        Ok(server)
+    }
+
+    pub(super) fn settle_domain_name(&mut self, domain: &str, work: &mut Work) {
+        let claims: Vec<Seniority> = self.domain_claims.get(domain).into_iter().flatten().cloned().collect();
+        let winner = claims.first().map(|rank| rank.key().name);
+        let before = match &winner {
+            Some(winner) => self.domain_holders.insert(domain.to_owned(), winner.clone()),
+            None => self.domain_holders.remove(domain),
+        };
+        if before != winner {
+            work.add_all(Role::ALL.map(|role| Task::Address(format!("{}@{domain}", role.local_part()))));
+        }
+        work.add_all(self.links.senders_as.of(&domain.to_owned()).cloned().map(Task::Mailbox));
+        let Some(winner) = winner else { return };
+        for loser in claims.into_iter().skip(1).map(|rank| rank.key().name) {
+            let refusal = Refusal::new(Reason::DomainConflict, domain_conflict(domain, &winner, &loser));
+            self.set_domain_standing(&loser, Err(refusal), work);
+        }
+        self.set_domain_standing(&winner, Ok(()), work);
+    }
+
+    fn set_domain_standing(&mut self, name: &NamespacedName, standing: Result<(), Refusal>, work: &mut Work) {
+        let Some(node) = self.domains.get_mut(name) else { return };
+        if node.standing == standing {
+            return;
+        }
+        let turned = node.standing.is_ok() != standing.is_ok();
+        node.standing = standing;
+        if turned {
+            work.add_all(self.links.members.of(name).cloned().map(Task::AddressGate));
+            work.add_all(self.links.domain_policies.of(name).cloned().map(Task::Policy));
+        }
+        work.add(Task::Domain(name.clone()));
+    }
+
+    pub(super) fn limit_seats(
+        &mut self,
+        name: &NamespacedName,
+        mailboxes: Option<u32>,
+        aliases: Option<u32>,
+        work: &mut Work,
+    ) {
+        let seats = self.seats.entry(name.clone()).or_default();
+        let moved = seats.mailboxes.set_limit(mailboxes).into_iter().chain(seats.aliases.set_limit(aliases));
+        work.add_all(moved.map(Task::Standing));
+        self.forget_empty_seats(name);
+    }
+
+    /// A MailDomain that is gone needs no places once its last object has left.
+    pub(super) fn forget_empty_seats(&mut self, name: &NamespacedName) {
+        let empty = self.seats.get(name).is_some_and(|seats| seats.mailboxes.is_empty() && seats.aliases.is_empty());
+        if empty && !self.domains.contains_key(name) {
+            self.seats.remove(name);
+        }
+    }
+
+    pub(super) fn settle_domain(&mut self, name: &NamespacedName, work: &mut Work) {
+        let (verdict, config) = match self.domains.get(name) {
+            None => return self.publish_domain(name, None, work),
+            Some(node) => match &node.standing {
+                Err(refusal) => (Verdict::Refused(refusal.clone()), None),
+                Ok(()) => self.accept_domain(name),
+            },
+        };
+        self.publish_domain(name, config, work);
+        if let Some(node) = self.domains.get_mut(name)
+            && node.verdict != verdict
+        {
+            node.verdict = verdict;
+            work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, name.clone()));
+        }
+    }
+
+    fn accept_domain(&self, name: &NamespacedName) -> (Verdict, Option<(NamespacedName, DomainConfig)>) {
+        let parts = self.domains.get(name).and_then(|node| {
+            let spec = &node.entry.spec;
+            let server = self.server_meant(spec.server_ref.as_ref(), &name.namespace)?;
+            Some((spec, server, Domain::parse(spec.domain.as_str()).ok()?))
+        });
+        let Some((spec, server, domain)) = parts else { return (Verdict::Refused(super::state::pending()), None) };
+        let mut remarks = Vec::new();
+        let catch_all = self.catch_all(name, &server, &mut remarks);
+        self.remark_roles(name, &mut remarks);
+        if catch_all == CatchAll::Reject && !self.holders.contains_key(&format!("postmaster@{domain}")) {
+            remarks.push(format!(
+                "Nobody receives mail for postmaster@{domain}, which RFC 5321 section 4.5.1 asks for: name somebody in \
+                 spec.roles.postmaster, or create a Mailbox or MailAlias postmaster."
+            ));
+        }
+        if spec.suspended {
+            remarks.push("It is suspended: its mail is refused for now, and nobody logs in.".to_owned());
+        }
+        remarks.extend(unsupported::remark(&unsupported::mail_domain(spec)));
+        let verdict = Verdict::accepted(format!("MailServer {server} serves {domain}."), remarks);
+        let config = DomainConfig {
+            domain,
+            subaddress_separator: spec.subaddressing.separator(),
+            catch_all,
+            max_message_size: spec.limits.max_message_size.as_ref().map(paquebot_crds::Quantity::bytes),
+            suspended: spec.suspended,
+        };
+        (verdict, Some((server, config)))
+    }
+
+    fn catch_all(&self, name: &NamespacedName, server: &NamespacedName, remarks: &mut Vec<String>) -> CatchAll {
+        let reference =
+            self.domains.get(name).and_then(|node| node.entry.spec.catch_all.as_ref()?.mailbox_ref.as_ref());
+        let Some(reference) = reference else { return CatchAll::Reject };
+        let mailbox = NamespacedName::of_reference(reference, &name.namespace);
+        let place = self.record_places.get(&RecordSource::Mailbox(mailbox.clone()));
+        match (place, self.mailboxes.get(&mailbox).and_then(|node| node.member.address.clone())) {
+            (Some((at, _)), Some(address)) if at == server => CatchAll::Mailbox(address),
+            (Some(_), _) => {
+                remarks.push(format!(
+                    "Mail for unknown local parts is refused: Mailbox {mailbox} of spec.catchAll is on another MailServer."
+                ));
+                CatchAll::Reject
+            }
+            _ => {
+                remarks.push(format!(
+                    "Mail for unknown local parts is refused: Mailbox {mailbox} of spec.catchAll does not exist or is not \
+                     accepted."
+                ));
+                CatchAll::Reject
+            }
+        }
+    }
+
+    fn remark_roles(&self, name: &NamespacedName, remarks: &mut Vec<String>) {
+        let Some(node) = self.domains.get(name) else { return };
+        for role in Role::ALL {
+            let targets = role.targets(&node.entry.spec);
+            if targets.is_empty() {
+                continue;
+            }
+            let address = format!("{}@{}", role.local_part(), node.entry.spec.domain);
+            match self.holders.get(&address) {
+                Some(Holder::Role(..)) => {
+                    let resolved = self.resolve_targets(&AliasSource::Role(name.clone(), role));
+                    if self.is_on_a_loop(&AliasSource::Role(name.clone(), role)) {
+                        remarks.push(format!("{address} leads back to itself and gets no mail: correct spec.roles."));
+                    } else {
+                        remarks.extend(resolved.remark(&address));
+                    }
+                }
+                _ if targets.len() > 1 => remarks.push(format!(
+                    "{address} is a mailbox, which alone gets its mail: give that Mailbox a forwarding for the other \
+                     entries of spec.roles.{}.",
+                    role.local_part()
+                )),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn domain_conflict(domain: &str, winner: &NamespacedName, loser: &NamespacedName) -> String {
+    if winner.namespace == loser.namespace {
+        format!("MailDomain {winner}, which is older, has {domain} already; delete one of the two.")
+    } else {
+        format!(
+            "An older MailDomain of another namespace has {domain} already; delete this one, or ask the administrators of \
+             the mail system to whom the domain belongs."
+        )
+    }
+}

@@ -1,0 +1,88 @@
+//! Names of objects, and the order in which older objects go before younger ones.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use paquebot_crds::{Kind, ObjectReference};
+
+/// The namespace and name of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespacedName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name inside it.
+    pub name: String,
+}
+
+impl NamespacedName {
+    /// Puts the two together.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// What a reference means that an object of the namespace `home` holds.
+    #[must_use]
+    pub fn of_reference(reference: &ObjectReference, home: &str) -> Self {
+        Self::new(reference.namespace_or(home), &reference.name)
+    }
+
+    /// Reads `namespace/name`; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        (!namespace.is_empty() && !name.is_empty() && !name.contains('/')).then(|| Self::new(namespace, name))
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One object of one of the five kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// The kind; keys sort by it first, in the order in which one kind builds on the other.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub name: NamespacedName,
+}
+
+impl ObjectKey {
+    /// Puts the two together.
+    #[must_use]
+    pub fn new(kind: Kind, name: NamespacedName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// Seniority: sorts the older object first, then by namespace and name, so that every operator decides alike.
+/// An object without a creation time (a manifest that no API server has seen) counts as the oldest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seniority {
+    created: Option<Timestamp>,
+    name: NamespacedName,
+    kind: Kind,
+}
+
+impl Seniority {
+    /// The rank of an object.
+    #[must_use]
+    pub fn new(created: Option<Timestamp>, key: ObjectKey) -> Self {
+        Self { created, name: key.name, kind: key.kind }
+    }
+
+    /// Whose rank it is.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.kind, self.name.clone())
+    }
+}

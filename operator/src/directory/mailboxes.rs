@@ -1,0 +1,165 @@
+//! The verdict and the record of a Mailbox, and where records are kept.
+
+use paquebot_config::{Address, Forwarding, MailboxRecord, Protocols, Record, ShardName};
+use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
+
+use super::Directory;
+use super::key::{NamespacedName, ObjectKey};
+use super::state::{RecordSource, Task, Work};
+use super::tenancy::admits;
+use super::verdict::Verdict;
+
+impl Directory {
+    pub(super) fn settle_mailbox(&mut self, name: &NamespacedName, work: &mut Work) {
+        let source = RecordSource::Mailbox(name.clone());
+        let Some(node) = self.mailboxes.get(name) else { return self.publish_record(source, None, work) };
+        let (verdict, record) = match &node.member.standing {
+            Err(refusal) => (Verdict::Refused(refusal.clone()), None),
+            Ok(()) => self.accept_mailbox(name),
+        };
+        let domain = node.member.claim().filter(|_| record.is_some()).map(|claim| claim.domain.clone());
+        let mut counted_in = node.member.counted_in.clone();
+        self.count(&mut counted_in, domain.as_ref(), Kind::Mailbox, work);
+        self.publish_record(source, record, work);
+        let Some(node) = self.mailboxes.get_mut(name) else { return };
+        node.member.counted_in = counted_in;
+        if node.member.verdict != verdict {
+            node.member.verdict = verdict;
+            work.changes.statuses.insert(ObjectKey::new(Kind::Mailbox, name.clone()));
+        }
+    }
+
+    fn accept_mailbox(&self, name: &NamespacedName) -> (Verdict, Option<(NamespacedName, Record)>) {
+        let parts = self.mailboxes.get(name).and_then(|node| {
+            let domain = node.member.claim()?.domain.clone();
+            let domain_spec = &self.domains.get(&domain)?.entry.spec;
+            let server = self.server_meant(domain_spec.server_ref.as_ref(), &domain.namespace)?;
+            Some((node, domain_spec, server, node.member.address.clone()?))
+        });
+        let Some((node, domain_spec, server, address)) = parts else {
+            return (Verdict::Refused(super::state::pending()), None);
+        };
+        let spec = &node.entry.spec;
+        let mut remarks = Vec::new();
+        let send_as = self.send_as(name, spec, &mut remarks);
+        if spec.suspended {
+            remarks.push("It is suspended: its mail is refused for now, and nobody logs in.".to_owned());
+        }
+        remarks.extend(unsupported::remark(&unsupported::mailbox(spec)));
+        let record = MailboxRecord {
+            address: address.clone(),
+            verifiers: node.credentials.verifiers.clone(),
+            protocols: Protocols {
+                pop3: spec.protocols.pop3.is_enabled(),
+                submission: spec.protocols.submission.is_enabled(),
+            },
+            quota: Some(quota(spec, domain_spec)),
+            forwarding: forwarding(spec, &mut remarks),
+            send_as,
+            suspended: spec.suspended,
+        };
+        let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
+        (verdict, Some((server, Record::Mailbox(record))))
+    }
+
+    /// The further senders that the owner may use. A domain that is served here and does not admit the mailbox's
+    /// namespace lends its name to nobody there.
+    fn send_as(&self, name: &NamespacedName, spec: &MailboxSpec, remarks: &mut Vec<String>) -> Vec<String> {
+        let listed = spec.send_as.iter().flat_map(|send_as| &send_as.allowed);
+        let (allowed, refused): (Vec<_>, Vec<_>) = listed.partition(|address| self.lends_its_name(address, name));
+        if !refused.is_empty() {
+            remarks.push(format!(
+                "spec.sendAs has no effect for {}: the MailDomain does not admit namespace {}.",
+                list(refused),
+                name.namespace
+            ));
+        }
+        allowed.into_iter().map(ToString::to_string).collect()
+    }
+
+    fn lends_its_name(&self, address: &EmailAddress, mailbox: &NamespacedName) -> bool {
+        let Some(domain) = self.domain_holders.get(address.domain()) else { return true };
+        let Some(node) = self.domains.get(domain) else { return true };
+        let (home, guest) = (&domain.namespace, &mailbox.namespace);
+        admits(&node.entry.spec.allowed_namespaces, home, guest, self.namespaces.get(guest))
+    }
+
+    /// Puts a record where it belongs, and notes which files differ then.
+    pub(super) fn publish_record(
+        &mut self,
+        source: RecordSource,
+        record: Option<(NamespacedName, Record)>,
+        work: &mut Work,
+    ) {
+        let old_place = self.record_places.get(&source).cloned();
+        let new_place =
+            record.as_ref().map(|(server, record)| (server.clone(), ShardName::of(&record.address().canonical())));
+        if let Some((server, shard)) = &old_place
+            && old_place != new_place
+        {
+            self.remove_record(server, *shard, &source);
+            work.changes.files(server).shards.insert(*shard);
+        }
+        match (record, &new_place) {
+            (Some((_, record)), Some((server, shard))) => {
+                let published = self.published.entry(server.clone()).or_default();
+                let before = published.records.entry(*shard).or_default().insert(source.clone(), record.clone());
+                if before.as_ref() != Some(&record) {
+                    work.changes.files(server).shards.insert(*shard);
+                }
+                self.record_places.insert(source.clone(), (server.clone(), *shard));
+            }
+            _ => drop(self.record_places.remove(&source)),
+        }
+        if let RecordSource::Mailbox(name) = &source
+            && old_place != new_place
+        {
+            work.add_all(self.links.mailbox_aliases.of(name).cloned().map(Task::Alias));
+            work.add_all(self.links.mailbox_catch_alls.of(name).cloned().map(Task::Domain));
+        }
+    }
+
+    fn remove_record(&mut self, server: &NamespacedName, shard: ShardName, source: &RecordSource) {
+        let Some(published) = self.published.get_mut(server) else { return };
+        if let Some(records) = published.records.get_mut(&shard) {
+            records.remove(source);
+            if records.is_empty() {
+                published.records.remove(&shard);
+            }
+        }
+        self.forget_empty_server(server);
+    }
+
+    pub(super) fn forget_empty_server(&mut self, server: &NamespacedName) {
+        let empty = self.published.get(server).is_some_and(|published| {
+            published.records.is_empty() && published.domains.is_empty() && published.rules.is_empty()
+        });
+        if empty {
+            self.published.remove(server);
+        }
+    }
+}
+
+/// The mailbox's own quota, else the domain's default, which its limit bounds.
+fn quota(spec: &MailboxSpec, domain: &MailDomainSpec) -> u64 {
+    let limit = domain.limits.max_quota.as_ref().map_or(u64::MAX, paquebot_crds::Quantity::bytes);
+    spec.quota.as_ref().unwrap_or(&domain.limits.default_quota).bytes().min(limit)
+}
+
+fn forwarding(spec: &MailboxSpec, remarks: &mut Vec<String>) -> Option<Forwarding> {
+    let forwarding = spec.forwarding.as_ref()?;
+    let (good, bad): (Vec<_>, Vec<_>) =
+        forwarding.to.iter().map(|to| Address::parse(to.as_str()).map_err(|_| to)).partition(Result::is_ok);
+    let bad: Vec<&EmailAddress> = bad.into_iter().filter_map(Result::err).collect();
+    if !bad.is_empty() {
+        remarks.push(format!("spec.forwarding has no effect for {}: not an address.", list(bad)));
+    }
+    let to: Vec<Address> = good.into_iter().filter_map(Result::ok).collect();
+    // Without anybody to forward to the copy must stay, or mail would vanish.
+    let keep_copy = forwarding.keep_copy || to.is_empty();
+    Some(Forwarding { to, keep_copy })
+}
+
+fn list(addresses: Vec<&EmailAddress>) -> String {
+    addresses.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,89 @@
+//! The index of everything that was applied: which domains, addresses and relay rules are in force on which server, and
+//! why others are not.
+//!
+//! [`Directory`] is a plain synchronous state machine without clock, client or async. The controllers and the `compile`
+//! command feed it with objects and with what was observed beside them (labels of namespaces, pods, verifiers of
+//! passwords); each call returns [`Changes`]: which files of which servers are to be written again, and whose status is
+//! to be looked at. The order of calls does not matter: the same objects always give the same verdicts. The cost of a
+//! call grows with what the change touches, not with the number of objects.
+//!
+//! How it decides (API.md, "Conditions" and "Rules that cut across"):
+//! - A MailDomain needs a MailServer that admits its namespace. Of several that are admitted and name one domain, the
+//!   oldest has it, over all servers: two answers to the question where a domain's mail goes would be one too many.
+//! - Mailboxes and MailAliases need an accepted MailDomain that admits their namespace, and share one space of addresses;
+//!   the oldest has the address. What `roles` of the MailDomain says about postmaster and abuse goes before both, because
+//!   whoever reads that mail can have certificates issued for the domain; a mailbox of that address which the role itself
+//!   names keeps it.
+//! - An object that is not admitted holds nothing: it cannot keep a name from others.
+//! - Limits leave places to the older objects.
+//! - References that lead nowhere heal as soon as the object appears.
+
+mod addresses;
+mod aliases;
+mod apply;
+mod changes;
+mod domains;
+mod input;
+mod key;
+mod links;
+mod mailboxes;
+mod networks;
+mod policies;
+mod queries;
+mod state;
+mod tenancy;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+pub use changes::{Changes, DirtyFiles};
+pub use input::{
+    ClusterRanges, CredentialFailure, CredentialOutcome, Entry, Meta, Object, Options, Pod, SecretVersion,
+};
+pub use key::{NamespacedName, ObjectKey};
+pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork, Report, Verdict};
+
+use std::collections::BTreeSet;
+
+use key::Seniority;
+use paquebot_config::ShardName;
+use state::{
+    AliasNode, DomainNode, DomainSeats, Holder, Links, MailboxNode, PolicyNode, Published, RecordSource, ServerNode,
+};
+use tenancy::Labels;
+
+/// The index. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Directory {
+    options: Options,
+    namespaces: HashMap<String, Labels>,
+    pods: HashMap<NamespacedName, Pod>,
+    servers: HashMap<NamespacedName, ServerNode>,
+    domains: HashMap<NamespacedName, DomainNode>,
+    mailboxes: HashMap<NamespacedName, MailboxNode>,
+    aliases: HashMap<NamespacedName, AliasNode>,
+    policies: HashMap<NamespacedName, PolicyNode>,
+    links: Links,
+    /// Domain name → the MailDomains that may have it, the oldest first.
+    domain_claims: HashMap<String, BTreeSet<Seniority>>,
+    /// Domain name → the MailDomain that has it.
+    domain_holders: HashMap<String, NamespacedName>,
+    /// Canonical address → the objects that may have it, the oldest first.
+    address_claims: HashMap<String, BTreeSet<Seniority>>,
+    /// Canonical address → who has it.
+    holders: HashMap<String, Holder>,
+    /// MailDomain → the places for its mailboxes and aliases.
+    seats: HashMap<NamespacedName, DomainSeats>,
+    /// MailDomain → how many mailboxes and aliases of it are accepted.
+    counts: HashMap<NamespacedName, (usize, usize)>,
+    /// MailServer → the content of its configuration.
+    published: HashMap<NamespacedName, Published>,
+    /// Whose record is where.
+    record_places: HashMap<RecordSource, (NamespacedName, ShardName)>,
+    /// MailDomain or RelayPolicy → the server that has its entry.
+    domain_places: HashMap<NamespacedName, NamespacedName>,
+    rule_places: HashMap<NamespacedName, NamespacedName>,
+}

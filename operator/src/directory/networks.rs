@@ -1,0 +1,109 @@
+//! Which networks a RelayPolicy may admit (DESIGN §2, promise 2). Pure arithmetic on networks.
+
+use ipnet::IpNet;
+use paquebot_crds::Cidr;
+
+use super::input::ClusterRanges;
+use super::verdict::RejectedNetwork;
+
+/// Divides the networks that a policy lists into those that may be admitted and those that may not.
+pub(super) fn judge(cidrs: &[&Cidr], ranges: &ClusterRanges) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
+    let everybody = covers_a_family(cidrs);
+    let mut effective = Vec::new();
+    let mut rejected = Vec::new();
+    for cidr in cidrs {
+        match objection(cidr, ranges, everybody) {
+            None => effective.push(cidr.network()),
+            Some(reason) => rejected.push(RejectedNetwork { network: cidr.as_str().to_owned(), reason }),
+        }
+    }
+    effective.sort();
+    effective.dedup();
+    rejected.sort();
+    rejected.dedup();
+    (effective, rejected)
+}
+
+/// Two halves of the Internet are the Internet.
+fn covers_a_family(cidrs: &[&Cidr]) -> bool {
+    let networks: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.network()).collect();
+    IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
+}
+
+fn objection(cidr: &Cidr, ranges: &ClusterRanges, everybody: bool) -> Option<String> {
+    if cidr.is_everything() {
+        return Some("it admits everybody, which would be an open relay; list the clients' own networks".to_owned());
+    }
+    if everybody {
+        return Some(
+            "together the listed networks admit everybody, which would be an open relay; list the clients' own networks"
+                .to_owned(),
+        );
+    }
+    let kinds = [("node", &ranges.nodes), ("pod", &ranges.pods), ("service", &ranges.services)];
+    kinds.into_iter().find_map(|(kind, ranges)| {
+        let met = ranges.iter().find(|range| meets(&cidr.network(), range))?;
+        Some(format!(
+            "it meets the cluster's {kind} addresses {met}, behind which clients from anywhere may appear; \
+             admit pods by podSelector, and users by mailboxes"
+        ))
+    })
+}
+
+/// Networks meet when one contains the other: they never overlap in part.
+fn meets(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(cidrs: &[&str]) -> (Vec<String>, Vec<String>) {
+        let ranges = ClusterRanges {
+            nodes: vec!["10.0.0.0/24".parse().unwrap()],
+            pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()],
+            services: vec!["10.96.0.0/12".parse().unwrap()],
+        };
+        let cidrs: Vec<Cidr> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        let (effective, rejected) = judge(&cidrs.iter().collect::<Vec<_>>(), &ranges);
+        (
+            effective.iter().map(ToString::to_string).collect(),
+            rejected.into_iter().map(|rejected| rejected.network).collect(),
+        )
+    }
+
+    #[test]
+    fn networks_outside_the_cluster_are_admitted_and_those_that_meet_it_are_not() {
+        let table: [(&str, &str, bool); 10] = [
+            ("a network outside the cluster", "192.0.2.0/24", true),
+            ("a network of the other family", "2001:db8::/64", true),
+            ("the nodes' network", "10.0.0.0/24", false),
+            ("one node", "10.0.0.7/32", false),
+            ("a network that holds the nodes'", "10.0.0.0/8", false),
+            ("a part of the pods' network", "10.244.3.0/24", false),
+            ("a pod's IPv6 address", "fd00:10::5/128", false),
+            ("a Service's address", "10.96.0.10/32", false),
+            ("everybody", "0.0.0.0/0", false),
+            ("everybody by IPv6", "::/0", false),
+        ];
+        for (sentence, cidr, admitted) in table {
+            let (effective, rejected) = judged(&[cidr]);
+            assert_eq!((effective.len(), rejected.len()), if admitted { (1, 0) } else { (0, 1) }, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn one_bad_network_does_not_take_the_good_ones_away() {
+        let (effective, rejected) = judged(&["198.51.100.7/24", "10.244.0.0/16", "192.0.2.1/32"]);
+        assert_eq!(effective, ["192.0.2.1/32", "198.51.100.0/24"], "host bits are cleared");
+        assert_eq!(rejected, ["10.244.0.0/16"]);
+    }
+
+    #[test]
+    fn the_internet_in_pieces_is_still_the_internet() {
+        let (effective, rejected) = judged(&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/2"]);
+        assert!(effective.is_empty());
+        assert_eq!(rejected.len(), 3);
+    }
+}

@@ -1,0 +1,252 @@
+//! RelayPolicies: what their sources mean in networks and domains, and the rule that follows. Also where the entries of
+//! domains and rules are kept.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use paquebot_config::{Address, Domain, DomainConfig, RecipientScope, RelayRule, RelaySource, SenderScope};
+use paquebot_crds::conditions::Reason;
+use paquebot_crds::relay_policy::RelaySourceKind;
+use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
+
+use super::key::{NamespacedName, ObjectKey};
+use super::networks;
+use super::state::{PolicyNode, Task, Work};
+use super::tenancy::matches;
+use super::verdict::{Refusal, RejectedNetwork, Verdict};
+use super::{Changes, Directory, Pod};
+
+/// What the sources of a policy come to.
+#[derive(Default)]
+struct Admitted {
+    networks: Vec<IpNet>,
+    rejected: Vec<RejectedNetwork>,
+    domains: Vec<Domain>,
+    remarks: Vec<String>,
+}
+
+impl Directory {
+    /// Notes which pods a policy selects, by going through the namespaces in question.
+    pub(super) fn select_pods(&mut self, policy: &NamespacedName) {
+        let Some(node) = self.policies.get(policy) else { return };
+        let wide = self.links.wide_pod_policies.contains(policy);
+        let namespaces: Vec<&String> = if wide { self.links.pods.keys().collect() } else { vec![&policy.namespace] };
+        let pods: BTreeSet<NamespacedName> = namespaces
+            .into_iter()
+            .flat_map(|namespace| self.links.pods.of(namespace))
+            .filter(|name| self.pods.get(*name).is_some_and(|pod| self.selects(node, name, pod)))
+            .cloned()
+            .collect();
+        if let Some(node) = self.policies.get_mut(policy) {
+            node.pods = pods;
+        }
+    }
+
+    fn selects(&self, policy: &PolicyNode, name: &NamespacedName, pod: &Pod) -> bool {
+        policy.entry.spec.from.iter().any(|source| {
+            let Some(RelaySourceKind::Pods { pods, namespaces }) = source.kind() else { return false };
+            let at_home = match namespaces {
+                None => name.namespace == policy.entry.name.namespace,
+                Some(selector) => self.namespaces.get(&name.namespace).is_some_and(|labels| matches(selector, labels)),
+            };
+            at_home && pods.is_none_or(|selector| matches(selector, &pod.labels))
+        })
+    }
+
+    pub(super) fn pod_changed(&mut self, name: &NamespacedName) -> Changes {
+        let mut work = Work::default();
+        let own = self.links.pod_policies.list(&name.namespace);
+        for policy in own.into_iter().chain(self.links.wide_pod_policies.iter().cloned()).collect::<BTreeSet<_>>() {
+            let selected = match (self.policies.get(&policy), self.pods.get(name)) {
+                (Some(node), Some(pod)) => self.selects(node, name, pod),
+                _ => false,
+            };
+            let Some(node) = self.policies.get_mut(&policy) else { continue };
+            let before = if selected { !node.pods.insert(name.clone()) } else { node.pods.remove(name) };
+            if selected || before {
+                work.add(Task::Policy(policy));
+            }
+        }
+        self.run(work)
+    }
+
+    pub(super) fn settle_policy(&mut self, name: &NamespacedName, work: &mut Work) {
+        let Some(node) = self.policies.get(name) else { return self.publish_rule(name, None, work) };
+        let server = self.policy_gate(name, &node.entry.spec);
+        let admitted = match &server {
+            Ok(server) => self.admitted(node, server),
+            Err(_) => Admitted::default(),
+        };
+        let rule =
+            server.as_ref().ok().and_then(|server| Some((server.clone(), rule(name, &node.entry.spec, &admitted)?)));
+        let verdict = match &server {
+            Err(refusal) => Verdict::Refused(refusal.clone()),
+            Ok(server) => verdict(server, &node.entry.spec, &admitted, rule.is_some()),
+        };
+        self.publish_rule(name, rule, work);
+        let Some(node) = self.policies.get_mut(name) else { return };
+        let before = (&node.verdict, &node.effective, &node.rejected);
+        if before != (&verdict, &admitted.networks, &admitted.rejected) {
+            (node.verdict, node.effective, node.rejected) = (verdict, admitted.networks, admitted.rejected);
+            work.changes.statuses.insert(ObjectKey::new(Kind::RelayPolicy, name.clone()));
+        }
+    }
+
+    fn policy_gate(&self, name: &NamespacedName, spec: &RelayPolicySpec) -> Result<NamespacedName, Refusal> {
+        if let Some(message) = unsupported::refusal(&unsupported::relay_policy(spec)) {
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
+        if let Some(index) = spec.from.iter().position(|source| source.kind().is_none()) {
+            let message =
+                format!("spec.from[{index}] must have one of cidrs, podSelector, mailboxes; write one entry for each.");
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
+        self.check_server(spec.server_ref.as_ref(), name, Kind::RelayPolicy)
+    }
+
+    fn admitted(&self, policy: &PolicyNode, server: &NamespacedName) -> Admitted {
+        let mut admitted = Admitted::default();
+        let mut cidrs: Vec<&Cidr> = Vec::new();
+        for source in &policy.entry.spec.from {
+            match source.kind() {
+                Some(RelaySourceKind::Cidrs(listed)) => cidrs.extend(listed),
+                Some(RelaySourceKind::Mailboxes(mailboxes)) => {
+                    let domain = NamespacedName::of_reference(&mailboxes.domain_ref, &policy.entry.name.namespace);
+                    match self.domain_on(&domain, server) {
+                        Some(domain) => admitted.domains.push(domain),
+                        None => admitted.remarks.push(format!(
+                            "The mailboxes of MailDomain {domain} are not admitted: it does not exist, is not accepted, or \
+                             is on another MailServer."
+                        )),
+                    }
+                }
+                _ => {}
+            }
+        }
+        (admitted.networks, admitted.rejected) = networks::judge(&cidrs, &self.options.ranges);
+        self.admit_pods(policy, &mut admitted);
+        admitted.networks.sort();
+        admitted.networks.dedup();
+        admitted.domains.sort();
+        admitted.domains.dedup();
+        admitted
+    }
+
+    fn admit_pods(&self, policy: &PolicyNode, admitted: &mut Admitted) {
+        let selects_pods =
+            policy.entry.spec.from.iter().any(|source| matches!(source.kind(), Some(RelaySourceKind::Pods { .. })));
+        let mut found = false;
+        for (name, pod) in policy.pods.iter().filter_map(|name| Some((name, self.pods.get(name)?))) {
+            if !pod.running {
+                continue;
+            }
+            for address in &pod.addresses {
+                found = true;
+                if pod.host_network {
+                    let reason = format!(
+                        "pod {name} uses its node's network, and its address is that of everything on the node; give it a \
+                         network of its own, or let it log in"
+                    );
+                    admitted.rejected.push(RejectedNetwork { network: IpNet::from(*address).to_string(), reason });
+                } else {
+                    admitted.networks.push(IpNet::from(*address));
+                }
+            }
+        }
+        if selects_pods && !found {
+            admitted.remarks.push("No running pod is selected now.".to_owned());
+        }
+    }
+
+    /// The name of a MailDomain if that server serves it.
+    fn domain_on(&self, domain: &NamespacedName, server: &NamespacedName) -> Option<Domain> {
+        let node = self.domains.get(domain).filter(|node| node.standing.is_ok())?;
+        let at = self.server_meant(node.entry.spec.server_ref.as_ref(), &domain.namespace)?;
+        if at == *server { Domain::parse(node.entry.spec.domain.as_str()).ok() } else { None }
+    }
+
+    fn publish_rule(&mut self, name: &NamespacedName, rule: Option<(NamespacedName, RelayRule)>, work: &mut Work) {
+        let old = self.rule_places.get(name).cloned();
+        let new = rule.as_ref().map(|(server, _)| server.clone());
+        if let Some(server) = old.filter(|old| Some(old) != new.as_ref()) {
+            if let Some(published) = self.published.get_mut(&server) {
+                published.rules.remove(name);
+            }
+            self.rule_places.remove(name);
+            self.forget_empty_server(&server);
+            work.changes.files(&server).relay = true;
+        }
+        let Some((server, rule)) = rule else { return };
+        let rules = &mut self.published.entry(server.clone()).or_default().rules;
+        if rules.get(name) != Some(&rule) {
+            rules.insert(name.clone(), rule);
+            self.rule_places.insert(name.clone(), server.clone());
+            work.changes.files(&server).relay = true;
+        }
+    }
+
+    pub(super) fn publish_domain(
+        &mut self,
+        name: &NamespacedName,
+        config: Option<(NamespacedName, DomainConfig)>,
+        work: &mut Work,
+    ) {
+        let old = self.domain_places.get(name).cloned();
+        let new = config.as_ref().map(|(server, _)| server.clone());
+        if let Some(server) = old.filter(|old| Some(old) != new.as_ref()) {
+            if let Some(published) = self.published.get_mut(&server) {
+                published.domains.remove(name);
+            }
+            self.domain_places.remove(name);
+            self.forget_empty_server(&server);
+            work.changes.files(&server).domains = true;
+        }
+        let Some((server, config)) = config else { return };
+        let domains = &mut self.published.entry(server.clone()).or_default().domains;
+        if domains.get(name) != Some(&config) {
+            domains.insert(name.clone(), config);
+            self.domain_places.insert(name.clone(), server.clone());
+            work.changes.files(&server).domains = true;
+        }
+    }
+}
+
+fn verdict(server: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted, in_force: bool) -> Verdict {
+    if !admitted.rejected.is_empty() {
+        let rejected = admitted.rejected.iter().map(|rejected| format!("{}: {}", rejected.network, rejected.reason));
+        let rest = if in_force { "The other sources are in force." } else { "Nothing of the policy is in force." };
+        let message = format!("Not admitted: {}. {rest}", rejected.take(8).collect::<Vec<_>>().join("; "));
+        return Verdict::Refused(Refusal::new(Reason::OpenRelayRefused, message));
+    }
+    if !in_force && !admitted.remarks.is_empty() && admitted.domains.is_empty() && !selects_pods(spec) {
+        return Verdict::Refused(Refusal::new(Reason::DomainNotFound, admitted.remarks.join(" ")));
+    }
+    let remarks = admitted.remarks.iter().cloned().chain(unsupported::remark(&unsupported::relay_policy(spec)));
+    Verdict::accepted(format!("MailServer {server} relays for the clients that spec.from names."), remarks.collect())
+}
+
+fn selects_pods(spec: &RelayPolicySpec) -> bool {
+    spec.from.iter().any(|source| matches!(source.kind(), Some(RelaySourceKind::Pods { .. })))
+}
+
+/// The rule; `None` where it would admit nobody.
+fn rule(name: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted) -> Option<RelayRule> {
+    let networks = (!admitted.networks.is_empty()).then(|| RelaySource::Networks(admitted.networks.clone()));
+    let from: Vec<RelaySource> =
+        networks.into_iter().chain(admitted.domains.iter().cloned().map(RelaySource::Mailboxes)).collect();
+    if from.is_empty() {
+        return None;
+    }
+    let domains = |names: &[paquebot_crds::DomainName]| -> Vec<Domain> {
+        names.iter().filter_map(|name| Domain::parse(name.as_str()).ok()).collect()
+    };
+    let senders = spec.senders.as_ref().map(|senders| SenderScope {
+        domains: domains(&senders.domains),
+        addresses: senders.addresses.iter().filter_map(|address| Address::parse(address.as_str()).ok()).collect(),
+    });
+    let recipients = match &spec.recipients.any {
+        Some(_) => RecipientScope::Any,
+        None => RecipientScope::Domains(domains(&spec.recipients.domains)),
+    };
+    Some(RelayRule { name: name.to_string(), from, senders, recipients })
+}

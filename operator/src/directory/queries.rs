@@ -1,0 +1,212 @@
+//! What can be asked of the index: reports for statuses, accepted objects for rendering, and who depends on a Secret.
+
+use paquebot_config::{DomainConfig, Record, RelayRule, ShardName};
+use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
+
+use super::Directory;
+use super::input::Entry;
+use super::key::{NamespacedName, ObjectKey};
+use super::state::{AliasSource, Published, RecordSource};
+use super::verdict::{Accepted, CredentialsReport, Details, Report, Verdict};
+
+impl Directory {
+    /// What an object's status is made of; `None` for an object that is not there.
+    #[must_use]
+    pub fn report(&self, key: &ObjectKey) -> Option<Report> {
+        let name = &key.name;
+        let report = |generation, verdict: &Verdict, details| Report { generation, verdict: verdict.clone(), details };
+        Some(match key.kind {
+            Kind::MailServer => {
+                let node = self.servers.get(name)?;
+                report(node.entry.meta.generation, &node.verdict, Details::MailServer)
+            }
+            Kind::MailDomain => {
+                let node = self.domains.get(name)?;
+                let (mailboxes, aliases) = self.counts.get(name).copied().unwrap_or_default();
+                let server = self.server_meant(node.entry.spec.server_ref.as_ref(), &name.namespace);
+                report(node.entry.meta.generation, &node.verdict, Details::MailDomain { server, mailboxes, aliases })
+            }
+            Kind::Mailbox => {
+                let node = self.mailboxes.get(name)?;
+                let details = Details::Mailbox {
+                    address: node.member.address.clone(),
+                    versions: node.credentials.versions.clone(),
+                    credentials: self.credentials_report(name)?,
+                };
+                report(node.entry.meta.generation, &node.member.verdict, details)
+            }
+            Kind::MailAlias => {
+                let node = self.aliases.get(name)?;
+                let details = Details::MailAlias { address: node.member.address.clone() };
+                report(node.entry.meta.generation, &node.member.verdict, details)
+            }
+            Kind::RelayPolicy => {
+                let node = self.policies.get(name)?;
+                let (effective, rejected) = (node.effective.clone(), node.rejected.clone());
+                report(node.entry.meta.generation, &node.verdict, Details::RelayPolicy { effective, rejected })
+            }
+        })
+    }
+
+    fn credentials_report(&self, name: &NamespacedName) -> Option<CredentialsReport> {
+        let node = self.mailboxes.get(name)?;
+        let source = node.entry.spec.credentials.as_ref().and_then(|credentials| credentials.source());
+        Some(match (source, &node.credentials.failure) {
+            (None, _) => CredentialsReport::ReceiveOnly,
+            (Some(_), Some(failure)) => CredentialsReport::Failed(failure.clone()),
+            (Some(_), None) if node.credentials.known => CredentialsReport::Ready,
+            (Some(_), None) => CredentialsReport::Pending,
+        })
+    }
+
+    /// Every object, in the order in which one kind builds on the other.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectKey> {
+        let keys = |kind: Kind, names: Vec<&NamespacedName>| -> Vec<ObjectKey> {
+            let mut keys: Vec<_> = names.into_iter().map(|name| ObjectKey::new(kind, name.clone())).collect();
+            keys.sort();
+            keys
+        };
+        let mut all = keys(Kind::MailServer, self.servers.keys().collect());
+        all.extend(keys(Kind::MailDomain, self.domains.keys().collect()));
+        all.extend(keys(Kind::Mailbox, self.mailboxes.keys().collect()));
+        all.extend(keys(Kind::MailAlias, self.aliases.keys().collect()));
+        all.extend(keys(Kind::RelayPolicy, self.policies.keys().collect()));
+        all
+    }
+
+    /// A MailServer, accepted or not.
+    #[must_use]
+    pub fn server(&self, name: &NamespacedName) -> Option<&Entry<MailServerSpec>> {
+        self.servers.get(name).map(|node| &node.entry)
+    }
+
+    /// A MailDomain, accepted or not.
+    #[must_use]
+    pub fn domain(&self, name: &NamespacedName) -> Option<&Entry<MailDomainSpec>> {
+        self.domains.get(name).map(|node| &node.entry)
+    }
+
+    /// A Mailbox, accepted or not.
+    #[must_use]
+    pub fn mailbox(&self, name: &NamespacedName) -> Option<&Entry<MailboxSpec>> {
+        self.mailboxes.get(name).map(|node| &node.entry)
+    }
+
+    /// A MailAlias, accepted or not.
+    #[must_use]
+    pub fn alias(&self, name: &NamespacedName) -> Option<&Entry<MailAliasSpec>> {
+        self.aliases.get(name).map(|node| &node.entry)
+    }
+
+    /// A RelayPolicy, accepted or not.
+    #[must_use]
+    pub fn policy(&self, name: &NamespacedName) -> Option<&Entry<RelayPolicySpec>> {
+        self.policies.get(name).map(|node| &node.entry)
+    }
+
+    /// The names of all MailServers, accepted or not.
+    pub fn servers(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.servers.keys()
+    }
+
+    /// A MailServer that is accepted. What it runs on stays as it is while it is not.
+    #[must_use]
+    pub fn accepted_server(&self, name: &NamespacedName) -> Option<Accepted<&Entry<MailServerSpec>>> {
+        self.servers.get(name).filter(|node| node.verdict.is_accepted()).map(|node| Accepted::new(&node.entry))
+    }
+
+    /// The MailDomains that a server serves.
+    pub fn accepted_domains(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&Entry<MailDomainSpec>>> {
+        let names = self.published(server).into_iter().flat_map(|published| published.domains.keys());
+        names.filter_map(|name| self.domains.get(name)).map(|node| Accepted::new(&node.entry))
+    }
+
+    /// The entries of a server's `domains.json`.
+    pub fn domain_configs(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&DomainConfig>> {
+        self.published(server).into_iter().flat_map(|published| published.domains.values()).map(Accepted::new)
+    }
+
+    /// The entries of a server's `relay.json`.
+    pub fn relay_rules(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&RelayRule>> {
+        self.published(server).into_iter().flat_map(|published| published.rules.values()).map(Accepted::new)
+    }
+
+    /// The lines of a server's directory, or of one shard of it.
+    pub fn records(
+        &self,
+        server: &NamespacedName,
+        shard: Option<ShardName>,
+    ) -> impl Iterator<Item = Accepted<&Record>> {
+        self.published(server)
+            .into_iter()
+            .flat_map(move |published| {
+                published.records.iter().filter(move |(name, _)| shard.is_none_or(|s| s == **name))
+            })
+            .flat_map(|(_, records)| records.values())
+            .map(Accepted::new)
+    }
+
+    fn published(&self, server: &NamespacedName) -> Option<&Published> {
+        self.published.get(server)
+    }
+
+    /// The server and the file of the configuration that hold an object's entry, for the condition `Programmed`: the
+    /// object is programmed when the pods report that file's digest. `None` while the object is not in force.
+    #[must_use]
+    pub fn place(&self, key: &ObjectKey) -> Option<(NamespacedName, String)> {
+        use paquebot_config::bundle::{DOMAINS_FILE, RELAY_FILE, SERVER_FILE};
+        let name = &key.name;
+        let record = |source: RecordSource| {
+            let (server, shard) = self.record_places.get(&source)?;
+            Some((server.clone(), shard.to_string()))
+        };
+        match key.kind {
+            Kind::MailServer => self.accepted_server(name).map(|_| (name.clone(), SERVER_FILE.to_owned())),
+            Kind::MailDomain => self.domain_places.get(name).map(|server| (server.clone(), DOMAINS_FILE.to_owned())),
+            Kind::Mailbox => record(RecordSource::Mailbox(name.clone())),
+            Kind::MailAlias => record(RecordSource::Alias(AliasSource::Alias(name.clone()))),
+            Kind::RelayPolicy => self.rule_places.get(name).map(|server| (server.clone(), RELAY_FILE.to_owned())),
+        }
+    }
+
+    /// The Mailboxes whose password is in a Secret.
+    pub fn mailboxes_of_secret(&self, secret: &NamespacedName) -> impl Iterator<Item = &NamespacedName> {
+        self.links.secret_users.of(secret)
+    }
+
+    /// The Mailboxes of a server whose Secrets nobody has reported on yet. A configuration that is written before that
+    /// would lock their owners out for a while.
+    pub fn pending_credentials(&self, server: &NamespacedName) -> impl Iterator<Item = &NamespacedName> {
+        let records = self.published(server).into_iter().flat_map(|published| published.records.values());
+        records.flat_map(|records| records.keys()).filter_map(|source| match source {
+            RecordSource::Mailbox(name) if self.credentials_report(name) == Some(CredentialsReport::Pending) => {
+                Some(name)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether some RelayPolicy selects pods, so that somebody has to watch them.
+    #[must_use]
+    pub fn selects_pods(&self) -> bool {
+        !self.links.wide_pod_policies.is_empty() || self.links.pod_policies.keys().next().is_some()
+    }
+
+    /// Whether nothing at all is remembered, the labels of namespaces and pods aside.
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        self.objects().is_empty()
+            && self.domain_claims.is_empty()
+            && self.domain_holders.is_empty()
+            && self.address_claims.is_empty()
+            && self.holders.is_empty()
+            && self.seats.is_empty()
+            && self.counts.is_empty()
+            && self.published.is_empty()
+            && self.record_places.is_empty()
+            && self.domain_places.is_empty()
+            && self.rule_places.is_empty()
+            && self.links.is_empty()
+    }
+}

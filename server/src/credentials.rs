@@ -1,9 +1,37 @@
-//! Who is this? Passwords are verified here, off the I/O threads, under a limit, with a short memory of successes.
+//! Who is this? Passwords are verified here, off the I/O threads, under a limit, with a short memory of successes. Called
+//! by the SMTP and POP3 sessions; the verifiers come from the configuration in force.
 
-use paquebot_config::Address;
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use moka::future::Cache;
+use paquebot_config::{Address, Configuration, MailboxRecord};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::live::LiveConfiguration;
+use crate::metrics::{ByProtocolAndResult, Metrics, Word};
+
+/// How long a login takes that fails. It makes guessing slow, and is more than an Argon2 costs, so that the time of an
+/// answer does not tell whether the login exists.
+const FAILURE_DELAY: Duration = Duration::from_secs(2);
+/// How long a login waits for its turn to be verified before the client is told to try again.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a success is remembered: a client that polls each minute costs one Argon2 in five.
+const MEMORY: Duration = Duration::from_secs(300);
+/// How many successes are remembered: 32 octets each.
+const MEMORIES: u64 = 20_000;
+/// The longest password that is looked at. Longer ones are wrong.
+const MAX_PASSWORD: usize = 1024;
+/// The most memory, in KiB, that a verifier may ask for: a mistyped parameter must not take the whole server's.
+const MAX_MEMORY_COST: u32 = 256 * 1024;
+/// The most passes and lanes that a verifier may ask for.
+const MAX_TIME_COST: u32 = 64;
 
 /// What a client sent as its password. It cannot be printed, and its memory is wiped.
 pub struct Password(Zeroizing<Vec<u8>>);
@@ -29,6 +57,15 @@ pub enum Access {
     Submission,
 }
 
+impl Access {
+    fn word(self) -> Word {
+        match self {
+            Self::Pop3 => Word("pop3"),
+            Self::Submission => Word("submission"),
+        }
+    }
+}
+
 /// A client that has proven who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -50,17 +87,60 @@ pub enum Failure {
     Busy,
 }
 
-/// Verifies logins against the configuration in force.
+impl Failure {
+    fn word(self) -> Word {
+        match self {
+            Self::Rejected => Word("rejected"),
+            Self::NotPermitted => Word("not_permitted"),
+            Self::Busy => Word("busy"),
+        }
+    }
+}
+
+/// Verifies logins against the configuration in force. A clone shares limits and memory.
 #[derive(Clone)]
 pub struct Authenticator {
     configuration: LiveConfiguration,
+    metrics: Option<Arc<Metrics>>,
+    failure_delay: Duration,
+    /// One Argon2 per core at a time: more would only take memory (19 MiB each) from one another.
+    turns: Arc<Semaphore>,
+    /// Keys of what was verified: see [`Authenticator::memory_key`].
+    memory: Cache<[u8; 32], ()>,
+    /// Makes the keys of `memory` worthless outside this process.
+    secret: Arc<Zeroizing<[u8; 32]>>,
+    /// Verified against where there is no mailbox, so that it costs the same.
+    decoy: Arc<str>,
 }
 
 impl Authenticator {
     /// One for the process.
     #[must_use]
     pub fn new(configuration: LiveConfiguration) -> Self {
-        Self { configuration }
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            configuration,
+            metrics: None,
+            failure_delay: FAILURE_DELAY,
+            turns: Arc::new(Semaphore::new(cores)),
+            memory: Cache::builder().max_capacity(MEMORIES).time_to_live(MEMORY).build(),
+            secret: Arc::new(Zeroizing::new(random())),
+            decoy: decoy().into(),
+        }
+    }
+
+    /// Counts logins.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Changes how long a failure takes; for tests that fail often.
+    #[must_use]
+    pub fn with_failure_delay(mut self, delay: Duration) -> Self {
+        self.failure_delay = delay;
+        self
     }
 
     /// Verifies a login, which is the full address of a mailbox. A failure takes its time, so that guessing is slow.
@@ -68,7 +148,120 @@ impl Authenticator {
     /// # Errors
     /// [`Failure`]; a session allows a few of them and ends then.
     pub async fn verify(&self, access: Access, login: &str, password: Password) -> Result<Identity, Failure> {
-        let _ = (access, login, password.expose(), self.configuration.snapshot());
-        Err(Failure::Rejected)
+        let answer_not_before = Instant::now() + self.failure_delay;
+        let result = self.decide(access, login, password).await;
+        let word = result.as_ref().map_or_else(|failure| failure.word(), |_| Word("accepted"));
+        if let Some(metrics) = &self.metrics {
+            let labels = ByProtocolAndResult { protocol: access.word(), result: word };
+            metrics.logins.get_or_create(&labels).inc();
+        }
+        if result.is_err() {
+            tokio::time::sleep_until(answer_not_before).await;
+        }
+        result
+    }
+
+    async fn decide(&self, access: Access, login: &str, password: Password) -> Result<Identity, Failure> {
+        let configuration = self.configuration.snapshot();
+        let mailbox = Address::parse(login).ok().and_then(|address| configuration.mailbox(&address));
+        let verifiers: Vec<Arc<str>> = match mailbox {
+            Some(mailbox) if !mailbox.verifiers.is_empty() => {
+                mailbox.verifiers.iter().map(|verifier| verifier.expose().into()).collect()
+            }
+            _ => vec![Arc::clone(&self.decoy)],
+        };
+        if !self.matches_any(verifiers, Arc::new(password)).await? {
+            return Err(Failure::Rejected);
+        }
+        // The decoy's password is nobody's, but a match with it must not open anything either.
+        let mailbox = mailbox.filter(|mailbox| !mailbox.verifiers.is_empty()).ok_or(Failure::Rejected)?;
+        if is_permitted(access, mailbox, &configuration) {
+            Ok(Identity { mailbox: mailbox.address.clone() })
+        } else {
+            Err(Failure::NotPermitted)
+        }
+    }
+
+    /// Whether the password belongs to any of the verifiers. What was verified lately is answered from memory.
+    async fn matches_any(&self, verifiers: Vec<Arc<str>>, password: Arc<Password>) -> Result<bool, Failure> {
+        if password.expose().len() > MAX_PASSWORD {
+            return Ok(false);
+        }
+        for verifier in &verifiers {
+            if self.memory.get(&self.memory_key(verifier, &password)).await.is_some() {
+                return Ok(true);
+            }
+        }
+        for verifier in verifiers {
+            if self.matches(Arc::clone(&verifier), Arc::clone(&password)).await? {
+                self.memory.insert(self.memory_key(&verifier, &password), ()).await;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn matches(&self, verifier: Arc<str>, password: Arc<Password>) -> Result<bool, Failure> {
+        let turn = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Failure::Busy) };
+        let verdict = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            opens(&verifier, password.expose())
+        });
+        verdict.await.map_err(|_| Failure::Busy)
+    }
+
+    /// A keyed digest of verifier and password. The verifier holds a salt of its own, so that the key names one login's
+    /// password, and a changed verifier has another key.
+    fn memory_key(&self, verifier: &str, password: &Password) -> [u8; 32] {
+        let mut inner = Sha256::new();
+        inner.update(self.secret.as_slice());
+        inner.update((verifier.len() as u64).to_be_bytes());
+        inner.update(verifier.as_bytes());
+        inner.update(password.expose());
+        let mut outer = Sha256::new();
+        outer.update(self.secret.as_slice());
+        outer.update(inner.finalize());
+        outer.finalize().into()
     }
 }
+
+fn is_permitted(access: Access, mailbox: &MailboxRecord, configuration: &Configuration) -> bool {
+    let allowed = match access {
+        Access::Pop3 => mailbox.protocols.pop3,
+        Access::Submission => mailbox.protocols.submission,
+    };
+    let domain_serves = configuration.domain(mailbox.address.domain()).is_some_and(|domain| !domain.suspended);
+    allowed && !mailbox.suspended && domain_serves
+}
+
+/// Whether a password belongs to a PHC string of Argon2. A verifier that cannot be read opens nothing.
+fn opens(verifier: &str, password: &[u8]) -> bool {
+    let Ok(hash) = PasswordHash::new(verifier) else { return false };
+    let Ok(params) = Params::try_from(&hash) else { return false };
+    let affordable =
+        params.m_cost() <= MAX_MEMORY_COST && params.t_cost() <= MAX_TIME_COST && params.p_cost() <= MAX_TIME_COST;
+    // The comparison of the outputs takes the same time wherever they differ (crate phc).
+    affordable && Argon2::default().verify_password(password, &hash).is_ok()
+}
+
+/// A verifier of the strength that the operator uses (19 MiB, 2 passes), for a password that nobody knows.
+fn decoy() -> String {
+    let params = Params::new(19 * 1024, 2, 1, None).unwrap_or_default();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash: Result<PasswordHash, _> = argon2.hash_password_with_salt(&random(), &random()[..16]);
+    hash.map(|hash| hash.to_string()).unwrap_or_default()
+}
+
+/// Octets that nobody can guess. Without the system's randomness there is nothing safe to do.
+fn random() -> [u8; 32] {
+    let mut octets = [0; 32];
+    if getrandom::fill(&mut octets).is_err() {
+        tracing::error!("the operating system gives no random numbers; ending");
+        std::process::exit(1);
+    }
+    octets
+}
+
+#[cfg(test)]
+mod tests;

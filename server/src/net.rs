@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -62,6 +62,33 @@ impl Stream {
             Ok(stream) => Ok(Self::Tls(Box::new(stream?))),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
         }
+    }
+}
+
+/// How long the end of a connection may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Octets of a client that goes on talking that are read away before its connection is cut.
+const CLOSE_DISCARD: usize = 256 * 1024;
+
+impl Stream {
+    /// Ends the connection so that the client sees the last reply: a socket that is closed with unread bytes in it answers
+    /// with a reset, which can overtake what was sent.
+    pub async fn close(mut self) {
+        let farewell = async {
+            self.flush().await?;
+            self.shutdown().await?;
+            let mut discarded = 0;
+            let mut buffer = [0; 4096];
+            while discarded < CLOSE_DISCARD {
+                match self.read(&mut buffer).await? {
+                    0 => break,
+                    count => discarded += count,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // The client may be gone already, which is the end as well.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
     }
 }
 

@@ -1,0 +1,215 @@
+//! One POP3 connection: the I/O around [`super::machine`]. Started by [`crate::listen`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use paquebot_config::{Address, Protocol};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::machine::{Machine, Output, Security};
+use super::text::{Extent, Transfer};
+use crate::credentials::{Access, Password};
+use crate::net::Stream;
+use crate::services::SharedServices;
+use crate::store::{Maildrop, MessageReader, StoreError};
+
+/// How long a client that has logged in may say nothing; RFC 1939 §3 wants at least ten minutes.
+const IDLE_LOGGED_IN: Duration = Duration::from_secs(10 * 60);
+/// How long a client may take to log in: it holds a connection that others could use.
+const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(3 * 60);
+/// How long one write may take: the client has stopped to read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// Octets that are read at a time; commands are short.
+const READ_SIZE: usize = 2048;
+
+/// Serves one client until it leaves, is silent for too long, or the server goes down.
+pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, services: SharedServices) {
+    let security = match (stream.is_tls(), services.certificates.server_config().is_some()) {
+        (true, _) => Security::Tls,
+        (false, true) => Security::ClearWithStls,
+        (false, false) => Security::Clear,
+    };
+    let hostname = services.configuration.snapshot().server.hostname.to_string();
+    let mut session = Session { client, protocol, services, mailbox: None, maildrop: None };
+    let mut machine = Machine::new(&hostname, security);
+    let mut stream = stream;
+    loop {
+        match session.converse(&mut stream, &mut machine).await {
+            Ok(End::Closed) => return stream.close().await,
+            Ok(End::StartTls(config)) => match stream.upgrade(config).await {
+                Ok(upgraded) => {
+                    stream = upgraded;
+                    machine.tls_started();
+                }
+                Err(error) => return tracing::debug!(%client, %error, "STLS failed"),
+            },
+            // The client went away: no QUIT, so nothing is deleted; the maildrop's lock is freed with the session.
+            Err(error) => return tracing::debug!(%client, %error, "POP3 connection lost"),
+        }
+    }
+}
+
+/// How a part of the conversation ends without an error.
+enum End {
+    Closed,
+    StartTls(Arc<rustls::ServerConfig>),
+}
+
+struct Session {
+    client: SocketAddr,
+    protocol: Protocol,
+    services: SharedServices,
+    mailbox: Option<Address>,
+    maildrop: Option<Maildrop>,
+}
+
+impl Session {
+    async fn converse(&mut self, stream: &mut Stream, machine: &mut Machine) -> io::Result<End> {
+        let mut silent_since = Instant::now();
+        let mut commands = machine.commands();
+        loop {
+            match machine.next() {
+                Output::Send(reply) => send(stream, &reply).await?,
+                Output::NeedBytes => {
+                    stream.flush().await?;
+                    // A client that sends a command octet by octet is as silent as one that sends none.
+                    if machine.commands() != commands {
+                        commands = machine.commands();
+                        silent_since = Instant::now();
+                    }
+                    self.read(stream, machine, silent_since).await?;
+                }
+                Output::Login { login, password } => self.log_in(machine, &login, password).await,
+                Output::StartTls => {
+                    stream.flush().await?;
+                    let config = self.services.certificates.server_config();
+                    return config.map(End::StartTls).ok_or_else(|| io::Error::other("the certificate is gone"));
+                }
+                Output::Retrieve { index, extent } => {
+                    self.retrieve(stream, machine, index, extent).await?;
+                    silent_since = Instant::now();
+                }
+                Output::Update { keys } => self.update(machine, &keys).await,
+                Output::Close => return Ok(End::Closed),
+            }
+        }
+    }
+
+    async fn read(&self, stream: &mut Stream, machine: &mut Machine, silent_since: Instant) -> io::Result<()> {
+        let patience = if machine.is_logged_in() { IDLE_LOGGED_IN } else { IDLE_BEFORE_LOGIN };
+        let mut buffer = [0; READ_SIZE];
+        let read = tokio::select! {
+            biased;
+            () = self.services.shutdown.cancelled() => {
+                machine.shut_down();
+                return Ok(());
+            }
+            read = timeout_at(silent_since + patience, stream.read(&mut buffer)) => read,
+        };
+        match read {
+            Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(count)) => {
+                machine.feed(&buffer[..count]);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                machine.timed_out();
+                Ok(())
+            }
+        }
+    }
+
+    async fn log_in(&mut self, machine: &mut Machine, login: &str, password: Password) {
+        let client = self.client;
+        let identity = match self.services.authenticator.verify(Access::Pop3, login, password).await {
+            Ok(identity) => identity,
+            Err(failure) => {
+                tracing::info!(%client, protocol = ?self.protocol, %failure, "POP3 login refused");
+                return machine.login_failed(failure);
+            }
+        };
+        match self.services.store.open_maildrop(&identity.mailbox).await {
+            Ok(mut maildrop) => {
+                let entries = std::mem::take(&mut maildrop.entries);
+                tracing::info!(%client, mailbox = %identity.mailbox, messages = entries.len(), "maildrop open");
+                self.mailbox = Some(identity.mailbox);
+                self.maildrop = Some(maildrop);
+                machine.logged_in(entries);
+            }
+            Err(error) => {
+                tracing::info!(%client, mailbox = %identity.mailbox, %error, "maildrop not opened");
+                machine.maildrop_refused(&error);
+            }
+        }
+    }
+
+    async fn retrieve(
+        &self,
+        stream: &mut Stream,
+        machine: &mut Machine,
+        index: usize,
+        extent: Extent,
+    ) -> io::Result<()> {
+        let mut reader = match self.open(machine, index).await {
+            Ok(reader) => reader,
+            Err(error) => {
+                tracing::warn!(client = %self.client, %error, "message not readable");
+                machine.message_opened(Err(&error));
+                return Ok(());
+            }
+        };
+        machine.message_opened(Ok(()));
+        if let Output::Send(reply) = machine.next() {
+            send(stream, &reply).await?;
+        }
+        let mut transfer = Transfer::new(extent);
+        while !transfer.is_complete() {
+            match reader.next().await {
+                Ok(Some(piece)) => send(stream, &transfer.push(&piece)).await?,
+                Ok(None) => break,
+                // There is no reply for this in the middle of a message: only a broken connection tells the client that
+                // the rest is missing.
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        send(stream, &transfer.finish()).await?;
+        if extent == Extent::Whole {
+            self.services.metrics.fetched.inc();
+        }
+        Ok(())
+    }
+
+    async fn open(&self, machine: &Machine, index: usize) -> Result<Box<dyn MessageReader>, StoreError> {
+        let (Some(mailbox), Some(key)) = (&self.mailbox, machine.key(index)) else { return Err(StoreError::NotFound) };
+        self.services.store.read(mailbox, key).await
+    }
+
+    async fn update(&mut self, machine: &mut Machine, keys: &[i64]) {
+        let result = match &self.mailbox {
+            Some(mailbox) if !keys.is_empty() => self.services.store.delete(mailbox, keys).await,
+            _ => Ok(()),
+        };
+        if result.is_ok() {
+            self.services.metrics.deleted.inc_by(keys.len() as u64);
+        }
+        // Free before the reply: the client may come back at once.
+        self.maildrop = None;
+        tracing::info!(client = %self.client, deleted = keys.len(), ok = result.is_ok(), "maildrop closed");
+        machine.updated(result.as_ref().map(|()| ()));
+    }
+}
+
+async fn send(stream: &mut Stream, bytes: &Bytes) -> io::Result<()> {
+    match timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

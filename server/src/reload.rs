@@ -1,0 +1,214 @@
+//! Looks each second whether the configuration or the certificate has changed, and puts what is good in force. What is
+//! bad is refused whole: the last good one stays, and [`Status`] says why. Started by `main`, shown by `/configz`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use paquebot_config::bundle::INDEX_FILE;
+use paquebot_config::{Configuration, Listener, TlsVersion};
+use serde::Serialize;
+
+use crate::live::LiveConfiguration;
+use crate::metrics::{ByResult, Metrics, Word};
+use crate::tls::{CertificateError, Certificates, Files};
+
+/// How often the files are looked at. Reading one small file a second costs nothing, and works on every file system.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The version that is compared with what a configuration asks for.
+pub const RUNNING_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `/configz` tells. Nothing in it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// What is in force; `None` before the first good configuration.
+    pub revision: Option<String>,
+    /// Why the newest set was refused; `None` when the newest is in force.
+    pub error: Option<String>,
+    /// The digests of the files in force, by name.
+    pub digests: BTreeMap<String, String>,
+    /// The certificate in force.
+    pub certificate: Option<CertificateStatus>,
+    /// Why the newest certificate was refused.
+    pub certificate_error: Option<String>,
+    /// What the configuration in force holds.
+    pub counts: Counts,
+    /// What a person should know: what needs a restart.
+    pub notes: Vec<String>,
+    /// The running version.
+    pub version: &'static str,
+}
+
+/// The certificate in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// When it ends.
+    pub not_after: jiff::Timestamp,
+    /// The SHA-256 of the leaf, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// How much the configuration in force holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Domains that are served.
+    pub domains: usize,
+    /// Mailboxes.
+    pub mailboxes: usize,
+    /// Aliases.
+    pub aliases: usize,
+}
+
+/// The status as everybody reads it.
+#[derive(Debug, Clone)]
+pub struct SharedStatus(Arc<ArcSwap<Status>>);
+
+impl Default for SharedStatus {
+    fn default() -> Self {
+        let status = Status { version: RUNNING_VERSION, ..Status::default() };
+        Self(Arc::new(ArcSwap::from_pointee(status)))
+    }
+}
+
+impl SharedStatus {
+    /// As it is now.
+    #[must_use]
+    pub fn get(&self) -> Arc<Status> {
+        self.0.load_full()
+    }
+}
+
+/// Remembers what it saw last. One for the process; [`Watcher::poll`] does the work, and blocks on files.
+pub struct Watcher {
+    directory: PathBuf,
+    certificates: Certificates,
+    status: SharedStatus,
+    metrics: Arc<Metrics>,
+    live: Option<LiveConfiguration>,
+    /// The listeners that are open, once they are.
+    listeners: Vec<Listener>,
+    /// The index of the last set that was read whole.
+    index: Option<Vec<u8>>,
+    /// The certificate that was looked at last, and with which oldest TLS version.
+    certificate: Option<(Result<Files, CertificateError>, TlsVersion)>,
+}
+
+impl Watcher {
+    /// Watches a directory; nothing is read yet.
+    #[must_use]
+    pub fn new(directory: &Path, certificates: Certificates, status: SharedStatus, metrics: Arc<Metrics>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            certificates,
+            status,
+            metrics,
+            live: None,
+            listeners: Vec::new(),
+            index: None,
+            certificate: None,
+        }
+    }
+
+    /// Looks once. What it yields is the configuration in force, `None` before the first good one.
+    pub fn poll(&mut self) -> Option<&LiveConfiguration> {
+        self.poll_configuration();
+        if let Some(oldest) = self.live.as_ref().map(|live| live.snapshot().server.tls.min_version) {
+            self.poll_certificate(oldest);
+        }
+        self.live.as_ref()
+    }
+
+    fn poll_configuration(&mut self) {
+        let index = std::fs::read(self.directory.join(INDEX_FILE)).ok();
+        // The index names every other file's digest, and is written last: the same index is the same set. Only a set
+        // that was refused is read again, because its missing part may have come.
+        if index.is_some() && index == self.index && self.status.get().error.is_none() {
+            return;
+        }
+        match paquebot_config::directory::read(&self.directory, RUNNING_VERSION) {
+            Ok(configuration) => {
+                self.index = index;
+                self.accept(configuration);
+            }
+            Err(error) => self.refuse(error.to_string()),
+        }
+    }
+
+    fn accept(&mut self, configuration: Configuration) {
+        let revision = configuration.revision.to_string();
+        let status = self.status.get();
+        if status.revision.as_ref() == Some(&revision) && status.error.is_none() {
+            return;
+        }
+        let (domains, mailboxes, aliases) = configuration.counts();
+        if self.live.is_none() {
+            self.listeners.clone_from(&configuration.server.listeners);
+        }
+        let mut next = Status::clone(&status);
+        next.revision = Some(revision.clone());
+        next.error = None;
+        next.digests.clone_from(&configuration.digests);
+        next.counts = Counts { domains, mailboxes, aliases };
+        next.notes = notes(&self.listeners, &configuration);
+        match &self.live {
+            Some(live) => live.replace(configuration),
+            None => self.live = Some(LiveConfiguration::new(configuration)),
+        }
+        self.status.0.store(Arc::new(next));
+        self.count("accepted");
+        tracing::info!(revision, domains, mailboxes, aliases, "configuration in force");
+    }
+
+    fn refuse(&mut self, error: String) {
+        let status = self.status.get();
+        if status.error.as_ref() == Some(&error) {
+            return;
+        }
+        tracing::warn!(error, in_force = status.revision, "configuration refused; the last good one stays in force");
+        self.status.0.store(Arc::new(Status { error: Some(error), ..Status::clone(&status) }));
+        self.count("refused");
+    }
+
+    fn poll_certificate(&mut self, oldest: TlsVersion) {
+        let seen = (Files::read(&self.directory), oldest);
+        if self.certificate.as_ref() == Some(&seen) {
+            return;
+        }
+        let loaded = seen.0.as_ref().map_err(Clone::clone).and_then(|files| files.load(oldest));
+        self.certificate = Some(seen);
+        let mut next = Status::clone(&self.status.get());
+        match loaded {
+            Ok(loaded) => {
+                tracing::info!(not_after = %loaded.not_after, sha256 = loaded.sha256, "certificate in force");
+                self.certificates.replace(loaded.config);
+                next.certificate = Some(CertificateStatus { not_after: loaded.not_after, sha256: loaded.sha256 });
+                next.certificate_error = None;
+                self.count("accepted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "certificate refused; the last good one stays in force");
+                next.certificate_error = Some(error.to_string());
+                self.count("refused");
+            }
+        }
+        self.status.0.store(Arc::new(next));
+    }
+
+    fn count(&self, result: &'static str) {
+        self.metrics.reloads.get_or_create(&ByResult { result: Word(result) }).inc();
+    }
+}
+
+fn notes(open: &[Listener], configuration: &Configuration) -> Vec<String> {
+    if open == configuration.server.listeners {
+        return Vec::new();
+    }
+    vec!["the listeners in the configuration are not those that are open; they change when the server restarts".into()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,66 @@
-//! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz.
+//! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz. No secret is told, nothing can be
+//! changed. Started by `main` before anything else, so that a server that waits for its configuration can say so.
+
+mod connections;
+mod readiness;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+pub use self::readiness::Readiness;
+use crate::metrics::Metrics;
+use crate::reload::SharedStatus;
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Admin {
+    /// Whether mail is served.
+    pub readiness: Readiness,
+    /// What configuration is in force.
+    pub status: SharedStatus,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Answers until the process ends.
+///
+/// # Errors
+/// What the listener says when it cannot go on.
+pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/configz", get(configz))
+        .with_state(admin);
+    axum::serve(connections::Bounded::new(listener), router).await
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let reasons = admin.readiness.reasons(&admin.status.get()).await;
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    let text: String = reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.encode() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn configz(State(admin): State<Admin>) -> Response {
+    axum::Json(admin.status.get().as_ref()).into_response()
+}

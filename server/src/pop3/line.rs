@@ -108,11 +108,10 @@ mod tests {
         assert_eq!(all(&[&long, &long, b"\r", b"\nNOOP\r\n"], 255), [Line::TooLong, whole("NOOP")]);
         // 253 octets and CRLF fit into 255; one more does not.
         let fits = "y".repeat(253);
-        assert_eq!(all(&[format!("{fits}\r\ny{fits}\r\nz\r\n").as_bytes()], 255), [
-            whole(&fits),
-            Line::TooLong,
-            whole("z")
-        ]);
+        assert_eq!(
+            all(&[format!("{fits}\r\ny{fits}\r\nz\r\n").as_bytes()], 255),
+            [whole(&fits), Line::TooLong, whole("z")]
+        );
     }
 
     proptest! {

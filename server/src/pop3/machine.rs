@@ -224,8 +224,7 @@ impl Machine {
             Command::Quit => self.end(ok("bye")),
             Command::Noop => self.reply(err(replies::WRONG_STATE_LOGIN)),
             Command::User(_) | Command::Pass(_) | Command::Auth { .. } if self.security != Security::Tls => {
-                let text =
-                    if self.security == Security::Clear { replies::NO_TLS } else { replies::CLEAR_TEXT };
+                let text = if self.security == Security::Clear { replies::NO_TLS } else { replies::CLEAR_TEXT };
                 self.error(text);
             }
             Command::User(name) => {
@@ -433,7 +432,8 @@ impl Machine {
 
     /// Whether the message that [`Output::Retrieve`] named can be read. After the reply to success, its text is to be sent.
     pub fn message_opened(&mut self, result: Result<(), &StoreError>) {
-        let State::Waiting(Task::Retrieve(transaction, index)) = std::mem::replace(&mut self.state, State::Ended) else {
+        let State::Waiting(Task::Retrieve(transaction, index)) = std::mem::replace(&mut self.state, State::Ended)
+        else {
             return;
         };
         match result {

@@ -1,0 +1,169 @@
+//! The life of the serving process: admin HTTP, store, the first good configuration, listeners, and the orderly end.
+//! Called by `main` alone.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use paquebot_server::admin::{self, Admin, Readiness};
+use paquebot_server::credentials::Authenticator;
+use paquebot_server::listen::{self, Listening};
+use paquebot_server::live::LiveConfiguration;
+use paquebot_server::metrics::Metrics;
+use paquebot_server::reload::{self, SharedStatus, Watcher};
+use paquebot_server::services::{Services, SharedServices};
+use paquebot_server::store::embedded::EmbeddedStore;
+use paquebot_server::tls::Certificates;
+
+/// Where things are. The configuration directory says everything else.
+#[derive(clap::Args)]
+pub struct ServeOptions {
+    /// The directory of the configuration contract, with `tls/` in it.
+    #[arg(long, default_value = "/etc/paquebot")]
+    config_dir: PathBuf,
+    /// The directory of the mail store.
+    #[arg(long, default_value = "/var/lib/paquebot")]
+    data_dir: PathBuf,
+    /// The address that listeners and admin HTTP bind; `::` takes IPv4 too.
+    #[arg(long, default_value = "::")]
+    bind: IpAddr,
+    /// The port of the admin HTTP.
+    #[arg(long, default_value_t = 8080)]
+    admin_port: u16,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// What keeps the server from starting: a sentence that says what to do.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let metrics = Arc::new(Metrics::new());
+    let status = SharedStatus::default();
+    let readiness = Readiness::default();
+    start_admin(
+        &options,
+        Admin { readiness: readiness.clone(), status: status.clone(), metrics: Arc::clone(&metrics) },
+    )?;
+    let data_dir = options.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&data_dir))
+        .await?
+        .with_context(|| format!("the mail store in {} cannot be opened", options.data_dir.display()))?;
+    readiness.set_store(store.clone());
+
+    let certificates = Certificates::default();
+    let watcher = Watcher::new(&options.config_dir, certificates.clone(), status, Arc::clone(&metrics));
+    let first = tokio::select! {
+        first = first_configuration(watcher) => first?,
+        () = signals.received() => {
+            store.close().await;
+            return Ok(());
+        }
+    };
+    let (configuration, watcher) = first;
+    let services = Arc::new(Services {
+        configuration: configuration.clone(),
+        store: store.clone(),
+        authenticator: Authenticator::new(configuration.clone()).with_metrics(Arc::clone(&metrics)),
+        certificates,
+        metrics,
+        shutdown: CancellationToken::new(),
+        queue: Arc::new(Notify::new()),
+    });
+    let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
+    let listening = Listening::start(bound, &services);
+    readiness.set_listening();
+    tokio::spawn(keep_watching(watcher));
+    tracing::info!(version = reload::RUNNING_VERSION, "serving mail");
+
+    signals.received().await;
+    readiness.set_draining();
+    tokio::select! {
+        () = drain(&services, &listening) => {}
+        () = signals.received() => {
+            tracing::warn!(sessions = listening.sessions(), "second signal: ending at once");
+            std::process::exit(1);
+        }
+    }
+    store.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn start_admin(options: &ServeOptions, admin: Admin) -> anyhow::Result<()> {
+    let wanted = SocketAddr::new(options.bind, options.admin_port);
+    let (listener, address) = listen::bind_tcp(wanted)
+        .with_context(|| format!("admin HTTP cannot open {wanted}; is the port in use by another process?"))?;
+    tracing::info!(%address, "admin HTTP is open");
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, admin).await {
+            tracing::error!(%error, "admin HTTP ended");
+        }
+    });
+    Ok(())
+}
+
+/// Waits for the first good configuration, as long as it takes: the operator may not have written it yet.
+async fn first_configuration(mut watcher: Watcher) -> anyhow::Result<(LiveConfiguration, Watcher)> {
+    loop {
+        let (live, back) = poll(watcher).await?;
+        watcher = back;
+        if let Some(live) = live {
+            return Ok((live, watcher));
+        }
+        tokio::time::sleep(reload::INTERVAL).await;
+    }
+}
+
+async fn keep_watching(mut watcher: Watcher) {
+    loop {
+        tokio::time::sleep(reload::INTERVAL).await;
+        match poll(watcher).await {
+            Ok((_, back)) => watcher = back,
+            Err(error) => return tracing::error!(%error, "the configuration is not watched any more"),
+        }
+    }
+}
+
+/// Files block: they are read on a thread of their own.
+async fn poll(mut watcher: Watcher) -> anyhow::Result<(Option<LiveConfiguration>, Watcher)> {
+    let looked = tokio::task::spawn_blocking(move || (watcher.poll().cloned(), watcher));
+    Ok(looked.await?)
+}
+
+/// The orderly end: first endpoints forget this pod, then the ports close, then sessions end.
+async fn drain(services: &SharedServices, listening: &Listening) {
+    let shutdown = services.configuration.snapshot().server.shutdown.clone();
+    let (delay, timeout) = (shutdown.pre_stop_delay_seconds, shutdown.drain_timeout_seconds);
+    tracing::info!(delay, timeout, sessions = listening.sessions(), "shutting down");
+    tokio::time::sleep(Duration::from_secs(delay)).await;
+    listening.stop_accepting();
+    services.shutdown.cancel();
+    if tokio::time::timeout(Duration::from_secs(timeout), listening.drained()).await.is_err() {
+        tracing::warn!(sessions = listening.sessions(), "sessions did not end in time; their connections are cut");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

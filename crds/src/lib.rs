@@ -11,6 +11,8 @@
 //!
 //! Nothing here performs I/O, reads a clock or knows the servers' configuration.
 
+#![allow(clippy::duplicated_attributes, reason = "each printcolumn and each validation repeats the same words")]
+
 pub mod conditions;
 pub mod duration;
 pub mod mail_alias;

@@ -22,7 +22,7 @@ pub struct InvalidName {
 }
 
 macro_rules! checked_string {
-    ($(#[$doc:meta])* $name:ident, $check:path, $minimum:literal ..= $maximum:literal, $pattern:ident, $message:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:path, $minimum:literal ..= $maximum:literal, $rule:path, $message:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
@@ -89,7 +89,7 @@ macro_rules! checked_string {
                     "minLength": $minimum,
                     "maxLength": $maximum,
                     "x-kubernetes-validations": [
-                        {"rule": format!("self.matches(r\"{}\")", $pattern), "message": $message},
+                        {"rule": $rule(), "message": $message},
                     ],
                 })
             }
@@ -115,17 +115,30 @@ pub const ADDRESS_PATTERN: &str = "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-
 /// What is said when an address does not match.
 pub const ADDRESS_MESSAGE: &str = "write an address as local-part@domain, the domain in lower case and with a dot";
 
+fn domain_rule() -> String {
+    format!("self.matches(r\"{DOMAIN_PATTERN}\")")
+}
+
+fn local_part_rule() -> String {
+    format!("self.matches(r\"{LOCAL_PART_PATTERN}\")")
+}
+
+/// The pattern says nothing of the two lengths: 64 octets and 253.
+fn address_rule() -> String {
+    format!("self.matches(r\"{ADDRESS_PATTERN}\") && self.indexOf('@') <= 64 && self.size() - self.indexOf('@') <= 254")
+}
+
 checked_string!(
     /// A domain name as RFC 5321 uses it: A-label, lower case, at least two labels, no dot at the end.
-    DomainName, is_domain, 3 ..= 253, DOMAIN_PATTERN, DOMAIN_MESSAGE
+    DomainName, is_domain, 3 ..= 253, domain_rule, DOMAIN_MESSAGE
 );
 checked_string!(
     /// The part of an address before the `@`: a dot-string in lower case (RFC 5321 section 4.1.2), at most 64 octets.
-    LocalPart, is_local_part, 1 ..= 64, LOCAL_PART_PATTERN, LOCAL_PART_MESSAGE
+    LocalPart, is_local_part, 1 ..= 64, local_part_rule, LOCAL_PART_MESSAGE
 );
 checked_string!(
     /// A whole address. The local part may hold upper case, since it may belong to someone else's server.
-    EmailAddress, is_address, 5 ..= 318, ADDRESS_PATTERN, ADDRESS_MESSAGE
+    EmailAddress, is_address, 5 ..= 318, address_rule, ADDRESS_MESSAGE
 );
 
 impl EmailAddress {

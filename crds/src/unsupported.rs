@@ -212,3 +212,118 @@ fn list(fields: &[UnsupportedField], severity: Severity) -> Option<String> {
         .collect();
     (!listed.is_empty()).then(|| listed.join("; "))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::{Severity, UnsupportedField, mail_domain, mail_server, mailbox, refusal, relay_policy, remark};
+
+    /// What is found in the smallest spec with something on top.
+    fn found<S: DeserializeOwned>(
+        check: impl Fn(&S) -> Vec<UnsupportedField>,
+        smallest: &Value,
+        extra: Value,
+    ) -> Vec<(String, Severity)> {
+        let mut spec = smallest.clone();
+        for (key, value) in extra.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let spec: S = serde_json::from_value(spec).unwrap();
+        check(&spec).into_iter().map(|field| (field.path, field.severity)).collect()
+    }
+
+    fn refused(path: &str) -> Vec<(String, Severity)> {
+        vec![(path.to_owned(), Severity::Refused)]
+    }
+
+    fn ignored(path: &str) -> Vec<(String, Severity)> {
+        vec![(path.to_owned(), Severity::Ignored)]
+    }
+
+    #[test]
+    fn of_a_server() {
+        let of = |extra| found(mail_server, &json!({"hostname": "mx.example.net"}), extra);
+        assert_eq!(of(json!({})), []);
+        let postgres = json!({"storage": {"postgres": {"urlSecretRef": {"name": "a", "key": "b"}}}});
+        assert_eq!(of(postgres), refused("spec.storage.postgres"));
+        assert_eq!(of(json!({"replicas": 2})), refused("spec.replicas"));
+        let proxy = json!({"mode": "Required", "trustedCIDRs": ["192.0.2.0/24"]});
+        let listeners = json!([{"name": "a", "protocol": "POP3", "port": 110},
+            {"name": "b", "protocol": "SMTP", "port": 25, "proxyProtocol": proxy}]);
+        assert_eq!(of(json!({"listeners": listeners})), refused("spec.listeners[1].proxyProtocol"));
+        assert_eq!(of(json!({"tls": {"certManager": {"issuerRef": {"name": "a"}}}})), refused("spec.tls.certManager"));
+        assert_eq!(of(json!({"outbound": {"smartHost": {"host": "a.example"}}})), refused("spec.outbound.smartHost"));
+        assert_eq!(of(json!({"outbound": {"dane": {"mode": "Enabled"}}})), refused("spec.outbound.dane"));
+        assert_eq!(of(json!({"outbound": {"dane": {"mode": "Disabled"}}})), []);
+        assert_eq!(of(json!({"outbound": {"mtaSTS": {"mode": "Enabled"}}})), refused("spec.outbound.mtaSTS"));
+        assert_eq!(
+            of(json!({"outbound": {"sourceAddresses": ["192.0.2.1"]}})),
+            refused("spec.outbound.sourceAddresses")
+        );
+        assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
+        assert_eq!(of(json!({"operations": {"paused": true}})), refused("spec.operations.paused"));
+        assert_eq!(of(json!({"operations": {"stopped": true}})), refused("spec.operations.stopped"));
+        let monitoring = json!({"podMonitor": {"mode": "Enabled"}});
+        assert_eq!(of(json!({"monitoring": monitoring})), ignored("spec.monitoring.podMonitor"));
+        assert_eq!(of(json!({"networkPolicy": {"enabled": true}})), refused("spec.networkPolicy.enabled"));
+    }
+
+    #[test]
+    fn of_a_domain() {
+        let of = |extra| found(mail_domain, &json!({"domain": "example.com"}), extra);
+        assert_eq!(of(json!({})), []);
+        assert_eq!(of(json!({"dkim": {"mode": "Enabled"}})), refused("spec.dkim.mode"));
+        let keys = json!([{"selector": "a", "secretRef": {"name": "b"}}]);
+        assert_eq!(of(json!({"dkim": {"existingKeys": keys}})), refused("spec.dkim.existingKeys"));
+        assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
+        assert_eq!(of(json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})), ignored("spec.dns.mtaSTS"));
+        assert_eq!(of(json!({"dns": {"tlsRpt": {"rua": ["a@example.com"]}}})), ignored("spec.dns.tlsRpt"));
+        assert_eq!(of(json!({"dns": {"requireOwnership": true}})), refused("spec.dns.requireOwnership"));
+        assert_eq!(of(json!({"relayPolicyRefs": [{"name": "a"}]})), refused("spec.relayPolicyRefs"));
+        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));
+    }
+
+    #[test]
+    fn of_a_mailbox() {
+        let of = |extra| found(mailbox, &json!({"domainRef": {"name": "a"}, "localPart": "b"}), extra);
+        assert_eq!(of(json!({"quota": "1Gi", "suspended": true, "sendAs": {"allowed": ["a@example.com"]}})), []);
+        let app = json!([{"name": "phone", "secretRef": {"name": "a", "key": "b"}}]);
+        let credentials = json!({"passwordSecretRef": {"name": "a"}, "appPasswords": app});
+        assert_eq!(of(json!({"credentials": credentials})), ignored("spec.credentials.appPasswords"));
+        assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), refused("spec.filter"));
+        assert_eq!(of(json!({"rateLimit": {"messagesPerHour": 1}})), refused("spec.rateLimit"));
+        assert_eq!(of(json!({"retention": {"maxAge": "24h"}})), ignored("spec.retention"));
+        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));
+    }
+
+    #[test]
+    fn of_a_policy() {
+        let of = |extra| found(relay_policy, &json!({"from": [{"cidrs": ["192.0.2.0/24"]}]}), extra);
+        assert_eq!(
+            of(json!({"senders": {"domains": ["example.com"]}, "recipients": {"domains": ["example.org"]}})),
+            []
+        );
+        let from = json!([{"podSelector": {}}, {"clientCertificates": [{"sanDNS": "a.example"}]}]);
+        assert_eq!(of(json!({"from": from})), refused("spec.from[1].clientCertificates"));
+        assert_eq!(of(json!({"rateLimit": {}})), refused("spec.rateLimit"));
+        assert_eq!(of(json!({"upstream": {"smartHost": "a.example"}})), refused("spec.upstream"));
+    }
+
+    #[test]
+    fn messages_name_the_field_and_the_cure() {
+        let spec = json!({"domainRef": {"name": "a"}, "localPart": "b", "reclaimPolicy": "Delete",
+            "retention": {"maxAge": "24h"}});
+        let fields = mailbox(&serde_json::from_value(spec).unwrap());
+        assert_eq!(
+            refusal(&fields).unwrap(),
+            "Not supported in this release: spec.reclaimPolicy (mail is kept when the object is deleted; set it to Retain)."
+        );
+        assert_eq!(
+            remark(&fields).unwrap(),
+            "Not honoured in this release: spec.retention (mail is kept until it is fetched and deleted)."
+        );
+        assert_eq!((refusal(&[]), remark(&[])), (None, None));
+    }
+}

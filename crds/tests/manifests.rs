@@ -1,4 +1,5 @@
 //! The files beside the crate are what the types say, and every value in them is bounded.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 use std::fs;
 use std::path::Path;

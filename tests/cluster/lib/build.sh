@@ -10,26 +10,27 @@ readonly kubernetes_link_flags="$go_link_flags -X k8s.io/component-base/version.
 # cached NAME VERSION DEFINITION: the path in the cache.
 cached() { echo "$cache/$1-$2-$(sha256sum <<<"$3" | cut -c1-12)"; }
 
-kube_definition() { cat "$here"/kube/*.go "$here"/kube/go.mod "$here"/kube/go.sum; echo "${go_flags[*]} $kubernetes_link_flags"; }
-kube_binary() { cached kube "$kubernetes_version" "$(kube_definition)"; }
+# module_definition DIR LINK-FLAGS: the source and the flags of a module here.
+module_definition() { cat "$here/$1"/*.go "$here/$1"/go.mod "$here/$1"/go.sum; echo "${go_flags[*]} $2"; }
+
+kube_binary() { cached kube "$kubernetes_version" "$(module_definition kube "$kubernetes_link_flags")"; }
 helm_binary() { cached helm "$helm_version" "${go_flags[*]} $go_link_flags"; }
-coredns_binary() { cached coredns "$coredns_version" "${go_flags[*]} $go_link_flags"; }
-pause_binary() { cached pause 1 "$(cat "$here/kube/pause/main.go") ${go_flags[*]}"; }
+coredns_binary() { cached coredns "$coredns_version" "$(module_definition coredns "$go_link_flags")"; }
+pause_binary() { cached pause 1 "$(cat "$here/kube/pause/main.go") ${go_flags[*]} $go_link_flags"; }
 
 build_all() {
   build_kube
-  build_in_cache "$(coredns_binary)" "CoreDNS $coredns_version" 500 \
-    build_module github.com/coredns/coredns "$coredns_version"
+  build_in_cache "$(coredns_binary)" "CoreDNS $coredns_version" 750 build_package coredns "$go_link_flags"
   build_helm
-  build_in_cache "$(pause_binary)" "the pause program" 1 build_kube_package ./pause "$go_link_flags"
+  build_in_cache "$(pause_binary)" "the pause program" 60 build_package kube/pause "$go_link_flags"
 }
 
 build_helm() {
-  build_in_cache "$(helm_binary)" "helm $helm_version" 1000 build_module helm.sh/helm/v3/cmd/helm "$helm_version"
+  build_in_cache "$(helm_binary)" "helm $helm_version" 950 build_released helm.sh/helm/v3/cmd/helm "$helm_version"
 }
 
 build_kube() {
-  build_in_cache "$(kube_binary)" "Kubernetes $kubernetes_version" 1700 build_kube_package . "$kubernetes_link_flags"
+  build_in_cache "$(kube_binary)" "Kubernetes $kubernetes_version" 2650 build_package kube "$kubernetes_link_flags"
 }
 
 # build_in_cache PATH TITLE PACKAGES COMMAND...: run COMMAND with a file to
@@ -87,18 +88,18 @@ build_progress() {
   fi
 }
 
-# The two ways to build. CGO is off: no C compiler is needed, and the binaries
-# run in images FROM scratch.
-build_kube_package() {
-  local package=$1 link_flags=$2 output=$3
-  cd "$here/kube" || return
-  CGO_ENABLED=0 nice -n 5 go build -v "${go_flags[@]}" -buildvcs=false -ldflags "$link_flags" -o "$output" "$package"
+# Two ways to build: a package of our own, or a released one as it is. CGO is
+# off: no C compiler is needed, and the binaries run in images FROM scratch.
+build_package() {
+  local directory=$1 link_flags=$2 output=$3
+  cd "$here/$directory" || return
+  CGO_ENABLED=0 nice -n 5 go build -v "${go_flags[@]}" -buildvcs=false -ldflags "$link_flags" -o "$output" .
 }
 
-build_module() {
+build_released() {
   local package=$1 version=$2 output=$3 directory
   directory=$(dirname "$output")
-  cd /
-  CGO_ENABLED=0 GOBIN=$directory nice -n 5 go install -v "${go_flags[@]}" -ldflags "$go_link_flags" "$package@$version"
+  cd / || return
+  CGO_ENABLED=0 GOBIN=$directory nice -n 5 go install -v "${go_flags[@]}" -ldflags "$go_link_flags" "$package@$version" || return
   mv "$directory/$(basename "$package")" "$output"
 }

@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # Settings, messages, waiting and locking: what every other part uses.
 
-# Versions of what is built from source. kube/go.mod must agree with the first.
+# Versions of what is built from source. kube/go.mod and coredns/go.mod say the
+# same ones.
 readonly kubernetes_version=v1.34.4
 readonly helm_version=v3.19.2
 readonly coredns_version=v1.12.4

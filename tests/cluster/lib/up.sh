@@ -53,7 +53,10 @@ remember() {
   { cat /proc/sys/kernel/random/boot_id; cluster_definition; } | write "$state/ready"
 }
 
-cluster_definition() { cat "$here"/lib/*.sh "$here"/manifests/* <(kube_definition) | sha256sum | cut -c1-12; }
+# cluster_definition: a short name for what a running cluster is made of.
+cluster_definition() {
+  { cat "$here"/lib/{common,pki,up}.sh "$here"/manifests/*; kube_binary; coredns_binary; } | sha256sum | cut -c1-12
+}
 
 cluster_built_elsewise() {
   [ -e "$state/ready" ] && [ "$(tail -n 1 "$state/ready")" != "$(cluster_definition)" ]
@@ -167,7 +170,7 @@ YAML
 }
 
 start_daemons() {
-  local kube process_cgroup
+  local kube pause coredns process_cgroup
   kube=$(kube_binary)
   process_cgroup=$(cgroup_for_daemons)
   process_start "$state" containerd containerd --config "$state/containerd.toml"
@@ -177,7 +180,9 @@ start_daemons() {
     --kubelet-preferred-address-types=InternalIP --advertise-address="$node_address"
   wait_for 60 test -S "$containerd_socket" || daemon_failed containerd "does not listen"
   wait_for 30 ctr_here version || daemon_failed containerd "does not answer"
-  import_images "$(system_image pause "$(pause_binary)")" "$(system_image coredns "$(coredns_binary)")"
+  pause=$(system_image pause "$(pause_binary)")
+  coredns=$(system_image coredns "$(coredns_binary)")
+  import_images "$pause" "$coredns"
   wait_for 120 kubectl_here get --raw /readyz || daemon_failed apiserver "is not ready"
   process_start "$state" controller-manager "$kube" kube-controller-manager \
     --kubeconfig=pki/controller-manager.conf --leader-elect=false --bind-address=127.0.0.1 \

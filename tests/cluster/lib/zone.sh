@@ -3,14 +3,13 @@
 # NAME.zone (the records) and NAME.server (CoreDNS's block that serves them).
 
 zone_command() {
-  local command=${1:-}
-  [ $# -eq 0 ] || shift
+  local usage="usage: zone add NAME FILE | zone remove NAME | zone list" name
   [ -e "$state/ready" ] || fail "the cluster is not up" "Run: make cluster-up"
-  case $command in
-    add) [ $# -eq 2 ] || fail "usage: zone add NAME FILE"; zone_add "$(zone_name "$1")" "$2" ;;
-    remove) [ $# -eq 1 ] || fail "usage: zone remove NAME"; zone_remove "$(zone_name "$1")" ;;
-    list) zone_list ;;
-    *) fail "usage: zone add NAME FILE | zone remove NAME | zone list" ;;
+  case ${1:-}:$# in
+    add:3) name=$(zone_name "$2") && zone_add "$name" "$3" ;;
+    remove:2) name=$(zone_name "$2") && zone_remove "$name" ;;
+    list:1) zone_list ;;
+    *) fail "$usage" ;;
   esac
 }
 
@@ -32,7 +31,7 @@ zone_add() {
   work=$(mktemp -d)
   # shellcheck disable=SC2064 # the directory of this call
   trap "rm -rf '$work'" EXIT
-  cat -- "$source" >"$work/records" || fail "$source cannot be read"
+  cat -- "$source" >"$work/records" 2>/dev/null || fail "$source cannot be read"
   zone_text "$name" <"$work/records" >"$work/$name.zone"
   revision=$(sha256sum "$work/$name.zone" | cut -c1-16)
   zone_block "$name" "$revision" >"$work/$name.server"

@@ -1,0 +1,136 @@
+//! Asks DNS the questions of [`super::routing`]. Everything that is decided about the answers is decided there.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{Resolver, TokioResolver};
+use paquebot_config::Domain;
+
+use super::routing::{self, Answer, Exchanges, MailExchanger, NextHop};
+use super::status::Refusal;
+
+/// Finds next hops. The resolvers of the configuration may change while it runs.
+#[derive(Default)]
+pub struct Router {
+    current: Mutex<Option<(Vec<SocketAddr>, Arc<TokioResolver>)>>,
+}
+
+impl Router {
+    /// The servers to try for a domain, in order. `resolvers` are those of the configuration; none: the system's.
+    ///
+    /// # Errors
+    /// The reply that every recipient of the domain gets.
+    pub async fn route(
+        &self,
+        domain: &Domain,
+        resolvers: &[SocketAddr],
+        own_names: &[&str],
+        random: u64,
+    ) -> Result<Vec<NextHop>, Refusal> {
+        let resolver = self.resolver(resolvers)?;
+        let answer = if domain.is_literal() { Answer::NoSuchName } else { mail_exchangers(&resolver, domain).await };
+        let hosts = match routing::exchanges(domain, answer, own_names, random)? {
+            Exchanges::Literal(address) => {
+                return Ok(vec![NextHop { host: domain.as_str().to_owned(), address }]);
+            }
+            Exchanges::Hosts(hosts) => hosts,
+        };
+        let lookups = hosts.into_iter().map(|host| async {
+            let answer = addresses(&resolver, &host).await;
+            (host, answer)
+        });
+        routing::next_hops(domain, futures::future::join_all(lookups).await, random)
+    }
+
+    fn resolver(&self, addresses: &[SocketAddr]) -> Result<Arc<TokioResolver>, Refusal> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, resolver)) = &*current
+            && known == addresses
+        {
+            return Ok(Arc::clone(resolver));
+        }
+        let built = build(addresses)
+            .map_err(|error| Refusal::transient(4, 3, format!("the DNS resolver cannot be set up: {error}")))?;
+        let resolver = Arc::new(built);
+        *current = Some((addresses.to_vec(), Arc::clone(&resolver)));
+        Ok(resolver)
+    }
+}
+
+fn build(addresses: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let mut builder = if addresses.is_empty() {
+        Resolver::builder_tokio()?
+    } else {
+        let servers = addresses.iter().map(|address| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            NameServerConfig::new(address.ip(), true, connections.to_vec())
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    // A pod's hosts file names the pod; mail is routed by DNS alone.
+    builder.options_mut().use_hosts_file = ResolveHosts::Never;
+    builder.build()
+}
+
+async fn mail_exchangers(resolver: &TokioResolver, domain: &Domain) -> Answer<MailExchanger> {
+    // The final dot keeps the search list of a pod's resolv.conf out.
+    let found = resolver.lookup(format!("{domain}."), RecordType::MX).await;
+    answer(found, |data| match data {
+        RData::MX(mx) => {
+            let host = mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+            Some(MailExchanger { preference: mx.preference, host })
+        }
+        _ => None,
+    })
+}
+
+async fn addresses(resolver: &TokioResolver, host: &str) -> Answer<IpAddr> {
+    let name = format!("{host}.");
+    let (six, four) =
+        tokio::join!(resolver.lookup(name.as_str(), RecordType::AAAA), resolver.lookup(name.as_str(), RecordType::A));
+    let address = |data: &RData| match data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    };
+    match (answer(six, address), answer(four, address)) {
+        (Answer::Records(mut six), Answer::Records(four)) => {
+            six.extend(four);
+            Answer::Records(six)
+        }
+        // One family's addresses are enough to deliver.
+        (Answer::Records(found), other) | (other, Answer::Records(found)) => {
+            if found.is_empty() {
+                other
+            } else {
+                Answer::Records(found)
+            }
+        }
+        (Answer::Failed(reason), _) | (_, Answer::Failed(reason)) => Answer::Failed(reason),
+        (Answer::NoSuchName, Answer::NoSuchName) => Answer::NoSuchName,
+    }
+}
+
+fn answer<T>(
+    found: Result<hickory_resolver::lookup::Lookup, NetError>,
+    read: impl Fn(&RData) -> Option<T>,
+) -> Answer<T> {
+    match found {
+        Ok(lookup) => Answer::Records(lookup.answers().iter().filter_map(|record| read(&record.data)).collect()),
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
+            ResponseCode::NXDomain => Answer::NoSuchName,
+            ResponseCode::NoError => Answer::Records(Vec::new()),
+            code => Answer::Failed(code.to_string()),
+        },
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}

@@ -1,3 +1,4 @@
 //! The operator.
 
 pub mod directory;
+pub mod render;

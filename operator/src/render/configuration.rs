@@ -1,0 +1,65 @@
+//! The objects that carry the contract's files to the pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use paquebot_config::bundle::DOMAINS_FILE;
+use paquebot_config::{Bundle, ShardName};
+
+use super::Server;
+use super::names::{self, metadata};
+
+/// The objects that carry one bundle. Written in this order: the index, which the server begins with, comes last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    /// The Secret with `domains.json`.
+    pub domains: Secret,
+    /// The Secrets with the shards that have records.
+    pub shards: BTreeMap<ShardName, Secret>,
+    /// The ConfigMap with `server.json`, `relay.json` and `index.json`.
+    pub config_map: ConfigMap,
+}
+
+impl Configuration {
+    /// The names of the Secrets of shards without records; those that exist are to be deleted after the ConfigMap is
+    /// written, as no index names them then.
+    pub fn empty_shards<'a>(&'a self, server: &'a Server) -> impl Iterator<Item = String> + 'a {
+        ShardName::all()
+            .filter(|shard| !self.shards.contains_key(shard))
+            .map(|shard| names::shard_secret(&server.name.name, shard))
+    }
+}
+
+/// Puts a bundle into objects.
+#[must_use]
+pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
+    let name = &server.name.name;
+    let mut domains = BTreeMap::new();
+    let mut shards = BTreeMap::new();
+    let mut plain = BTreeMap::new();
+    for (file, bytes) in bundle.files() {
+        if let Some(shard) = ShardName::from_file_name(file) {
+            let data = BTreeMap::from([(file.clone(), ByteString(bytes.clone()))]);
+            shards.insert(shard, secret(server, names::shard_secret(name, shard), data));
+        } else if file == DOMAINS_FILE {
+            domains.insert(file.clone(), ByteString(bytes.clone()));
+        } else {
+            // JSON is UTF-8 always, so nothing is lost.
+            plain.insert(file.clone(), String::from_utf8_lossy(bytes).into_owned());
+        }
+    }
+    Configuration {
+        domains: secret(server, names::domains_secret(name), domains),
+        shards,
+        config_map: ConfigMap {
+            metadata: metadata(server, names::config_map(name)),
+            data: Some(plain),
+            ..ConfigMap::default()
+        },
+    }
+}
+
+fn secret(server: &Server, name: String, data: BTreeMap<String, ByteString>) -> Secret {
+    Secret { metadata: metadata(server, name), data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() }
+}

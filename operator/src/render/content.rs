@@ -1,0 +1,107 @@
+//! The configuration contract of one server, from the index.
+
+use paquebot_config::{
+    BuildError, Bundle, Content, Domain, Limits, Listener, Outbound, Protocol, Resolvers, ServerConfig, Shutdown,
+    TlsConfig, TlsVersion,
+};
+use paquebot_crds::{MailServerSpec, mail_server};
+
+use super::ports::container_ports;
+use crate::directory::{Directory, NamespacedName};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The MailServer is not there, or its spec was refused. What is written already stays.
+    #[error("MailServer {0} is not accepted")]
+    NotAccepted(NamespacedName),
+    /// A name that the contract cannot hold.
+    #[error("{field}: {source}")]
+    Name {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        source: paquebot_config::AddressError,
+    },
+    /// The files cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// Everything that a server is told.
+///
+/// # Errors
+/// [`RenderError`] when the MailServer is not accepted.
+pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content, RenderError> {
+    let entry = directory.accepted_server(server).ok_or_else(|| RenderError::NotAccepted(server.clone()))?;
+    Ok(Content {
+        server: server_config(&entry.into_inner().spec)?,
+        domains: directory.domain_configs(server).map(|config| config.into_inner().clone()).collect(),
+        relay: directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect(),
+        records: directory.records(server, None).map(|record| record.into_inner().clone()).collect(),
+    })
+}
+
+/// The files of a server's configuration.
+///
+/// # Errors
+/// [`RenderError`] when the MailServer is not accepted or a file would be too large.
+pub fn bundle(directory: &Directory, server: &NamespacedName) -> Result<Bundle, RenderError> {
+    Ok(Bundle::build(content(directory, server)?)?)
+}
+
+/// `server.json`, with the ports of the containers.
+///
+/// # Errors
+/// [`RenderError::Name`] for a host name that is none, which the API server refuses before.
+pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError> {
+    let name = |field, text: &str| Domain::parse(text).map_err(|source| RenderError::Name { field, source });
+    let ehlo_name = spec.outbound.ehlo_name.as_ref();
+    Ok(ServerConfig {
+        hostname: name("spec.hostname", spec.hostname.as_str())?,
+        listeners: listeners(spec),
+        limits: Limits {
+            max_message_size: spec.limits.max_message_size.bytes(),
+            max_recipients: spec.limits.max_recipients,
+            connections: spec.limits.connections,
+            per_client_connections: spec.limits.per_client_connections,
+        },
+        outbound: Outbound {
+            ehlo_name: ehlo_name.map(|ehlo| name("spec.outbound.ehloName", ehlo.as_str())).transpose()?,
+            max_age_seconds: spec.outbound.max_age.whole_seconds(),
+            delay_warning_seconds: spec.outbound.delay_warning.whole_seconds(),
+            port: 25,
+        },
+        // The pod's own: spec.dns.resolvers are those that the operator checks records with, which may be outside.
+        resolvers: Resolvers::default(),
+        tls: TlsConfig {
+            min_version: match spec.tls.min_version {
+                mail_server::TlsVersion::Tls12 => TlsVersion::Tls12,
+                mail_server::TlsVersion::Tls13 => TlsVersion::Tls13,
+            },
+        },
+        shutdown: Shutdown {
+            pre_stop_delay_seconds: spec.shutdown.pre_stop_delay.whole_seconds(),
+            drain_timeout_seconds: spec.shutdown.drain_timeout.whole_seconds(),
+        },
+    })
+}
+
+fn listeners(spec: &MailServerSpec) -> Vec<Listener> {
+    let ports = container_ports(&spec.listeners);
+    spec.listeners
+        .iter()
+        .zip(ports)
+        .map(|(listener, port)| Listener { name: listener.name.clone(), protocol: protocol(listener.protocol), port })
+        .collect()
+}
+
+fn protocol(protocol: mail_server::Protocol) -> Protocol {
+    match protocol {
+        mail_server::Protocol::Smtp => Protocol::Smtp,
+        mail_server::Protocol::Submission => Protocol::Submission,
+        mail_server::Protocol::Submissions => Protocol::Submissions,
+        mail_server::Protocol::Pop3 => Protocol::Pop3,
+        mail_server::Protocol::Pop3s => Protocol::Pop3s,
+    }
+}

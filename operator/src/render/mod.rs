@@ -1,0 +1,29 @@
+//! Turns the index and a MailServer into what is written: the configuration contract, and the Kubernetes objects of the
+//! server. Pure: equal input gives equal output, so that a comparison tells whether anything is to be written.
+//!
+//! - [`content`] and [`bundle`]: the contract's files of one server (DESIGN §5);
+//! - [`configuration`]: the ConfigMap and Secrets that carry them, written whenever they change;
+//! - [`workload`]: StatefulSet, Services and the rest, which depend on the MailServer alone. A change of domains,
+//!   mailboxes or rules leaves them as they are: nothing of that restarts a pod;
+//! - [`certificate`]: what a self-signed certificate must say.
+//!
+//! The controllers and the `compile` command call it.
+
+pub mod certificate;
+mod configuration;
+mod content;
+pub mod names;
+pub mod ports;
+mod service;
+mod stateful_set;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use configuration::{Configuration, configuration};
+pub use content::{RenderError, bundle, content, server_config};
+pub use workload::{Defaults, Workload, workload};
+
+/// A MailServer as the index keeps it.
+pub type Server = crate::directory::Entry<paquebot_crds::MailServerSpec>;

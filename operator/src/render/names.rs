@@ -1,0 +1,106 @@
+//! What the objects of a MailServer are called, their labels and their owner.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use paquebot_config::ShardName;
+use paquebot_crds::mail_server::CertificateSource;
+use paquebot_crds::{GROUP, Kind, VERSION};
+
+use super::Server;
+
+/// The annotation of pods that the operator changes after it has written a configuration, so that the kubelet refreshes
+/// the volume at once. Never part of the pod template: changing that would restart the pods.
+pub const REVISION_ANNOTATION: &str = "paquebot.dev/config-revision";
+/// The annotation of the pod template that changes when the process must be started again to follow `server.json`.
+pub const RESTART_ANNOTATION: &str = "paquebot.dev/restart-digest";
+/// The container that serves mail.
+pub const CONTAINER: &str = "server";
+/// The port of health, metrics and `/configz`, in the pods only.
+pub const ADMIN_PORT: u16 = 8080;
+/// The name of that port.
+pub const ADMIN_PORT_NAME: &str = "admin";
+
+/// The headless Service that gives the pods their names.
+#[must_use]
+pub fn headless_service(server: &str) -> String {
+    format!("{server}-pods")
+}
+
+/// The ConfigMap with `index.json`, `server.json` and `relay.json`.
+#[must_use]
+pub fn config_map(server: &str) -> String {
+    format!("{server}-config")
+}
+
+/// The Secret with `domains.json`.
+#[must_use]
+pub fn domains_secret(server: &str) -> String {
+    format!("{server}-domains")
+}
+
+/// The Secret with one shard of the directory; its one key is the shard's name.
+#[must_use]
+pub fn shard_secret(server: &str, shard: ShardName) -> String {
+    format!("{server}-{shard}")
+}
+
+/// The Secret with the certificate: the one that the MailServer names, else the operator's own.
+#[must_use]
+pub fn tls_secret(server: &Server) -> String {
+    match server.spec.tls.source() {
+        CertificateSource::Secret(reference) => reference.name.clone(),
+        CertificateSource::CertManager(_) | CertificateSource::SelfSigned => format!("{}-tls", server.name.name),
+    }
+}
+
+/// The labels of every object of a MailServer.
+#[must_use]
+pub fn labels(server: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(server);
+    labels.insert("app.kubernetes.io/managed-by".to_owned(), "paquebot-operator".to_owned());
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "paquebot".to_owned());
+    labels
+}
+
+/// The labels that select a MailServer's pods. They never change: a StatefulSet's selector cannot.
+#[must_use]
+pub fn selector(server: &str) -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/name", "paquebot-server"),
+        ("app.kubernetes.io/instance", server),
+        ("app.kubernetes.io/component", "server"),
+    ];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// The selector as the scale subresource wants it, `key=value,…`.
+#[must_use]
+pub fn selector_text(server: &str) -> String {
+    selector(server).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Name, namespace, labels and owner of an object of a MailServer.
+#[must_use]
+pub fn metadata(server: &Server, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(server.name.namespace.clone()),
+        labels: Some(labels(&server.name.name)),
+        owner_references: Some(vec![owner(server)]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The MailServer as the controlling owner, so that its objects go when it does. Volumes are claimed by the StatefulSet's
+/// template and have no owner: the mail stays.
+fn owner(server: &Server) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: Kind::MailServer.as_str().to_owned(),
+        name: server.name.name.clone(),
+        uid: server.meta.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}

@@ -1,1 +1,123 @@
-//! Tests.
+use super::*;
+use crate::smtp::testing::{address, configuration, domain};
+
+fn networks(networks: &[&str]) -> RelaySource {
+    RelaySource::Networks(networks.iter().map(|text| text.parse().unwrap()).collect())
+}
+
+fn rule(name: &str, from: Vec<RelaySource>, senders: Option<SenderScope>, recipients: RecipientScope) -> RelayRule {
+    RelayRule { name: name.to_owned(), from, senders, recipients }
+}
+
+fn rules() -> Vec<RelayRule> {
+    let app = SenderScope { domains: vec![domain("app.example")], addresses: vec![address("Robot@Bots.example")] };
+    let partners = RecipientScope::Domains(vec![domain("partner.example")]);
+    vec![
+        rule("open-net", vec![networks(&["192.0.2.0/24", "2001:db8::/32"])], None, RecipientScope::Any),
+        rule("app", vec![networks(&["198.51.100.7/32"])], Some(app.clone()), RecipientScope::Any),
+        rule("partners", vec![networks(&["203.0.113.0/24"])], None, partners),
+        rule("people", vec![RelaySource::Mailboxes(domain("server1.com"))], Some(app), RecipientScope::Any),
+        rule("people-any", vec![RelaySource::Mailboxes(domain("server1.com"))], None, RecipientScope::Any),
+    ]
+}
+
+/// Who, from where, to whom, and what is decided: `local`, `own`, the name of a rule, `domain` or `sender`.
+fn decided(rules: Vec<RelayRule>, client: &str, user: Option<&str>, sender: &str, recipient: &str) -> String {
+    let configuration = configuration(rules);
+    let mailbox = user.map(|user| configuration.mailbox(&address(user)).unwrap());
+    let client = Client { address: client.parse().unwrap(), mailbox };
+    let sender = (!sender.is_empty()).then(|| address(sender));
+    match decide(&configuration, client, sender.as_ref(), &address(recipient)) {
+        Decision::Local => "local".to_owned(),
+        Decision::Relay(Grant::OwnSender) => "own".to_owned(),
+        Decision::Relay(Grant::Rule(name)) => name.to_owned(),
+        Decision::Refuse(Refusal::DomainNotServed) => "domain".to_owned(),
+        Decision::Refuse(Refusal::SenderNotOwned) => "sender".to_owned(),
+    }
+}
+
+#[test]
+fn strangers() {
+    for (client, sender, recipient, expected) in [
+        ("8.8.8.8", "x@else.example", "anna@server1.com", "local"),
+        ("8.8.8.8", "x@else.example", "ghost@server1.com", "local"),
+        ("8.8.8.8", "", "anna@server1.com", "local"),
+        ("8.8.8.8", "x@else.example", "jack@server2.com", "domain"),
+        ("8.8.8.8", "tom@server1.com", "jack@server2.com", "domain"),
+        ("8.8.8.8", "x@app.example", "jack@server2.com", "domain"),
+        ("8.8.8.8", "", "jack@server2.com", "domain"),
+        ("127.0.0.1", "x@else.example", "jack@server2.com", "domain"),
+        ("10.1.2.3", "x@else.example", "jack@server2.com", "domain"),
+        ("8.8.8.8", "x@else.example", "jack@[192.0.2.1]", "domain"),
+        ("8.8.8.8", "x@else.example", "anna@sub.server1.com", "domain"),
+    ] {
+        assert_eq!(decided(rules(), client, None, sender, recipient), expected, "{client} {sender} {recipient}");
+        let without = decided(Vec::new(), client, None, sender, recipient);
+        assert_eq!(without, expected, "without rules: {client} {sender} {recipient}");
+    }
+}
+
+#[test]
+fn clients_in_networks() {
+    for (client, sender, recipient, expected) in [
+        ("192.0.2.9", "x@else.example", "jack@server2.com", "open-net"),
+        ("::ffff:192.0.2.9", "x@else.example", "jack@server2.com", "open-net"),
+        ("2001:db8::9", "x@else.example", "jack@server2.com", "open-net"),
+        ("192.0.2.9", "", "jack@server2.com", "open-net"),
+        ("192.0.3.9", "x@else.example", "jack@server2.com", "domain"),
+        ("::ffff:192.0.3.9", "x@else.example", "jack@server2.com", "domain"),
+        ("::192.0.2.9", "x@else.example", "jack@server2.com", "domain"),
+        ("198.51.100.7", "x@app.example", "jack@server2.com", "app"),
+        ("198.51.100.7", "robot@bots.example", "jack@server2.com", "app"),
+        ("198.51.100.7", "other@bots.example", "jack@server2.com", "domain"),
+        ("198.51.100.7", "x@sub.app.example", "jack@server2.com", "domain"),
+        ("198.51.100.7", "", "jack@server2.com", "domain"),
+        ("203.0.113.5", "x@else.example", "p@partner.example", "partners"),
+        ("203.0.113.5", "x@else.example", "jack@server2.com", "domain"),
+        ("203.0.113.5", "x@else.example", "anna@server1.com", "local"),
+    ] {
+        assert_eq!(decided(rules(), client, None, sender, recipient), expected, "{client} {sender} {recipient}");
+        if expected != "local" {
+            assert_eq!(decided(Vec::new(), client, None, sender, recipient), "domain", "without rules: {client}");
+        }
+    }
+}
+
+#[test]
+fn people_who_have_authenticated() {
+    for (user, sender, recipient, expected) in [
+        ("tom@server1.com", "tom@server1.com", "jack@server2.com", "own"),
+        ("tom@server1.com", "TOM@SERVER1.COM", "jack@server2.com", "own"),
+        ("tom@server1.com", "tom+list@server1.com", "jack@server2.com", "own"),
+        ("tom@server1.com", "team@server1.com", "jack@server2.com", "own"),
+        ("tom@server1.com", "sales@server1.com", "jack@server2.com", "own"),
+        ("tom@server1.com", "any@shop.example", "jack@server2.com", "own"),
+        ("tom@server1.com", "", "jack@server2.com", "own"),
+        ("tom@server1.com", "tom@server1.com", "anna@server1.com", "local"),
+        ("tom@server1.com", "x@app.example", "jack@server2.com", "people"),
+        ("tom@server1.com", "x@app.example", "anna@server1.com", "local"),
+        ("tom@server1.com", "anna@server1.com", "jack@server2.com", "sender"),
+        ("tom@server1.com", "anna@server1.com", "anna@server1.com", "sender"),
+        ("tom@server1.com", "postmaster@server1.com", "jack@server2.com", "sender"),
+        ("tom@server1.com", "tommy@server1.com", "jack@server2.com", "sender"),
+        ("tom@server1.com", "x@else.example", "jack@server2.com", "sender"),
+        ("all@server3.com", "nobody@server3.com", "jack@server2.com", "sender"),
+        ("all@server3.com", "x@app.example", "jack@server2.com", "sender"),
+        ("all@server3.com", "all@server3.com", "jack@server2.com", "own"),
+    ] {
+        assert_eq!(decided(rules(), "8.8.8.8", Some(user), sender, recipient), expected, "{user} {sender} {recipient}");
+    }
+}
+
+#[test]
+fn senders_that_may_be_used_at_all() {
+    let configuration = configuration(rules());
+    let tom = configuration.mailbox(&address("tom@server1.com"));
+    let asked = |mailbox, sender: &str| {
+        let client = Client { address: "8.8.8.8".parse().unwrap(), mailbox };
+        may_use_sender(&configuration, client, Some(&address(sender)))
+    };
+    assert!(asked(None, "anyone@anywhere.example"), "without AUTH the recipient decides");
+    assert!(asked(tom, "tom@server1.com") && asked(tom, "x@app.example"));
+    assert!(!asked(tom, "anna@server1.com") && !asked(tom, "x@else.example"));
+}

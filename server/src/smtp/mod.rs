@@ -15,6 +15,8 @@ pub mod policy;
 pub mod reply;
 pub mod sasl;
 pub mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trace;
 
 pub use session::run;

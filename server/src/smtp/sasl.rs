@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::reply::Reply;
-use crate::credentials::Password;
+use crate::credentials::{Failure, Password};
 
 /// What a client claims to be.
 pub struct Credentials {
@@ -98,10 +98,18 @@ fn rejected() -> Step {
     Step::Failed(rejection())
 }
 
-/// The reply to a login that is wrong; which part is wrong is not told.
-#[must_use]
-pub fn rejection() -> Reply {
+/// Which part is wrong is not told.
+fn rejection() -> Reply {
     Reply::new(535, 7, 8, "the login or the password is wrong")
+}
+
+/// What a client is told whose login failed.
+#[must_use]
+pub fn refusal(failure: Failure) -> Reply {
+    match failure {
+        Failure::Rejected | Failure::NotPermitted => rejection(),
+        Failure::Busy => Reply::new(454, 7, 0, "too many logins at once; try again later"),
+    }
 }
 
 /// `[authzid] NUL authcid NUL passwd` (RFC 4616 §2). To act for another is not offered: authzid is authcid or nothing.

@@ -12,13 +12,13 @@ use tracing::Instrument;
 
 use super::bounds;
 use super::command::Mail;
-use super::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settings, login_refused};
+use super::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settings};
 use super::path::ForwardPath;
 use super::policy;
 use super::reply::Reply;
-use super::sasl::Credentials;
+use super::sasl::{self, Credentials};
 use super::trace::{Received, Transmission};
-use crate::credentials::{Access, Failure};
+use crate::credentials::Access;
 use crate::delivery::{self, Plan};
 use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
 use crate::net::Stream;
@@ -194,13 +194,6 @@ impl Session {
     async fn authenticate(&mut self, credentials: Credentials) -> Login {
         let Credentials { login, password } = credentials;
         let verified = self.services.authenticator.verify(Access::Submission, &login, password).await;
-        let result = match &verified {
-            Ok(_) => "accepted",
-            Err(Failure::Rejected) => "rejected",
-            Err(Failure::NotPermitted) => "not_permitted",
-            Err(Failure::Busy) => "busy",
-        };
-        self.services.metrics.logins.get_or_create(&self.by_result(result)).inc();
         match verified {
             Ok(identity) => {
                 tracing::info!(mailbox = %identity.mailbox, "logged in");
@@ -209,8 +202,8 @@ impl Session {
             }
             Err(failure) => {
                 // The login may be a password in the wrong field, so it is not logged.
-                tracing::info!(result, "login refused");
-                Login::Refused(login_refused(failure))
+                tracing::info!(reason = %failure, "login refused");
+                Login::Refused(sasl::refusal(failure))
             }
         }
     }

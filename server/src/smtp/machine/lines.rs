@@ -1,0 +1,219 @@
+//! Command lines and the lines of AUTH exchanges: how they are found in the input, and what each command does.
+
+use bytes::{Buf, BytesMut};
+use memchr::memmem;
+
+use super::{Action, Hello, Machine, Question, State};
+use crate::smtp::bounds;
+use crate::smtp::command::{self, Command, CommandError, Mail};
+use crate::smtp::path::ForwardPath;
+use crate::smtp::reply::Reply;
+use crate::smtp::sasl::{Exchange, Step};
+
+impl Machine {
+    /// Handles the next line. `None`: there is no complete one.
+    pub(super) fn read_line(&mut self) -> Option<()> {
+        let line = self.take_line()?;
+        self.tally.lines += 1;
+        self.tally.commands = self.tally.commands.saturating_add(1);
+        if self.tally.commands > bounds::IDLE_COMMANDS.saturating_add(self.settings.max_recipients) {
+            self.close(Reply::new(421, 7, 0, "too many commands without a message; closing the connection"));
+            return Some(());
+        }
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Sasl(exchange) => match line {
+                Some(line) => self.authenticate(exchange.respond(&line)),
+                None => self.login_failed(Reply::new(500, 5, 6, "authentication exchange line is too long")),
+            },
+            _ => match line {
+                Some(line) => self.command_line(&line),
+                None => self.refuse(Reply::new(500, 5, 2, "line too long")),
+            },
+        }
+        Some(())
+    }
+
+    /// The next line without its CRLF; `Some(None)`: it was longer than it may be. Never keeps more than the longest
+    /// line and what one read of the session adds to it.
+    fn take_line(&mut self) -> Option<Option<BytesMut>> {
+        let Some(end) = memmem::find(&self.input, b"\r\n") else {
+            if self.skipping || self.input.len() >= self.line_limit() {
+                self.skipping = true;
+                // The CR may be the first half of the end.
+                let keep = usize::from(self.input.last() == Some(&b'\r'));
+                self.input.advance(self.input.len() - keep);
+            }
+            return None;
+        };
+        let too_long = self.skipping || end + 2 > self.line_limit();
+        let line = self.input.split_to(end);
+        self.input.advance(2);
+        self.skipping = false;
+        Some((!too_long).then_some(line))
+    }
+
+    /// Octets that the line at the start of the input may have, its CRLF included.
+    fn line_limit(&self) -> usize {
+        let begins_with = |verb: &[u8]| self.input.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        match self.state {
+            State::Sasl(_) => bounds::SASL_LINE,
+            _ if begins_with(b"AUTH") => bounds::SASL_LINE,
+            _ if begins_with(b"MAIL") => bounds::MAIL_LINE,
+            _ => bounds::COMMAND_LINE,
+        }
+    }
+
+    fn command_line(&mut self, line: &[u8]) {
+        match command::parse(line, self.settings.smtputf8) {
+            Ok(command) => self.command(command),
+            Err(error @ (CommandError::ForwardPath | CommandError::NotAscii)) => self.refuse_recipient(error.reply()),
+            Err(error) => self.refuse(error.reply()),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Helo(name) => self.hello(name, false),
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Mail(mail) => self.mail(mail),
+            Command::Rcpt(path) => self.recipient(path),
+            Command::Data => self.data(),
+            Command::Rset => {
+                self.end_transaction();
+                self.reply(Reply::new(250, 0, 0, "ok"));
+            }
+            Command::Noop => self.reply(Reply::new(250, 0, 0, "ok")),
+            Command::Quit => {
+                self.reply(Reply::new(221, 0, 0, format!("{} closing the connection", self.settings.hostname)));
+                self.hang_up();
+            }
+            Command::Vrfy => self.reply(Reply::new(252, 1, 5, "cannot verify, but takes mail for those who exist")),
+            Command::Expn => self.refuse(Reply::new(502, 5, 1, "EXPN is not offered")),
+            Command::Help => {
+                let verbs = "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP STARTTLS AUTH";
+                self.reply(Reply::new(214, 0, 0, verbs).line("RFC 5321 describes them"));
+            }
+            Command::StartTls => self.start_tls(),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
+        }
+    }
+
+    fn hello(&mut self, name: String, extended: bool) {
+        self.end_transaction();
+        let mut reply = Reply::plain(250, self.settings.hostname.to_string());
+        if extended {
+            for extension in self.extensions() {
+                reply = reply.line(extension);
+            }
+        }
+        self.hello = Some(Hello { name, extended });
+        self.reply(reply);
+    }
+
+    /// What is offered now, as EHLO says it.
+    fn extensions(&self) -> Vec<String> {
+        let mut extensions = vec![
+            "PIPELINING".to_owned(),
+            format!("SIZE {}", self.settings.max_message_size),
+            "8BITMIME".to_owned(),
+            "ENHANCEDSTATUSCODES".to_owned(),
+        ];
+        if self.settings.smtputf8 {
+            extensions.push("SMTPUTF8".to_owned());
+        }
+        if self.settings.starttls && !self.tls {
+            extensions.push("STARTTLS".to_owned());
+        }
+        if self.settings.submission && self.tls && self.user.is_none() {
+            extensions.push("AUTH PLAIN LOGIN".to_owned());
+        }
+        extensions.push("HELP".to_owned());
+        extensions
+    }
+
+    fn start_tls(&mut self) {
+        if self.tls {
+            return self.refuse(Reply::new(503, 5, 1, "TLS is active already"));
+        }
+        if !self.settings.starttls {
+            return self.refuse(Reply::new(454, 7, 0, "TLS is not available at present"));
+        }
+        self.end_transaction();
+        // What the client sent with the command came before the encryption, from whomever (RFC 3207 §4.2).
+        self.input.clear();
+        self.reply(Reply::new(220, 0, 0, "begin TLS"));
+        self.actions.push_back(Action::StartTls);
+        self.state = State::Answer(Question::Tls);
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
+        if !self.settings.submission {
+            return self.refuse(Reply::new(502, 5, 1, "AUTH is not offered on this port; use the submission port"));
+        }
+        if self.hello.is_none() || self.user.is_some() || self.transaction.is_some() {
+            return self.refuse(Reply::new(503, 5, 1, "AUTH comes once, after EHLO and before MAIL"));
+        }
+        if !self.tls {
+            return self.refuse(Reply::new(538, 7, 11, "AUTH needs TLS: send STARTTLS first"));
+        }
+        match Exchange::begin(mechanism, initial) {
+            Some(step) => self.authenticate(step),
+            None => self.refuse(Reply::new(504, 5, 4, "that mechanism is not offered; use PLAIN or LOGIN")),
+        }
+    }
+
+    fn authenticate(&mut self, step: Step) {
+        match step {
+            Step::Challenge(exchange, reply) => {
+                self.state = State::Sasl(exchange);
+                self.reply(reply);
+            }
+            Step::Verify(credentials) => {
+                self.state = State::Answer(Question::Authentication);
+                self.actions.push_back(Action::Authenticate(credentials));
+            }
+            Step::Failed(reply) => self.login_failed(reply),
+        }
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        if self.hello.is_none() {
+            return self.refuse(Reply::new(503, 5, 1, "send EHLO first"));
+        }
+        if self.transaction.is_some() {
+            return self.refuse(Reply::new(503, 5, 1, "a transaction is open already; RSET ends it"));
+        }
+        if self.settings.submission && self.user.is_none() {
+            let how = if self.tls { "authenticate first" } else { "send STARTTLS, then authenticate" };
+            return self.refuse(Reply::new(530, 7, 0, how));
+        }
+        self.state = State::Answer(Question::Sender(mail.clone()));
+        self.actions.push_back(Action::CheckSender(mail));
+    }
+
+    fn recipient(&mut self, path: ForwardPath) {
+        let Some(transaction) = &self.transaction else {
+            return self.refuse(Reply::new(503, 5, 1, "send MAIL first"));
+        };
+        if transaction.recipients.len() >= transaction.max_recipients as usize {
+            // RFC 5321 §4.5.3.1.10: the client sends the others in another transaction.
+            return self.reply(Reply::new(452, 5, 3, "too many recipients in one transaction"));
+        }
+        self.state = State::Answer(Question::Recipient);
+        self.actions.push_back(Action::CheckRecipient(path));
+    }
+
+    fn data(&mut self) {
+        match &self.transaction {
+            None => self.refuse(Reply::new(503, 5, 1, "send MAIL and RCPT first")),
+            // RFC 2920 §3.1: a pipelined DATA after recipients that were all refused.
+            Some(transaction) if transaction.recipients.is_empty() => {
+                self.refuse(Reply::new(554, 5, 1, "no valid recipients"));
+            }
+            Some(transaction) => {
+                self.actions.push_back(Action::OpenSpool(transaction.max_message_size));
+                self.state = State::Answer(Question::Spool);
+            }
+        }
+    }
+}

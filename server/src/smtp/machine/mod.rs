@@ -1,0 +1,429 @@
+//! The SMTP server as a machine without I/O: bytes in, replies and actions out. [`super::session`] drives it with a
+//! socket; tests and fuzzers drive it with anything.
+//!
+//! [`Machine::feed`] takes what the client sent, [`Machine::next_action`] says what is to be done. Some actions are
+//! questions; until the answer comes (`*_answered`, [`Machine::tls_started`]) nothing further is read from the input. The
+//! result does not depend on how the bytes are divided.
+
+mod lines;
+mod receiving;
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use paquebot_config::{Address, Domain};
+
+use self::receiving::Receiver;
+use super::bounds;
+use super::command::Mail;
+use super::path::ForwardPath;
+use super::reply::Reply;
+use super::sasl::{Credentials, Exchange};
+
+/// What a session goes by. A transaction keeps those that were in force at its MAIL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Our name.
+    pub hostname: Domain,
+    /// Submission (RFC 6409): mail only after AUTH, which only TLS allows.
+    pub submission: bool,
+    /// There is a certificate, so STARTTLS can be offered.
+    pub starttls: bool,
+    /// SMTPUTF8 is offered (RFC 6531).
+    pub smtputf8: bool,
+    /// Octets of the largest message.
+    pub max_message_size: u64,
+    /// Recipients of one message.
+    pub max_recipients: u32,
+}
+
+/// Something for the session to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send this; several may go in one packet (RFC 2920 §3.2).
+    Reply(Reply),
+    /// Send what is outstanding, then begin TLS, then call [`Machine::tls_started`].
+    StartTls,
+    /// Verify; answer with [`Machine::authentication_answered`].
+    Authenticate(Credentials),
+    /// May this transaction begin? Answer with [`Machine::sender_answered`].
+    CheckSender(Mail),
+    /// Is this recipient accepted? Answer with [`Machine::recipient_answered`].
+    CheckRecipient(ForwardPath),
+    /// Prepare to take content of at most so many octets; answer with [`Machine::spool_answered`].
+    OpenSpool(u64),
+    /// The next octets of the message, without dot-stuffing. A failure is told with [`Machine::content_failed`].
+    Content(Bytes),
+    /// The message is complete: make it durable. Answer with [`Machine::commit_answered`].
+    Commit(Envelope),
+    /// Forget the content that was taken: the message is refused.
+    Discard,
+    /// The transaction is over, whichever way.
+    Reset,
+    /// Send what is outstanding and close.
+    Close,
+}
+
+/// Everything but the content of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// What MAIL said.
+    pub mail: Mail,
+    /// The accepted recipients, in order, each once.
+    pub recipients: Vec<Address>,
+    /// What the client called itself.
+    pub client_name: String,
+    /// Whether it said EHLO.
+    pub extended: bool,
+    /// Octets of the content.
+    pub octets: u64,
+}
+
+/// How a login ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// As this mailbox.
+    Accepted(Address),
+    /// Not at all, with the reply to send.
+    Refused(Reply),
+}
+
+/// A recipient that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedRecipient {
+    /// Its address.
+    pub address: Address,
+    /// Octets of the largest message for it, where that is less than the server's.
+    pub max_message_size: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    mail: Mail,
+    recipients: Vec<Address>,
+    max_message_size: u64,
+    max_recipients: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Command lines.
+    Command,
+    /// Lines of an AUTH exchange.
+    Sasl(Exchange),
+    /// Content of a message.
+    Content(Box<Receiver>),
+    /// An answer, before anything else is read.
+    Answer(Question),
+    /// Nothing: the session is over.
+    Closed,
+}
+
+#[derive(Debug)]
+enum Question {
+    Tls,
+    Authentication,
+    Sender(Mail),
+    Recipient,
+    Spool,
+    Commit,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    errors: u32,
+    refused_recipients: u32,
+    failed_logins: u32,
+    /// Since the last accepted message.
+    commands: u32,
+    lines: u64,
+}
+
+#[derive(Debug)]
+struct Hello {
+    name: String,
+    extended: bool,
+}
+
+/// One client's session. See the module.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    tls: bool,
+    hello: Option<Hello>,
+    user: Option<Address>,
+    transaction: Option<Transaction>,
+    state: State,
+    input: BytesMut,
+    /// The current line is too long: it is thrown away up to its end.
+    skipping: bool,
+    actions: VecDeque<Action>,
+    tally: Tally,
+    shutting_down: bool,
+}
+
+impl Machine {
+    /// A session that begins, under TLS or not. Its first action is the greeting.
+    #[must_use]
+    pub fn new(settings: Settings, tls: bool) -> Self {
+        let greeting = Reply::plain(220, format!("{} ESMTP Paquebot", settings.hostname));
+        Self {
+            settings,
+            tls,
+            hello: None,
+            user: None,
+            transaction: None,
+            state: State::Command,
+            input: BytesMut::new(),
+            skipping: false,
+            actions: VecDeque::from([Action::Reply(greeting)]),
+            tally: Tally::default(),
+            shutting_down: false,
+        }
+    }
+
+    /// Changes what the session goes by from the next transaction on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Takes what the client sent. What a closed session is sent is forgotten.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if !matches!(self.state, State::Closed) {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// What is to be done next; `None`: nothing before more input or an answer comes.
+    pub fn next_action(&mut self) -> Option<Action> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            match self.state {
+                State::Command | State::Sasl(_) => self.read_line()?,
+                State::Content(_) if !self.input.is_empty() => self.read_content(),
+                State::Content(_) | State::Answer(_) | State::Closed => return None,
+            }
+        }
+    }
+
+    /// Whether content of a message is awaited, for which other time limits hold.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Content(_))
+    }
+
+    /// Whether a message is between DATA and its reply, so that the session should not be ended.
+    #[must_use]
+    pub fn has_message_in_flight(&self) -> bool {
+        matches!(self.state, State::Content(_) | State::Answer(Question::Spool | Question::Commit))
+    }
+
+    /// Whether [`Machine::shut_down`] was called.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutting_down
+    }
+
+    /// How many complete lines have come, so that the session can tell a new command from a dribble of octets.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.tally.lines
+    }
+
+    /// Ends the session as soon as no message is in flight (RFC 5321 §3.8).
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        if matches!(self.state, State::Command | State::Sasl(_)) {
+            self.close(shutting_down());
+        }
+    }
+
+    /// The client took too long (RFC 5321 §4.5.3.2).
+    pub fn timed_out(&mut self) {
+        self.close(Reply::new(421, 4, 2, "that took too long; closing the connection"));
+    }
+
+    /// TLS is up: everything that was known about the client is forgotten (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        if matches!(self.state, State::Answer(Question::Tls)) {
+            self.tls = true;
+            self.hello = None;
+            self.input.clear();
+            self.state = State::Command;
+        }
+        self.end_if_shutting_down();
+    }
+
+    /// The answer to [`Action::Authenticate`].
+    pub fn authentication_answered(&mut self, login: Login) {
+        if !matches!(self.state, State::Answer(Question::Authentication)) {
+            return;
+        }
+        self.state = State::Command;
+        match login {
+            Login::Accepted(mailbox) => {
+                self.user = Some(mailbox);
+                self.reply(Reply::new(235, 7, 0, "authentication succeeded"));
+            }
+            Login::Refused(reply) => self.login_failed(reply),
+        }
+        self.end_if_shutting_down();
+    }
+
+    /// The answer to [`Action::CheckSender`].
+    pub fn sender_answered(&mut self, verdict: Result<(), Reply>) {
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Answer(Question::Sender(mail)) => match verdict {
+                Ok(()) => {
+                    self.transaction = Some(Transaction {
+                        mail,
+                        recipients: Vec::new(),
+                        max_message_size: self.settings.max_message_size,
+                        max_recipients: self.settings.max_recipients,
+                    });
+                    self.reply(Reply::new(250, 1, 0, "sender ok"));
+                }
+                Err(reply) => {
+                    self.actions.push_back(Action::Reset);
+                    self.refuse(reply);
+                }
+            },
+            other => self.state = other,
+        }
+        self.end_if_shutting_down();
+    }
+
+    /// The answer to [`Action::CheckRecipient`].
+    pub fn recipient_answered(&mut self, verdict: Result<AcceptedRecipient, Reply>) {
+        if !matches!(self.state, State::Answer(Question::Recipient)) {
+            return;
+        }
+        self.state = State::Command;
+        match (verdict, &mut self.transaction) {
+            (Ok(recipient), Some(transaction)) => {
+                let limit = recipient.max_message_size.unwrap_or(u64::MAX);
+                transaction.max_message_size = transaction.max_message_size.min(limit);
+                if !transaction.recipients.contains(&recipient.address) {
+                    transaction.recipients.push(recipient.address);
+                }
+                self.reply(Reply::new(250, 1, 5, "recipient ok"));
+            }
+            (Err(reply), _) => self.refuse_recipient(reply),
+            (Ok(_), None) => {}
+        }
+        self.end_if_shutting_down();
+    }
+
+    /// The answer to [`Action::OpenSpool`].
+    pub fn spool_answered(&mut self, verdict: Result<(), Reply>) {
+        if !matches!(self.state, State::Answer(Question::Spool)) {
+            return;
+        }
+        match (verdict, &self.transaction) {
+            (Ok(()), Some(transaction)) => {
+                self.state = State::Content(Box::new(Receiver::new(transaction.max_message_size)));
+                self.reply(Reply::plain(354, "send the message; end it with a line that has only a dot"));
+            }
+            (Err(reply), _) => {
+                self.state = State::Command;
+                self.end_transaction();
+                self.reply(reply);
+                self.end_if_shutting_down();
+            }
+            (Ok(()), None) => self.state = State::Command,
+        }
+    }
+
+    /// The content that was given last could not be kept. The rest is read and thrown away, then this is the reply.
+    pub fn content_failed(&mut self, reply: Reply) {
+        match &mut self.state {
+            State::Content(receiver) => {
+                receiver.fail(reply);
+            }
+            // The last octets came with the end of the message.
+            State::Answer(Question::Commit) => {
+                self.actions.retain(|action| !matches!(action, Action::Commit(_)));
+                self.commit_answered(reply);
+            }
+            _ => {}
+        }
+    }
+
+    /// The answer to [`Action::Commit`]: a 250 that names the message, or why it was not taken.
+    pub fn commit_answered(&mut self, reply: Reply) {
+        if !matches!(self.state, State::Answer(Question::Commit)) {
+            return;
+        }
+        self.state = State::Command;
+        if reply.is_positive() {
+            self.tally.commands = 0;
+        }
+        self.end_transaction();
+        self.reply(reply);
+        self.end_if_shutting_down();
+    }
+
+    fn end_if_shutting_down(&mut self) {
+        if self.shutting_down && matches!(self.state, State::Command) {
+            self.close(shutting_down());
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.actions.push_back(Action::Reply(reply));
+    }
+
+    /// Counts a mistake; too many end the session.
+    fn refuse(&mut self, reply: Reply) {
+        self.tally.errors += 1;
+        self.reply(reply);
+        if self.tally.errors > bounds::ERRORS {
+            self.close(Reply::new(421, 7, 0, "too many errors; closing the connection"));
+        }
+    }
+
+    fn refuse_recipient(&mut self, reply: Reply) {
+        self.tally.refused_recipients += 1;
+        self.reply(reply);
+        if self.tally.refused_recipients > bounds::REFUSED_RECIPIENTS {
+            self.close(Reply::new(421, 7, 0, "too many refused recipients; closing the connection"));
+        }
+    }
+
+    fn login_failed(&mut self, reply: Reply) {
+        self.tally.failed_logins += 1;
+        self.reply(reply);
+        if self.tally.failed_logins >= bounds::FAILED_LOGINS {
+            self.close(Reply::new(421, 7, 0, "too many failed logins; closing the connection"));
+        }
+    }
+
+    fn close(&mut self, reply: Reply) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.reply(reply);
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
+        self.actions.push_back(Action::Close);
+        self.input = BytesMut::new();
+        self.state = State::Closed;
+    }
+
+    fn end_transaction(&mut self) {
+        if self.transaction.take().is_some() {
+            self.actions.push_back(Action::Reset);
+        }
+    }
+}
+
+fn shutting_down() -> Reply {
+    Reply::new(421, 3, 2, "the server is shutting down; try again soon")
+}
+
+#[cfg(test)]
+mod tests;

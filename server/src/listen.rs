@@ -222,7 +222,7 @@ async fn serve(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: A
     });
     match protocol {
         Protocol::Smtp | Protocol::Submission | Protocol::Submissions => {
-            stream.close().await;
+            crate::smtp::run(stream, client, protocol, services).await;
         }
         Protocol::Pop3 | Protocol::Pop3s => crate::pop3::session::run(stream, client, protocol, services).await,
     }

@@ -11,8 +11,6 @@ pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// For the peer to take a reply: it reads them within the time in which it would have sent a command.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How long a closing session waits for the peer's last bytes, so that the final reply is not destroyed by a reset.
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Octets of a command line with its CRLF (RFC 5321 §4.5.3.1.4).
 pub const COMMAND_LINE: usize = 512;

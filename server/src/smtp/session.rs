@@ -30,8 +30,6 @@ use crate::store::{Acceptance, Declared, MessageId, Spool};
 const COMMAND_BUFFER: usize = 4 << 10;
 /// Octets read at once while content is received.
 const CONTENT_BUFFER: usize = 32 << 10;
-/// Octets of content that are read and thrown away after the last reply.
-const LINGER_OCTETS: usize = 64 << 10;
 
 /// Serves one client until it leaves, is sent away, or the server drains. `stream` is under TLS already where the protocol
 /// has implicit TLS; `client` is its canonical address.
@@ -55,13 +53,13 @@ struct Session {
     user: Option<Address>,
     tls: Option<String>,
     transaction: Option<Transaction>,
+    spool: Option<Box<dyn Spool>>,
 }
 
 /// What a transaction goes by from MAIL to its end, whatever is reloaded meanwhile.
 struct Transaction {
     configuration: Arc<Configuration>,
     mail: Mail,
-    spool: Option<Box<dyn Spool>>,
 }
 
 /// What the driver has to do with the socket.
@@ -74,7 +72,7 @@ enum Turn {
 impl Session {
     fn new(client: SocketAddr, protocol: Protocol, services: SharedServices, tls: bool) -> Self {
         let machine = Machine::new(settings(&services, protocol), tls);
-        Self { client, protocol, services, machine, user: None, tls: None, transaction: None }
+        Self { client, protocol, services, machine, user: None, tls: None, transaction: None, spool: None }
     }
 
     async fn serve(&mut self, mut stream: Stream) -> io::Result<()> {
@@ -86,7 +84,10 @@ impl Session {
             let turn = self.carry_out(&mut output).await;
             write(&mut stream, &mut output).await?;
             match turn {
-                Turn::Close => return linger(stream, &mut buffer).await,
+                Turn::Close => {
+                    stream.close().await;
+                    return Ok(());
+                }
                 Turn::StartTls => {
                     stream = self.start_tls(stream).await?;
                     clock = Clock::new();
@@ -181,11 +182,12 @@ impl Session {
                 }
                 Action::Discard => {
                     self.services.metrics.messages.get_or_create(&ByResult { result: Word("refused") }).inc();
-                    if let Some(transaction) = &mut self.transaction {
-                        transaction.spool = None;
-                    }
+                    self.spool = None;
                 }
-                Action::Reset => self.transaction = None,
+                Action::Reset => {
+                    self.transaction = None;
+                    self.spool = None;
+                }
             }
         }
         Turn::Read
@@ -217,11 +219,11 @@ impl Session {
         if !self.services.store.has_room(mail.size.unwrap_or(0)).await {
             return Err(policy::disk_full());
         }
-        self.transaction = Some(Transaction { configuration, mail, spool: None });
+        self.transaction = Some(Transaction { configuration, mail });
         Ok(())
     }
 
-    async fn check_recipient(&self, forward_path: &ForwardPath) -> Result<AcceptedRecipient, Reply> {
+    async fn check_recipient(&mut self, forward_path: &ForwardPath) -> Result<AcceptedRecipient, Reply> {
         let verdict = self.admit(forward_path).await;
         let result = match &verdict {
             Ok((_, remote)) => {
@@ -244,7 +246,7 @@ impl Session {
     }
 
     /// Decides about a recipient; with it comes whether its domain is elsewhere.
-    async fn admit(&self, forward_path: &ForwardPath) -> Result<(AcceptedRecipient, bool), Reply> {
+    async fn admit(&mut self, forward_path: &ForwardPath) -> Result<(AcceptedRecipient, bool), Reply> {
         let transaction = self.transaction.as_ref().ok_or_else(out_of_step)?;
         let configuration = &transaction.configuration;
         let client = relay_client(configuration, self.client, self.user.as_ref())?;
@@ -265,52 +267,56 @@ impl Session {
 
     async fn open_spool(&mut self, limit: u64) -> Result<(), Reply> {
         let spool = self.services.store.spool(limit).await.map_err(|error| self.store_failure(&error))?;
-        let transaction = self.transaction.as_mut().ok_or_else(out_of_step)?;
-        transaction.spool = Some(spool);
+        self.spool = Some(spool);
         Ok(())
     }
 
     async fn append(&mut self, octets: &[u8]) -> Result<(), Reply> {
         // After a failure there is no spool, and what comes is thrown away.
-        let Some(transaction) = &mut self.transaction else { return Ok(()) };
-        let Some(spool) = &mut transaction.spool else { return Ok(()) };
+        let Some(spool) = &mut self.spool else { return Ok(()) };
         let Err(error) = spool.append(octets).await else { return Ok(()) };
-        transaction.spool = None;
+        self.spool = None;
         Err(self.store_failure(&error))
     }
 
     /// The end of a message: the plan, the trace fields, one transaction of the store. The reply is positive only when the
     /// message is on stable storage.
     async fn commit(&mut self, envelope: Envelope) -> Reply {
-        let Some(Transaction { configuration, spool: Some(spool), .. }) = self.transaction.take() else {
+        let (Some(transaction), Some(spool)) = (self.transaction.take(), self.spool.take()) else {
             return out_of_step();
         };
         let id = MessageId::generate();
         let span = tracing::info_span!("message", message_id = %id);
-        async {
-            let body = match spool.finish().await {
-                Ok(body) => body,
-                Err(error) => return self.store_failure(&error),
-            };
-            let plan = delivery::plan(&configuration, &envelope.recipients);
-            let received_at = jiff::Timestamp::now();
-            let acceptance = Acceptance {
-                id: id.clone(),
-                received_at,
-                reverse_path: envelope.mail.reverse_path.clone(),
-                trace: self.received(&configuration, &envelope, &id, received_at).into(),
-                body,
-                declared: Declared { eight_bit: envelope.mail.eight_bit, smtputf8: envelope.mail.smtputf8 },
-                local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
-                remote: plan.remote.clone(),
-            };
-            match self.services.store.commit(acceptance).await {
-                Ok(()) => self.accepted(&id, &envelope, &plan),
-                Err(error) => self.store_failure(&error),
-            }
+        self.make_durable(id, envelope, &transaction.configuration, spool).instrument(span).await
+    }
+
+    async fn make_durable(
+        &mut self,
+        id: MessageId,
+        envelope: Envelope,
+        configuration: &Configuration,
+        spool: Box<dyn Spool>,
+    ) -> Reply {
+        let body = match spool.finish().await {
+            Ok(body) => body,
+            Err(error) => return self.store_failure(&error),
+        };
+        let plan = delivery::plan(configuration, &envelope.recipients);
+        let received_at = jiff::Timestamp::now();
+        let acceptance = Acceptance {
+            id: id.clone(),
+            received_at,
+            reverse_path: envelope.mail.reverse_path.clone(),
+            trace: self.received(configuration, &envelope, &id, received_at).into(),
+            body,
+            declared: Declared { eight_bit: envelope.mail.eight_bit, smtputf8: envelope.mail.smtputf8 },
+            local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
+            remote: plan.remote.clone(),
+        };
+        match self.services.store.commit(acceptance).await {
+            Ok(()) => self.accepted(&id, &envelope, &plan),
+            Err(error) => self.store_failure(&error),
         }
-        .instrument(span)
-        .await
     }
 
     fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
@@ -467,20 +473,4 @@ async fn write(stream: &mut Stream, output: &mut Vec<u8>) -> io::Result<()> {
     written.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     output.clear();
     Ok(())
-}
-
-/// Closes so that the peer can read the last reply: with bytes unread, a close would reset the connection.
-async fn linger(mut stream: Stream, buffer: &mut [u8]) -> io::Result<()> {
-    let farewell = async {
-        stream.shutdown().await?;
-        let mut left = LINGER_OCTETS;
-        while left > 0 {
-            match stream.read(buffer).await? {
-                0 => break,
-                read => left = left.saturating_sub(read),
-            }
-        }
-        Ok(())
-    };
-    timeout(bounds::LINGER_TIMEOUT, farewell).await.unwrap_or(Ok(()))
 }

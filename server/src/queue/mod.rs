@@ -1,7 +1,15 @@
-//! Mail for other servers: the schedule, MX routing, the SMTP client, delivery status notifications.
+//! Mail for other servers. [`worker`] finds what is due and starts attempts ([`delivery`]); what they decide is pure:
+//! [`schedule`], [`routing`], [`outcome`], [`dsn`], and the protocol machine of [`client`]. `main` starts it; sessions wake it
+//! through [`crate::services::Services::queue`] after a commit with recipients elsewhere.
 
 pub mod client;
+pub mod delivery;
+pub mod dsn;
+pub mod outcome;
 pub mod resolver;
 pub mod routing;
 pub mod schedule;
 pub mod status;
+pub mod worker;
+
+pub use worker::Queue;

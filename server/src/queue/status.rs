@@ -21,21 +21,23 @@ pub struct Refusal {
     pub enhanced: (u8, u16, u16),
     /// What is wrong: one line, without codes.
     pub text: String,
-    /// The host that said so; `None` when we found out ourselves.
+    /// The host that it is about, where one was spoken to.
     pub host: Option<String>,
+    /// Whether that host said it; else we found out ourselves.
+    pub said_by_host: bool,
 }
 
 impl Refusal {
     /// One that we found out ourselves, that may pass: `4.subject.detail`.
     #[must_use]
     pub fn transient(subject: u16, detail: u16, text: impl Into<String>) -> Self {
-        Self { code: 451, enhanced: (4, subject, detail), text: text.into(), host: None }
+        Self { code: 451, enhanced: (4, subject, detail), text: text.into(), host: None, said_by_host: false }
     }
 
     /// One that we found out ourselves, that will not pass: `5.subject.detail`.
     #[must_use]
     pub fn permanent(subject: u16, detail: u16, text: impl Into<String>) -> Self {
-        Self { code: 550, enhanced: (5, subject, detail), text: text.into(), host: None }
+        Self { code: 550, enhanced: (5, subject, detail), text: text.into(), host: None, said_by_host: false }
     }
 
     /// The same with the host that it is about.

@@ -52,7 +52,8 @@ impl Reply {
             .collect();
         // RFC 2034 §4: the class must agree with the code; where it does not, the code is what counts.
         let enhanced = enhanced.filter(|(said, _, _)| *said == class).unwrap_or((class, 0, 0));
-        Refusal { code, enhanced, text: texts.join(" ").trim().to_owned(), host: Some(host.to_owned()) }
+        let text = texts.join(" ").trim().to_owned();
+        Refusal { code, enhanced, text, host: Some(host.to_owned()), said_by_host: true }
     }
 }
 

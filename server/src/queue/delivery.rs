@@ -1,0 +1,373 @@
+//! One delivery attempt: some recipients of one destination, from the lookup of its servers to what the store settles.
+//! I/O; what is decided is decided in [`super::routing`], [`super::client`] and [`super::outcome`]. Called by
+//! [`super::worker`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paquebot_config::{Address, Configuration, Domain};
+use tokio_util::sync::CancellationToken;
+
+use super::client::machine::{Outcome, Transaction};
+use super::client::session::{Connection, Dialer, Timeouts, inspect};
+use super::dsn::{Kind, header_of};
+use super::outcome::{Decision, Notice, decide, notice};
+use super::resolver::Router;
+use super::routing::NextHop;
+use super::schedule::{self, Schedule};
+use super::status::Refusal;
+use crate::delivery::{self, Undeliverable};
+use crate::live::LiveConfiguration;
+use crate::metrics::{ByResult, Metrics, Word};
+use crate::store::outgoing::{MessageNumber, QueueStore, QueuedMessage, QueuedRecipient, Settlement};
+use crate::store::{LocalDelivery, Result, StoreError};
+
+/// Octets of the original's header that a report repeats.
+const REPORTED_HEADER: usize = 32 * 1024;
+/// How long to wait before a settlement is tried again that the store could not take.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// What every attempt works with.
+pub struct Courier {
+    pub(super) store: Arc<dyn QueueStore>,
+    pub(super) configuration: LiveConfiguration,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) router: Router,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    /// Cancelled at shutdown: an attempt ends after the message that it is sending.
+    pub(super) stop: CancellationToken,
+}
+
+/// How an attempt ended for the destination as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Some server of it answered, or nobody has to be asked.
+    Reached,
+    /// No server could be reached.
+    Unreachable,
+}
+
+/// A message and those of its recipients that are in this attempt.
+type Group = (MessageNumber, Vec<QueuedRecipient>);
+
+impl Courier {
+    /// Makes the attempt. When it returns, everything that was learnt is settled.
+    pub async fn attempt(&self, destination: &Domain, recipients: Vec<QueuedRecipient>) -> Destination {
+        let configuration = self.configuration.snapshot();
+        let mut groups: BTreeMap<MessageNumber, Vec<QueuedRecipient>> = BTreeMap::new();
+        for recipient in recipients {
+            groups.entry(recipient.message).or_default().push(recipient);
+        }
+        let groups: VecDeque<Group> = groups.into_iter().collect();
+        if configuration.domain(destination).is_some() {
+            // It was not when the message was accepted.
+            self.deliver_here(&configuration, groups).await;
+            return Destination::Reached;
+        }
+        let server = &configuration.server;
+        let own_names = [Some(&server.hostname), server.outbound.ehlo_name.as_ref()];
+        let own_names: Vec<&str> = own_names.into_iter().flatten().map(Domain::as_str).collect();
+        let resolvers: &[SocketAddr] = &server.resolvers.addresses;
+        match self.router.route(destination, resolvers, &own_names, random()).await {
+            Ok(hops) => self.deliver_there(&configuration, hops, groups).await,
+            Err(refusal) => {
+                self.refuse_all(&configuration, groups, &refusal).await;
+                match refusal.severity() {
+                    super::status::Severity::Transient => Destination::Unreachable,
+                    super::status::Severity::Permanent => Destination::Reached,
+                }
+            }
+        }
+    }
+
+    /// One connection for all messages where possible; the next server when one fails.
+    async fn deliver_there(
+        &self,
+        configuration: &Configuration,
+        hops: Vec<NextHop>,
+        mut groups: VecDeque<Group>,
+    ) -> Destination {
+        let server = &configuration.server;
+        let dialer = Dialer {
+            ehlo_name: server.outbound.ehlo_name.as_ref().unwrap_or(&server.hostname).to_string(),
+            port: server.outbound.port,
+            tls: Arc::clone(&self.tls),
+            timeouts: Timeouts::default(),
+        };
+        let mut failure = Refusal::transient(4, 1, "no server of the destination could be reached");
+        let mut reached = Destination::Unreachable;
+        for hop in hops {
+            if groups.is_empty() || self.stop.is_cancelled() {
+                break;
+            }
+            match self.deliver_by(configuration, &dialer, &hop, &mut groups).await {
+                Ok(()) => reached = Destination::Reached,
+                Err(refusal) => failure = refusal,
+            }
+        }
+        if !self.stop.is_cancelled() {
+            self.refuse_all(configuration, groups, &failure).await;
+        }
+        reached
+    }
+
+    /// Sends what it can by one server. What is left in `groups` was not offered to it.
+    async fn deliver_by(
+        &self,
+        configuration: &Configuration,
+        dialer: &Dialer,
+        hop: &NextHop,
+        groups: &mut VecDeque<Group>,
+    ) -> std::result::Result<(), Refusal> {
+        let mut connection = dialer.connect(hop).await?;
+        let mut sent_here = 0;
+        while let Some((message, recipients)) = groups.pop_front() {
+            if self.stop.is_cancelled() {
+                // Nothing was tried: the rows stay as they are.
+                break;
+            }
+            let mut outcomes = self.send(&mut connection, message, &recipients).await;
+            if sent_here > 0 && !connection.is_open() && nobody_was_answered(&outcomes) {
+                // Servers may end a connection after some messages; that says nothing about this one.
+                connection =
+                    dialer.connect(hop).await.inspect_err(|_| groups.push_front((message, recipients.clone())))?;
+                outcomes = self.send(&mut connection, message, &recipients).await;
+                sent_here = 0;
+            }
+            sent_here += 1;
+            self.settle(configuration, message, recipients, outcomes).await;
+            if !connection.is_open() {
+                return Ok(());
+            }
+        }
+        connection.quit().await;
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        connection: &mut Connection,
+        number: MessageNumber,
+        recipients: &[QueuedRecipient],
+    ) -> Vec<Outcome> {
+        match self.try_send(connection, number, recipients).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let refusal = Refusal::transient(3, 0, error.to_string());
+                recipients.iter().map(|_| Err(refusal.clone())).collect()
+            }
+        }
+    }
+
+    async fn try_send(
+        &self,
+        connection: &mut Connection,
+        number: MessageNumber,
+        recipients: &[QueuedRecipient],
+    ) -> Result<Vec<Outcome>> {
+        let message = self.store.queued_message(number).await?;
+        let found = if connection.needs_inspection(message.declared) {
+            Some(inspect(&mut *self.store.read_queued(number).await?).await?)
+        } else {
+            None
+        };
+        let transaction = Transaction {
+            reverse_path: message.reverse_path,
+            recipients: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
+            declared: message.declared,
+            found,
+            octets: message.octets,
+        };
+        let mut reader = self.store.read_queued(number).await?;
+        Ok(connection.deliver(transaction, &mut *reader).await)
+    }
+
+    /// Recipients whose domain is served here by now.
+    async fn deliver_here(&self, configuration: &Configuration, groups: VecDeque<Group>) {
+        for (number, recipients) in groups {
+            let Some(message) = self.known(number).await else { continue };
+            let (mut outcomes, mut local, mut remote) = (Vec::new(), Vec::new(), Vec::new());
+            for recipient in &recipients {
+                outcomes.push(match delivery::expand(configuration, &recipient.address) {
+                    Ok(plan) => {
+                        local.extend(delivery::local_deliveries(&plan, message.reverse_path.as_ref()));
+                        remote.extend(plan.remote);
+                        Ok("delivered here".to_owned())
+                    }
+                    Err(reason) => Err(refusal_of(reason, &recipient.address)),
+                });
+            }
+            let attempts = recipients.into_iter().zip(outcomes).collect();
+            self.settle_with(configuration, number, &message, attempts, local, remote).await;
+        }
+    }
+
+    async fn refuse_all(&self, configuration: &Configuration, groups: VecDeque<Group>, refusal: &Refusal) {
+        for (message, recipients) in groups {
+            let outcomes = recipients.iter().map(|_| Err(refusal.clone())).collect();
+            self.settle(configuration, message, recipients, outcomes).await;
+        }
+    }
+
+    async fn settle(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        recipients: Vec<QueuedRecipient>,
+        outcomes: Vec<Outcome>,
+    ) {
+        if let Some(message) = self.known(number).await {
+            let attempts = recipients.into_iter().zip(outcomes).collect();
+            self.settle_with(configuration, number, &message, attempts, Vec::new(), Vec::new()).await;
+        }
+    }
+
+    async fn known(&self, number: MessageNumber) -> Option<QueuedMessage> {
+        let found = self.store.queued_message(number).await;
+        found.inspect_err(|error| tracing::error!(%error, "a queued message cannot be read")).ok()
+    }
+
+    async fn settle_with(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        message: &QueuedMessage,
+        attempts: Vec<(QueuedRecipient, Outcome)>,
+        local: Vec<LocalDelivery>,
+        remote: Vec<Address>,
+    ) {
+        let outbound = &configuration.server.outbound;
+        let schedule = Schedule {
+            max_age: Duration::from_secs(outbound.max_age_seconds),
+            delay_warning: Duration::from_secs(outbound.delay_warning_seconds),
+        };
+        let now = Timestamp::now();
+        let decision = decide(message, &attempts, schedule, now, random());
+        self.record(message, &attempts, &decision);
+        let until = schedule.expiry(message.received_at);
+        let mut notices = Vec::new();
+        for (kind, recipients) in [(Kind::Failed, &decision.failed), (Kind::Delayed { until }, &decision.delayed)] {
+            if !recipients.is_empty() {
+                notices.extend(self.notice(configuration, number, message, kind, recipients, now).await);
+            }
+        }
+        let settlement = || Settlement {
+            finished: decision.finished.clone(),
+            deferred: decision.deferred.clone(),
+            delivered_here: local.iter().map(|delivery| (number, delivery.clone())).collect(),
+            redirected: remote.iter().map(|address| (number, address.clone())).collect(),
+            reports: notices.iter().map(Notice::acceptance).collect(),
+        };
+        self.settle_until_durable(message, settlement).await;
+    }
+
+    /// The store may have no room for a moment. Until it has, the rows stay claimed: sending again what was delivered
+    /// would be worse than waiting.
+    async fn settle_until_durable(&self, message: &QueuedMessage, settlement: impl Fn() -> Settlement) {
+        loop {
+            match self.store.settle(settlement()).await {
+                Ok(()) => return,
+                Err(error @ (StoreError::NotFound | StoreError::Corrupt(_))) => {
+                    tracing::error!(message_id = %message.id, %error, "the outcome of a delivery cannot be kept");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(message_id = %message.id, %error, "the outcome of a delivery is not kept yet");
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(SETTLE_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn notice(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        message: &QueuedMessage,
+        kind: Kind,
+        recipients: &[(Address, Refusal)],
+        now: Timestamp,
+    ) -> Option<Notice> {
+        let header = self.original_header(number).await.unwrap_or_default();
+        match notice(configuration, message, &header, kind, recipients, now) {
+            Ok(notice) => {
+                tracing::info!(message_id = %message.id, report_id = %notice.id(), "the sender is told");
+                Some(notice)
+            }
+            Err(reason) => {
+                tracing::warn!(message_id = %message.id, ?reason, "the sender cannot be told; the report is dropped");
+                self.count("unreported", 1);
+                None
+            }
+        }
+    }
+
+    async fn original_header(&self, number: MessageNumber) -> Result<Vec<u8>> {
+        let mut reader = self.store.read_queued(number).await?;
+        // The first piece has the trace fields and at least as much of the message as is repeated.
+        let mut beginning = Vec::new();
+        while beginning.len() < REPORTED_HEADER
+            && let Some(piece) = reader.next().await?
+        {
+            beginning.extend_from_slice(&piece);
+        }
+        Ok(header_of(&beginning, REPORTED_HEADER).to_vec())
+    }
+
+    fn record(&self, message: &QueuedMessage, attempts: &[(QueuedRecipient, Outcome)], decision: &Decision) {
+        for (recipient, outcome) in attempts {
+            let (message_id, to, attempt) = (&message.id, &recipient.address, recipient.attempts.saturating_add(1));
+            match outcome {
+                Ok(reply) => {
+                    self.count("sent", 1);
+                    tracing::info!(%message_id, recipient = %to, attempt, %reply, "delivered");
+                }
+                Err(refusal) if decision.finished.contains(&recipient.key) => {
+                    self.count("bounced", 1);
+                    tracing::warn!(%message_id, recipient = %to, attempt, reply = %refusal, "bounced");
+                }
+                Err(refusal) => {
+                    self.count("deferred", 1);
+                    let due = decision.deferred.iter().find(|deferral| deferral.key == recipient.key);
+                    let next = due.map(|deferral| deferral.due.to_string()).unwrap_or_default();
+                    tracing::info!(%message_id, recipient = %to, attempt, reply = %refusal, next, "deferred");
+                }
+            }
+        }
+    }
+
+    fn count(&self, result: &'static str, by: u64) {
+        self.metrics.outbound.get_or_create(&ByResult { result: Word(result) }).inc_by(by);
+    }
+}
+
+/// Whether the connection ended before the server said anything about any recipient.
+fn nobody_was_answered(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().all(|outcome| matches!(outcome, Err(refusal) if !refusal.said_by_host || refusal.code == 421))
+}
+
+fn refusal_of(reason: Undeliverable, address: &Address) -> Refusal {
+    match reason {
+        Undeliverable::Unknown => Refusal::permanent(1, 1, format!("there is no mailbox {address} here")),
+        Undeliverable::Loop | Undeliverable::TooMany => {
+            Refusal::permanent(4, 6, format!("the address {address} leads in a circle or to too many others"))
+        }
+        Undeliverable::Suspended => Refusal::transient(2, 1, format!("{address} is suspended")),
+    }
+}
+
+/// Chance; without any the order of equals and the jitter are only less random.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0)
+}
+
+/// How long a destination rests after so many attempts in a row that reached none of its servers.
+pub(super) fn rest(failures: u32) -> Duration {
+    schedule::waiting_time(failures, random())
+}

@@ -1,0 +1,153 @@
+//! From what an attempt met to what the store settles: who is done, who is tried again and when, what the sender is told.
+//! Pure. Called by [`super::delivery`].
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use paquebot_config::{Address, Configuration};
+
+use super::client::machine::Outcome;
+use super::dsn::{Kind, Report};
+use super::schedule::{Next, Schedule};
+use super::status::{Refusal, Severity};
+use crate::delivery;
+use crate::store::outgoing::{Deferral, QueuedMessage, QueuedRecipient};
+use crate::store::{Acceptance, Body, Declared, LocalDelivery, MessageId};
+
+/// What follows for the recipients of one message.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// Rows that leave the queue.
+    pub finished: Vec<i64>,
+    /// Rows that stay.
+    pub deferred: Vec<Deferral>,
+    /// Recipients that do not get the message.
+    pub failed: Vec<(Address, Refusal)>,
+    /// Recipients about whose delay the sender is told now.
+    pub delayed: Vec<(Address, Refusal)>,
+}
+
+/// Decides for each recipient. `random` is any number.
+#[must_use]
+pub fn decide(
+    message: &QueuedMessage,
+    attempts: &[(QueuedRecipient, Outcome)],
+    schedule: Schedule,
+    now: Timestamp,
+    random: u64,
+) -> Decision {
+    let mut decision = Decision::default();
+    for (recipient, outcome) in attempts {
+        let refusal = match outcome {
+            Ok(_) => {
+                decision.finished.push(recipient.key);
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        if refusal.severity() == Severity::Permanent {
+            decision.finished.push(recipient.key);
+            decision.failed.push((recipient.address.clone(), refusal.clone()));
+            continue;
+        }
+        let attempts = recipient.attempts.saturating_add(1);
+        match schedule.after_failure(message.received_at, now, attempts, recipient.warned, random) {
+            Next::Retry { due, warn } => {
+                decision.deferred.push(Deferral { key: recipient.key, due, error: refusal.to_string(), warned: warn });
+                if warn {
+                    decision.delayed.push((recipient.address.clone(), refusal.clone()));
+                }
+            }
+            Next::GiveUp => {
+                decision.finished.push(recipient.key);
+                decision.failed.push((recipient.address.clone(), expired(refusal)));
+            }
+        }
+    }
+    decision
+}
+
+/// The time is over (RFC 3463 §3.5: X.4.7).
+fn expired(last: &Refusal) -> Refusal {
+    let text = format!("the time for delivery is over; the last attempt met: {} {}", last.status(), last.text);
+    Refusal { host: last.host.clone(), ..Refusal::permanent(4, 7, text) }
+}
+
+/// A report on its way to the sender. It can be made into an acceptance again when the store could not take it.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    id: MessageId,
+    at: Timestamp,
+    bytes: Bytes,
+    declared: Declared,
+    local: Vec<LocalDelivery>,
+    remote: Vec<Address>,
+}
+
+impl Notice {
+    /// What the store commits.
+    #[must_use]
+    pub fn acceptance(&self) -> Acceptance {
+        Acceptance {
+            id: self.id.clone(),
+            received_at: self.at,
+            // RFC 5321 §4.5.5: a report has the null reverse-path, so that nobody reports about reports.
+            reverse_path: None,
+            trace: Bytes::new(),
+            body: Body::Memory(self.bytes.clone()),
+            declared: self.declared,
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+        }
+    }
+
+    /// Its id in logs.
+    #[must_use]
+    pub fn id(&self) -> &MessageId {
+        &self.id
+    }
+}
+
+/// Why the sender is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreportable {
+    /// The message has the null reverse-path: it is a report itself.
+    NullReversePath,
+    /// The sender's address leads to nobody here.
+    NoSuchSender,
+}
+
+/// Makes the report about some recipients of a message, addressed to where its sender's mail goes now.
+///
+/// # Errors
+/// [`Unreportable`]: the report is dropped, and counted.
+pub fn notice(
+    configuration: &Configuration,
+    message: &QueuedMessage,
+    original_header: &[u8],
+    kind: Kind,
+    recipients: &[(Address, Refusal)],
+    now: Timestamp,
+) -> Result<Notice, Unreportable> {
+    let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
+    let plan = delivery::expand(configuration, sender).map_err(|_| Unreportable::NoSuchSender)?;
+    let id = MessageId::generate();
+    let bytes = Report {
+        kind,
+        id: &id,
+        hostname: &configuration.server.hostname,
+        to: sender,
+        recipients,
+        original_id: &message.id,
+        arrived_at: message.received_at,
+        original_header,
+        at: now,
+    }
+    .message();
+    let addresses = recipients.iter().map(|(address, _)| address).chain([sender]);
+    let smtputf8 = !addresses.into_iter().all(Address::is_ascii);
+    let declared = Declared { eight_bit: !bytes.is_ascii(), smtputf8 };
+    let mut local = delivery::local_deliveries(&plan, None);
+    // A full mailbox must not keep the queue from settling: reports are small, and rare.
+    local.iter_mut().for_each(|delivery| delivery.quota = None);
+    Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote: plan.remote })
+}

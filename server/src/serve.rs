@@ -16,6 +16,7 @@ use paquebot_server::credentials::Authenticator;
 use paquebot_server::listen::{self, Listening};
 use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
+use paquebot_server::queue::Queue;
 use paquebot_server::reload::{self, SharedStatus, Watcher};
 use paquebot_server::services::{Services, SharedServices};
 use paquebot_server::store::embedded::EmbeddedStore;
@@ -76,6 +77,8 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         shutdown: CancellationToken::new(),
         queue: Arc::new(Notify::new()),
     });
+    let queue =
+        Queue::start(store.clone(), configuration.clone(), Arc::clone(&services.metrics), Arc::clone(&services.queue))?;
     let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
     let listening = Listening::start(bound, &services);
     readiness.set_listening();
@@ -85,7 +88,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     signals.received().await;
     readiness.set_draining();
     tokio::select! {
-        () = drain(&services, &listening) => {}
+        () = drain(&services, &listening, queue) => {}
         () = signals.received() => {
             tracing::warn!(sessions = listening.sessions(), "second signal: ending at once");
             std::process::exit(1);
@@ -137,15 +140,17 @@ async fn poll(mut watcher: Watcher) -> anyhow::Result<(Option<LiveConfiguration>
     Ok(looked.await?)
 }
 
-/// The orderly end: first endpoints forget this pod, then the ports close, then sessions end.
-async fn drain(services: &SharedServices, listening: &Listening) {
+/// The orderly end: first endpoints forget this pod, then the ports close, then sessions and outbound deliveries end.
+async fn drain(services: &SharedServices, listening: &Listening, queue: Queue) {
     let shutdown = services.configuration.snapshot().server.shutdown.clone();
     let (delay, timeout) = (shutdown.pre_stop_delay_seconds, shutdown.drain_timeout_seconds);
     tracing::info!(delay, timeout, sessions = listening.sessions(), "shutting down");
     tokio::time::sleep(Duration::from_secs(delay)).await;
     listening.stop_accepting();
     services.shutdown.cancel();
-    if tokio::time::timeout(Duration::from_secs(timeout), listening.drained()).await.is_err() {
+    let patience = Duration::from_secs(timeout);
+    let (sessions, ()) = tokio::join!(tokio::time::timeout(patience, listening.drained()), queue.shutdown(patience));
+    if sessions.is_err() {
         tracing::warn!(sessions = listening.sessions(), "sessions did not end in time; their connections are cut");
     }
 }

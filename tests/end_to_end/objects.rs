@@ -1,0 +1,166 @@
+//! Objects that are wrong: refused by the API server with our sentence, or accepted, explained in a condition, and
+//! recovered once the cause is gone.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use paquebot_tests::endpoint::Login;
+use paquebot_tests::kubernetes::{Cluster, PATIENCE, wait};
+use paquebot_tests::pop3;
+use paquebot_tests::report::Report;
+use paquebot_tests::story::World;
+
+/// Manifests that never get in, each with words of the sentence that says why.
+const REFUSED: [(&str, &str, &str); 6] = [
+    ("a domain in upper case", "MailDomain", "{domain: Server3.COM, serverRef: {name: mail}}"),
+    ("a domain without a dot", "MailDomain", "{domain: localhost, serverRef: {name: mail}}"),
+    ("an open relay", "RelayPolicy", "{serverRef: {name: mail}, from: [{cidrs: [0.0.0.0/0]}]}"),
+    ("a network that is none", "RelayPolicy", "{serverRef: {name: mail}, from: [{cidrs: [198.51.100.0/99]}]}"),
+    ("a local part with two dots in a row", "Mailbox", "{domainRef: {name: server1.com}, localPart: a..b}"),
+    (
+        "two sources of one password",
+        "Mailbox",
+        "{domainRef: {name: server1.com}, localPart: a, credentials: {passwordSecretRef: {name: a}, generate: {secretName: b}}}",
+    ),
+];
+
+/// The API server itself refuses them.
+pub fn refused_by_the_api_server(cluster: &Cluster, report: &mut Report) {
+    for (title, kind, spec) in REFUSED {
+        report.check(&format!("the API server refuses {title}"), || {
+            let refusal = cluster.apply(&manifest(kind, "server1", "wrong", spec)).err().context("it was accepted")?;
+            let refusal = refusal.to_string();
+            let sentence = refusal.split("Invalid value: ").last().unwrap_or(&refusal).trim();
+            ensure!(refusal.contains("is invalid"), "{refusal}");
+            Ok(sentence.chars().take(160).collect())
+        });
+    }
+    report.check("the API server refuses a domain that changes its name", || {
+        let spec = "{domain: other.example, serverRef: {name: mail}}";
+        let refusal = cluster.apply(&manifest("MailDomain", "server1", "server1.com", spec)).err();
+        let refusal = refusal.context("it was accepted")?.to_string();
+        ensure!(refusal.contains("cannot be changed"), "{refusal}");
+        Ok("domain cannot be changed".to_owned())
+    });
+}
+
+/// A Mailbox whose domain is missing says so, and recovers when it comes.
+pub fn references(world: &World, report: &mut Report) {
+    let cluster = &world.cluster;
+    report.check("a Mailbox whose domain is missing says so, and recovers when it comes", || {
+        cluster.apply(&manifest(
+            "Mailbox",
+            "server1",
+            "early",
+            "{domainRef: {name: late.example}, localPart: early}",
+        ))?;
+        let missing = cluster.wait_condition("server1", "mailbox/early", "Accepted", "False")?;
+        ensure!(missing.reason == "DomainNotFound" && missing.message.contains("late.example"), "{missing:?}");
+        let spec = "{domain: late.example, serverRef: {name: mail}, dns: {mode: Disabled}}";
+        cluster.apply(&manifest("MailDomain", "server1", "late.example", spec))?;
+        cluster.wait_condition("server1", "mailbox/early", "Ready", "True")?;
+        cluster.kubectl(&["-n", "server1", "delete", "mailbox/early", "maildomain/late.example"])?;
+        Ok(format!("Accepted=False {}: {}", missing.reason, missing.message))
+    });
+    report.check("a MailDomain of a namespace that its server does not admit says so", || {
+        let spec = "{domain: intruder.example, serverRef: {name: mail, namespace: server2}}";
+        cluster.apply(&manifest("MailDomain", "printers", "intruder", spec))?;
+        let refused = cluster.wait_condition("printers", "maildomain/intruder", "Accepted", "False")?;
+        ensure!(refused.reason == "NamespaceNotAllowed", "{refused:?}");
+        cluster.kubectl(&["-n", "printers", "delete", "maildomain/intruder"])?;
+        Ok(format!("Accepted=False {}: {}", refused.reason, refused.message))
+    });
+}
+
+/// Two objects that claim one name: the older has it.
+pub fn conflicts(world: &World, report: &mut Report) {
+    let cluster = &world.cluster;
+    report.check("a second MailDomain of the same domain loses to the older, and says so", || {
+        let spec = "{domain: server1.com, serverRef: {name: mail, namespace: server1}}";
+        cluster.apply(&manifest("MailDomain", "printers", "thief", spec))?;
+        let loser = cluster.wait_condition("printers", "maildomain/thief", "Accepted", "False")?;
+        ensure!(loser.reason == "DomainConflict", "{loser:?}");
+        // The winner lives in somebody else's namespace: its name is not told.
+        ensure!(!loser.message.contains("server1/"), "{loser:?}");
+        cluster.wait_condition("server1", "maildomain/server1.com", "Ready", "True")?;
+        cluster.kubectl(&["-n", "printers", "delete", "maildomain/thief"])?;
+        Ok(format!("Accepted=False {}: {}", loser.reason, loser.message))
+    });
+    report.check("a second Mailbox of the same address loses to the older", || {
+        let spec = "{domainRef: {name: server1.com}, localPart: anna}";
+        cluster.apply(&manifest("Mailbox", "server1", "anna-too", spec))?;
+        let loser = cluster.wait_condition("server1", "mailbox/anna-too", "Accepted", "False")?;
+        ensure!(loser.reason == "AddressConflict" && loser.message.contains("anna"), "{loser:?}");
+        pop3::fetch_all(&world.server1.pop3s(), &world.server1.login("anna"))?;
+        cluster.kubectl(&["-n", "server1", "delete", "mailbox/anna-too"])?;
+        Ok(format!("Accepted=False {}: {}", loser.reason, loser.message))
+    });
+}
+
+/// Passwords: changed ones are picked up, and a broken Secret takes nothing away.
+pub fn credentials(world: &World, report: &mut Report) {
+    let (cluster, server) = (&world.cluster, &world.server1);
+    let logs_in = |password: &str| -> Result<()> {
+        let mut client = pop3::Client::connect(&server.pop3s())?;
+        client.log_in(&Login::new("nina@server1.com", password))?;
+        client.quit()
+    };
+    report.check("a Secret that lost its key: CredentialsReady=False, and the old password still works", || {
+        cluster.kubectl(&[
+            "-n",
+            "server1",
+            "patch",
+            "secret/nina-password",
+            "--type=json",
+            "-p",
+            r#"[{"op":"remove","path":"/data/password"},{"op":"add","path":"/data/other","value":"eA=="}]"#,
+        ])?;
+        let broken = cluster.wait_condition("server1", "mailbox/nina", "CredentialsReady", "False")?;
+        ensure!(broken.reason == "SecretKeyMissing" && broken.message.contains("nina-password"), "{broken:?}");
+        logs_in("nina-password")?;
+        Ok(format!("{}: {}", broken.reason, broken.message))
+    });
+    report.check("a changed password is picked up, and the old one is refused", || {
+        let started = Instant::now();
+        cluster.apply(
+            "{apiVersion: v1, kind: Secret, metadata: {name: nina-password, namespace: server1}, \
+             stringData: {password: another-password}}",
+        )?;
+        wait("the new password", PATIENCE, || logs_in("another-password"))?;
+        let seconds = started.elapsed().as_secs_f64();
+        cluster.wait_condition("server1", "mailbox/nina", "CredentialsReady", "True")?;
+        ensure!(logs_in("nina-password").is_err(), "the old password still works");
+        Ok(format!("effective after {seconds:.2} s"))
+    });
+    report.check("a mailbox's password is in no object but its Secret", || {
+        let everything = cluster.kubectl(&["get", "mail,configmaps,events,statefulsets,pods", "-A", "-o", "yaml"])?;
+        // The names of Secrets and of passwords are alike in the examples; this one is unlike any name.
+        ensure!(!everything.contains("another-password"), "another-password is to be read in the cluster's objects");
+        let logs = cluster.kubectl(&["-n", "server1", "logs", &server.pod()])?;
+        ensure!(!logs.contains("another-password"), "another-password is to be read in the server's log");
+        let secrets = cluster.get("server1", "secrets")?.to_string();
+        let encoded = "YW5vdGhlci1wYXNzd29yZA=="; // base64 of another-password
+        ensure!(secrets.matches(encoded).count() == 1, "another-password is in another Secret than its owner's");
+        Ok("searched: objects, events, the server's log".to_owned())
+    });
+}
+
+/// `examples/one-server` is what `make try` runs; it is good on a cluster too.
+pub fn one_server_for_both(cluster: &Cluster, report: &mut Report) {
+    report.check("examples/one-server: its domains are taken here, and its own server is ready", || {
+        cluster.apply_example("one-server")?;
+        cluster.wait_condition("mail", "mailserver/mail", "Ready", "True")?;
+        for domain in ["server1.com", "server2.com"] {
+            let conflict = cluster.wait_condition("mail", &format!("maildomain/{domain}"), "Accepted", "False")?;
+            ensure!(conflict.reason == "DomainConflict", "{conflict:?}");
+        }
+        cluster.delete_namespaces(&["mail"])?;
+        Ok("MailServer Ready=True, MailDomains Accepted=False DomainConflict, namespace deleted".to_owned())
+    });
+}
+
+fn manifest(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: paquebot.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}, namespace: {namespace}}}, spec: {spec}}}"
+    )
+}

@@ -265,3 +265,12 @@ fn random() -> [u8; 32] {
 
 #[cfg(test)]
 mod tests;
+
+/// For tests of the protocol machines, which stand in for an authenticator.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    /// What the client sent.
+    pub(crate) fn octets(password: &super::Password) -> &[u8] {
+        password.expose()
+    }
+}

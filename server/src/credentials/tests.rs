@@ -1,1 +1,150 @@
+use paquebot_config::{
+    Bundle, Content, Domain, DomainConfig, Limits, Outbound, Protocols, Record, Resolvers, ServerConfig, Shutdown,
+    TlsConfig, TlsVersion, Verifier,
+};
 
+use super::*;
+
+fn verifier(password: &str) -> Verifier {
+    let params = Params::new(64, 1, 1, None).unwrap();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash: PasswordHash = argon2.hash_password(password.as_bytes()).unwrap();
+    Verifier::new(hash.to_string())
+}
+
+fn mailbox(address: &str, verifiers: Vec<Verifier>) -> MailboxRecord {
+    MailboxRecord {
+        address: Address::parse(address).unwrap(),
+        verifiers,
+        protocols: Protocols { pop3: true, submission: true },
+        quota: None,
+        forwarding: None,
+        send_as: Vec::new(),
+        suspended: false,
+    }
+}
+
+fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuration {
+    let domain = Domain::parse("server1.com").unwrap();
+    let content = Content {
+        server: ServerConfig {
+            hostname: domain.clone(),
+            listeners: Vec::new(),
+            limits: Limits { max_message_size: 1, max_recipients: 100, connections: 1, per_client_connections: 1 },
+            outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
+            resolvers: Resolvers::default(),
+            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
+        },
+        domains: vec![DomainConfig {
+            domain,
+            subaddress_separator: Some('+'),
+            catch_all: paquebot_config::CatchAll::Reject,
+            max_message_size: None,
+            suspended,
+        }],
+        relay: Vec::new(),
+        records: mailboxes.into_iter().map(Record::Mailbox).collect(),
+    };
+    Configuration::read(Bundle::build(content).unwrap().files(), env!("CARGO_PKG_VERSION")).unwrap()
+}
+
+fn authenticator(mailboxes: Vec<MailboxRecord>) -> Authenticator {
+    let live = LiveConfiguration::new(configuration(mailboxes, false));
+    Authenticator::new(live).with_failure_delay(Duration::ZERO)
+}
+
+async fn verify(authenticator: &Authenticator, login: &str, password: &str) -> Result<String, Failure> {
+    let password = Password::new(password.as_bytes().to_vec());
+    authenticator.verify(Access::Pop3, login, password).await.map(|identity| identity.mailbox.to_string())
+}
+
+#[tokio::test]
+async fn the_login_is_the_whole_address_in_any_case() {
+    let authenticator = authenticator(vec![mailbox("tom@server1.com", vec![verifier("right"), verifier("other")])]);
+    for (login, password, expected) in [
+        ("tom@server1.com", "right", Ok("tom@server1.com".to_owned())),
+        ("Tom@SERVER1.com", "right", Ok("tom@server1.com".to_owned())),
+        ("tom@server1.com", "other", Ok("tom@server1.com".to_owned())),
+        ("tom@server1.com", "Right", Err(Failure::Rejected)),
+        ("tom@server1.com", "right ", Err(Failure::Rejected)),
+        ("tom@server1.com", "", Err(Failure::Rejected)),
+        ("tom+list@server1.com", "right", Err(Failure::Rejected)),
+        ("tom", "right", Err(Failure::Rejected)),
+        ("anna@server1.com", "right", Err(Failure::Rejected)),
+        ("tom@server2.com", "right", Err(Failure::Rejected)),
+        ("", "right", Err(Failure::Rejected)),
+    ] {
+        assert_eq!(verify(&authenticator, login, password).await, expected, "{login} {password}");
+        // The memory of successes changes no answer.
+        assert_eq!(verify(&authenticator, login, password).await, expected, "{login} {password}");
+    }
+    assert_eq!(verify(&authenticator, "tom@server1.com", &"x".repeat(2000)).await, Err(Failure::Rejected));
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_told_only_to_who_knows_the_password() {
+    let mut closed = mailbox("closed@server1.com", vec![verifier("right")]);
+    closed.protocols.pop3 = false;
+    let mut suspended = mailbox("suspended@server1.com", vec![verifier("right")]);
+    suspended.suspended = true;
+    let authenticator = authenticator(vec![closed, suspended, mailbox("receives@server1.com", Vec::new())]);
+    for login in ["closed@server1.com", "suspended@server1.com"] {
+        assert_eq!(verify(&authenticator, login, "right").await, Err(Failure::NotPermitted));
+        assert_eq!(verify(&authenticator, login, "wrong").await, Err(Failure::Rejected));
+    }
+    assert_eq!(verify(&authenticator, "receives@server1.com", "").await, Err(Failure::Rejected));
+    let submission = authenticator.verify(Access::Submission, "closed@server1.com", Password::new(b"right".to_vec()));
+    assert!(submission.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_change_of_configuration_holds_at_once() {
+    let tom = |password| mailbox("tom@server1.com", vec![verifier(password)]);
+    let live = LiveConfiguration::new(configuration(vec![tom("old")], false));
+    let authenticator = Authenticator::new(live.clone()).with_failure_delay(Duration::ZERO);
+    assert!(verify(&authenticator, "tom@server1.com", "old").await.is_ok());
+    live.replace(configuration(vec![tom("new")], false));
+    assert_eq!(verify(&authenticator, "tom@server1.com", "old").await, Err(Failure::Rejected));
+    assert!(verify(&authenticator, "tom@server1.com", "new").await.is_ok());
+    live.replace(configuration(vec![tom("new")], true));
+    assert_eq!(verify(&authenticator, "tom@server1.com", "new").await, Err(Failure::NotPermitted));
+}
+
+#[tokio::test]
+async fn a_verifier_that_cannot_be_used_opens_nothing() {
+    let broken = ["", "right", "$argon2id$", "$argon2id$v=19$m=99999999,t=1,p=1$c2FsdHNhbHQ$AAAA", "$plain$right"];
+    for phc in broken {
+        let authenticator = authenticator(vec![mailbox("tom@server1.com", vec![Verifier::new(phc.to_owned())])]);
+        assert_eq!(verify(&authenticator, "tom@server1.com", "right").await, Err(Failure::Rejected), "{phc}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_login_costs_an_argon2_as_well_and_a_failure_takes_its_time() {
+    let delay = Duration::from_millis(300);
+    let tom = mailbox("tom@server1.com", vec![verifier("right")]);
+    let live = LiveConfiguration::new(configuration(vec![tom], false));
+    let authenticator = Authenticator::new(live).with_failure_delay(delay);
+    assert!(authenticator.decoy.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", authenticator.decoy);
+    for login in ["tom@server1.com", "nobody@server1.com"] {
+        let begin = Instant::now();
+        assert_eq!(verify(&authenticator, login, "wrong").await, Err(Failure::Rejected));
+        assert!(begin.elapsed() >= delay, "{login}");
+    }
+    let begin = Instant::now();
+    assert!(verify(&authenticator, "tom@server1.com", "right").await.is_ok());
+    assert!(begin.elapsed() < delay);
+}
+
+#[tokio::test]
+async fn logins_are_counted() {
+    let metrics = Arc::new(Metrics::new());
+    let live = LiveConfiguration::new(configuration(vec![mailbox("tom@server1.com", vec![verifier("right")])], false));
+    let authenticator = Authenticator::new(live).with_failure_delay(Duration::ZERO).with_metrics(Arc::clone(&metrics));
+    let _ = verify(&authenticator, "tom@server1.com", "right").await;
+    let _ = verify(&authenticator, "tom@server1.com", "wrong").await;
+    let text = metrics.encode().unwrap();
+    assert!(text.contains(r#"paquebot_logins_total{protocol="pop3",result="accepted"} 1"#), "{text}");
+    assert!(text.contains(r#"paquebot_logins_total{protocol="pop3",result="rejected"} 1"#), "{text}");
+}

@@ -157,7 +157,7 @@ impl Machine {
     }
 
     /// What to do next.
-    pub fn next(&mut self) -> Output {
+    pub fn next_output(&mut self) -> Output {
         loop {
             if let Some(reply) = self.pending.pop_front() {
                 return Output::Send(reply);

@@ -72,7 +72,7 @@ impl Session {
         let mut silent_since = Instant::now();
         let mut commands = machine.commands();
         loop {
-            match machine.next() {
+            match machine.next_output() {
                 Output::Send(reply) => send(stream, &reply).await?,
                 Output::NeedBytes => {
                     stream.flush().await?;
@@ -164,7 +164,7 @@ impl Session {
             }
         };
         machine.message_opened(Ok(()));
-        if let Output::Send(reply) = machine.next() {
+        if let Output::Send(reply) = machine.next_output() {
             send(stream, &reply).await?;
         }
         let mut transfer = Transfer::new(extent);
@@ -200,7 +200,7 @@ impl Session {
         // Free before the reply: the client may come back at once.
         self.maildrop = None;
         tracing::info!(client = %self.client, deleted = keys.len(), ok = result.is_ok(), "maildrop closed");
-        machine.updated(result.as_ref().map(|()| ()));
+        machine.updated(result.as_ref().copied());
     }
 }
 
@@ -210,6 +210,3 @@ async fn send(stream: &mut Stream, bytes: &Bytes) -> io::Result<()> {
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
     }
 }
-
-#[cfg(test)]
-mod tests;

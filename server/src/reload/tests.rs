@@ -1,1 +1,177 @@
+use paquebot_config::{
+    Bundle, CatchAll, Content, Domain, DomainConfig, Limits, Outbound, Protocol, Resolvers, ServerConfig, Shutdown,
+    TlsConfig,
+};
+use tempfile::TempDir;
 
+use super::*;
+
+fn content(domains: &[&str]) -> Content {
+    Content {
+        server: ServerConfig {
+            hostname: Domain::parse("mail.server1.com").unwrap(),
+            listeners: vec![Listener { name: "smtp".to_owned(), protocol: Protocol::Smtp, port: 2525 }],
+            limits: Limits { max_message_size: 1, max_recipients: 100, connections: 1, per_client_connections: 1 },
+            outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
+            resolvers: Resolvers::default(),
+            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
+        },
+        domains: domains
+            .iter()
+            .map(|domain| DomainConfig {
+                domain: Domain::parse(domain).unwrap(),
+                subaddress_separator: None,
+                catch_all: CatchAll::Reject,
+                max_message_size: None,
+                suspended: false,
+            })
+            .collect(),
+        relay: Vec::new(),
+        records: Vec::new(),
+    }
+}
+
+struct Bench {
+    directory: TempDir,
+    watcher: Watcher,
+    status: SharedStatus,
+    certificates: Certificates,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (status, certificates) = (SharedStatus::default(), Certificates::default());
+        let watcher = Watcher::new(directory.path(), certificates.clone(), status.clone(), Arc::new(Metrics::new()));
+        Self { directory, watcher, status, certificates }
+    }
+
+    fn write(&self, content: Content) -> String {
+        let bundle = Bundle::build(content).unwrap();
+        paquebot_config::directory::write(&bundle, self.directory.path()).unwrap();
+        bundle.revision().to_string()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn domains(&mut self) -> usize {
+        self.watcher.poll().unwrap().snapshot().counts().0
+    }
+}
+
+#[test]
+fn the_first_configuration_is_waited_for() {
+    let mut bench = Bench::new();
+    assert!(bench.watcher.poll().is_none());
+    let status = bench.status.get();
+    assert_eq!(status.revision, None);
+    assert_eq!(status.error.as_deref(), Some("index.json is missing: the set is incomplete"));
+    let revision = bench.write(content(&["server1.com"]));
+    assert!(bench.watcher.poll().is_some());
+    let status = bench.status.get();
+    assert_eq!((status.revision.clone(), status.error.clone()), (Some(revision), None));
+    assert_eq!(status.counts, Counts { domains: 1, mailboxes: 0, aliases: 0 });
+    assert!(status.digests.contains_key("server.json"));
+}
+
+#[test]
+fn a_half_written_set_is_refused_and_the_last_good_one_stays() {
+    let mut bench = Bench::new();
+    let first = bench.write(content(&["server1.com"]));
+    assert_eq!(bench.domains(), 1);
+    let next = Bundle::build(content(&["server1.com", "server2.com"])).unwrap();
+
+    // The files of the next set come one by one, in either order: index first, or index last.
+    std::fs::write(bench.file("index.json"), &next.files()["index.json"]).unwrap();
+    assert_eq!(bench.domains(), 1);
+    let status = bench.status.get();
+    assert_eq!(status.revision.as_ref(), Some(&first));
+    assert!(status.error.as_ref().unwrap().contains("domains.json"), "{status:?}");
+
+    std::fs::write(bench.file("domains.json"), &next.files()["domains.json"]).unwrap();
+    assert_eq!(bench.domains(), 2);
+    let status = bench.status.get();
+    assert_eq!((status.revision.clone(), status.error.clone()), (Some(next.revision().to_string()), None));
+}
+
+#[test]
+fn garbage_is_refused_with_its_place_and_a_good_set_heals() {
+    let mut bench = Bench::new();
+    let first = bench.write(content(&["server1.com"]));
+    bench.watcher.poll();
+    std::fs::write(bench.file("index.json"), "{ this is not JSON").unwrap();
+    bench.watcher.poll();
+    let status = bench.status.get();
+    assert_eq!(status.revision.as_ref(), Some(&first));
+    assert!(status.error.as_ref().unwrap().starts_with("index.json line 1:"), "{status:?}");
+    // Back to the very same set: nothing is wrong any more.
+    assert_eq!(bench.write(content(&["server1.com"])), first);
+    bench.watcher.poll();
+    assert_eq!(bench.status.get().error, None);
+}
+
+#[test]
+fn listeners_that_need_a_restart_are_noted() {
+    let mut bench = Bench::new();
+    bench.write(content(&["server1.com"]));
+    bench.watcher.poll();
+    assert!(bench.status.get().notes.is_empty());
+    let mut other = content(&["server1.com"]);
+    other.server.listeners[0].port = 2526;
+    bench.write(other);
+    bench.watcher.poll();
+    assert_eq!(bench.status.get().notes.len(), 1);
+    bench.write(content(&["server1.com"]));
+    bench.watcher.poll();
+    assert!(bench.status.get().notes.is_empty());
+}
+
+fn write_certificate(bench: &Bench, certificate: &str, key: &str) {
+    std::fs::create_dir_all(bench.file("tls")).unwrap();
+    std::fs::write(bench.file("tls/tls.crt"), certificate).unwrap();
+    std::fs::write(bench.file("tls/tls.key"), key).unwrap();
+}
+
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["mail.server1.com".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn a_certificate_is_replaced_only_by_one_that_can_be_used() {
+    let mut bench = Bench::new();
+    bench.write(content(&["server1.com"]));
+    bench.watcher.poll();
+    assert!(bench.certificates.server_config().is_none());
+    assert!(bench.status.get().certificate_error.as_ref().unwrap().contains("tls/tls.crt"));
+
+    let ((one, one_key), (two, two_key)) = (certificate(), certificate());
+    write_certificate(&bench, &one, &one_key);
+    bench.watcher.poll();
+    let first = bench.status.get().certificate.clone().unwrap();
+    let in_force = bench.certificates.server_config().unwrap();
+
+    for (crt, key, reason) in [
+        (two.as_str(), one_key.as_str(), "cannot be used together"),
+        ("", two_key.as_str(), "it holds no certificate"),
+        (two.as_str(), "", "it holds no private key"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", two_key.as_str(), "is damaged"),
+    ] {
+        write_certificate(&bench, crt, key);
+        bench.watcher.poll();
+        let status = bench.status.get();
+        assert!(status.certificate_error.as_ref().unwrap().contains(reason), "{reason}: {status:?}");
+        assert_eq!(status.certificate.as_ref(), Some(&first));
+        assert!(Arc::ptr_eq(&in_force, &bench.certificates.server_config().unwrap()));
+    }
+
+    write_certificate(&bench, &two, &two_key);
+    bench.watcher.poll();
+    let status = bench.status.get();
+    assert_eq!(status.certificate_error, None);
+    assert_ne!(status.certificate.as_ref(), Some(&first));
+    assert!(!Arc::ptr_eq(&in_force, &bench.certificates.server_config().unwrap()));
+}

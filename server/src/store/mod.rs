@@ -71,7 +71,7 @@ impl std::fmt::Display for MessageId {
 /// Takes the bytes of one message while it is received: small ones in memory, large ones streamed to a file. Dropped
 /// without [`Spool::finish`], or its [`Body`] without [`Store::commit`], it leaves nothing behind.
 #[async_trait]
-pub trait Spool: Send {
+pub trait Spool: Send + Sync {
     /// Adds bytes at the end.
     async fn append(&mut self, bytes: &[u8]) -> Result<()>;
     /// Makes the bytes durable and closes the spool.

@@ -1,1 +1,373 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn entry(key: i64, octets: u64) -> MaildropEntry {
+    MaildropEntry { key, unique_id: format!("uid-{key}"), octets }
+}
+
+/// Three messages, as the test store has them.
+fn maildrop() -> Vec<MaildropEntry> {
+    vec![entry(11, 100), entry(22, 200), entry(33, 5_000_000_000)]
+}
+
+/// Feeds bytes and carries out what the machine asks for, as a session would: the password is `secret`, the text of
+/// message n is `text n`. Yields everything that was sent, with what was done in brackets.
+struct Driver {
+    machine: Machine,
+    sent: String,
+    deletion_fails: bool,
+}
+
+impl Driver {
+    fn new(security: Security) -> Self {
+        let mut driver =
+            Self { machine: Machine::new("mail.server1.com", security), sent: String::new(), deletion_fails: false };
+        driver.run();
+        driver.sent.clear();
+        driver
+    }
+
+    fn logged_in() -> Self {
+        let mut driver = Self::new(Security::Tls);
+        driver.say(b"USER tom@server1.com\r\nPASS secret\r\n");
+        driver
+    }
+
+    /// Feeds bytes; yields what was sent.
+    fn say(&mut self, bytes: &[u8]) -> String {
+        self.machine.feed(bytes);
+        self.run();
+        std::mem::take(&mut self.sent)
+    }
+
+    fn run(&mut self) {
+        loop {
+            match self.machine.next_output() {
+                Output::NeedBytes => return,
+                Output::Close => return self.note("[closed]"),
+                Output::Send(bytes) => self.sent.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Output::Login { login, password } => {
+                    if password_is(password, b"secret") {
+                        self.note(&format!("[{login}]"));
+                        self.machine.logged_in(maildrop());
+                    } else {
+                        self.machine.login_failed(Failure::Rejected);
+                    }
+                }
+                Output::StartTls => {
+                    self.note("[tls]");
+                    self.machine.tls_started();
+                }
+                Output::Retrieve { index, extent } => {
+                    let text = format!("[message {} {extent:?}]", self.machine.key(index).unwrap());
+                    self.machine.message_opened(Ok(()));
+                    let Output::Send(reply) = self.machine.next_output() else { panic!("no reply to RETR") };
+                    self.sent.push_str(std::str::from_utf8(&reply).unwrap());
+                    self.note(&text);
+                }
+                Output::Update { keys } => {
+                    self.note(&format!("[delete {keys:?}]"));
+                    let failure = StoreError::Failed("the disk is gone".to_owned());
+                    self.machine.updated(if self.deletion_fails { Err(&failure) } else { Ok(()) });
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        if !self.sent.ends_with("[closed]\n") {
+            self.sent.push_str(text);
+            self.sent.push('\n');
+        }
+    }
+}
+
+/// `Password` cannot be looked into; `Authenticator` is tested with it elsewhere.
+fn password_is(password: Password, expected: &[u8]) -> bool {
+    crate::credentials::tests_support::octets(&password) == expected
+}
+
+#[test]
+fn greeting_has_no_apop_timestamp() {
+    let mut machine = Machine::new("mail.server1.com", Security::Clear);
+    let Output::Send(greeting) = machine.next_output() else { panic!("no greeting") };
+    assert_eq!(greeting, "+OK mail.server1.com POP3 ready\r\n");
+}
+
+#[test]
+fn a_whole_session() {
+    let mut driver = Driver::new(Security::Tls);
+    let dialogue = [
+        ("USER Tom@Server1.com", "+OK the password, please\r\n"),
+        ("PASS secret", "[Tom@Server1.com]\n+OK 3 messages (5000000300 octets)\r\n"),
+        ("STAT", "+OK 3 5000000300\r\n"),
+        ("list", "+OK 3 messages (5000000300 octets)\r\n1 100\r\n2 200\r\n3 5000000000\r\n.\r\n"),
+        ("LIST 2", "+OK 2 200\r\n"),
+        ("UIDL", "+OK unique-id listing follows\r\n1 uid-11\r\n2 uid-22\r\n3 uid-33\r\n.\r\n"),
+        ("UIDL 3", "+OK 3 uid-33\r\n"),
+        ("RETR 1", "+OK 100 octets\r\n[message 11 Whole]\n"),
+        ("TOP 2 10", "+OK 200 octets\r\n[message 22 Top(10)]\n"),
+        ("DELE 2", "+OK message 2 marked; QUIT deletes it\r\n"),
+        ("DELE 2", "-ERR no such message\r\n"),
+        ("RETR 2", "-ERR no such message\r\n"),
+        ("TOP 2 0", "-ERR no such message\r\n"),
+        ("LIST 2", "-ERR no such message\r\n"),
+        ("UIDL 2", "-ERR no such message\r\n"),
+        ("STAT", "+OK 2 5000000100\r\n"),
+        ("LIST", "+OK 2 messages (5000000100 octets)\r\n1 100\r\n3 5000000000\r\n.\r\n"),
+        ("RSET", "+OK no message is marked\r\n"),
+        ("STAT", "+OK 3 5000000300\r\n"),
+        ("DELE 3", "+OK message 3 marked; QUIT deletes it\r\n"),
+        ("DELE 1", "+OK message 1 marked; QUIT deletes it\r\n"),
+        ("NOOP", "+OK nothing done\r\n"),
+        ("QUIT", "[delete [11, 33]]\n+OK 2 messages deleted, bye\r\n[closed]\n"),
+    ];
+    for (line, expected) in dialogue {
+        assert_eq!(driver.say(format!("{line}\r\n").as_bytes()), expected, "{line}");
+    }
+}
+
+#[test]
+fn what_is_not_a_command_is_refused_and_the_session_lives() {
+    for line in [
+        "RETR",
+        "RETR 0",
+        "RETR 4",
+        "RETR -1",
+        "RETR +1",
+        "RETR 1 2",
+        "RETR 99999999999999999999",
+        "RETR  1",
+        "TOP 1",
+        "TOP 1 -1",
+        "TOP 1 x",
+        "TOP",
+        "DELE",
+        "DELE x",
+        "LIST 0",
+        "LIST 1 1",
+        "STAT 1",
+        "NOOP 1",
+        "QUIT now",
+        "XYZ",
+        "",
+        " ",
+        "APOP tom 1234",
+        "USER x",
+        "PASS x",
+        "STLS",
+        "AUTH PLAIN",
+        "RETR\t1",
+        "LI\0ST",
+        "NOOP\nNOOP",
+        "\u{fc}",
+    ] {
+        let mut driver = Driver::logged_in();
+        let answer = driver.say(format!("{line}\r\n").as_bytes());
+        assert!(answer.starts_with("-ERR ") && answer.ends_with("\r\n") && answer.len() < 512, "{line:?}: {answer:?}");
+        assert_eq!(driver.say(b"STAT\r\n"), "+OK 3 5000000300\r\n", "{line:?}");
+    }
+}
+
+#[test]
+fn in_transaction_is_needed_for_mail() {
+    for line in ["STAT", "LIST", "UIDL", "RETR 1", "TOP 1 1", "DELE 1", "RSET", "NOOP"] {
+        let mut driver = Driver::new(Security::Tls);
+        assert_eq!(driver.say(format!("{line}\r\n").as_bytes()), "-ERR log in first\r\n", "{line}");
+    }
+}
+
+#[test]
+fn passwords_are_not_taken_in_clear_text() {
+    for line in ["USER tom@server1.com", "PASS secret", "AUTH PLAIN", "AUTH PLAIN AHRvbQBzZWNyZXQ="] {
+        for security in [Security::Clear, Security::ClearWithStls] {
+            let answer = Driver::new(security).say(format!("{line}\r\n").as_bytes());
+            let code = if security == Security::Clear { "-ERR [SYS/TEMP]" } else { "-ERR [AUTH]" };
+            assert!(answer.starts_with(code), "{line}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn what_came_in_clear_after_stls_is_thrown_away() {
+    let mut driver = Driver::new(Security::ClearWithStls);
+    assert_eq!(driver.say(b"STLS\r\nUSER eve@server1.com\r\nPASS secret\r\n"), "+OK begin TLS\r\n[tls]\n");
+    assert_eq!(driver.say(b"PASS secret\r\n"), "-ERR USER comes before PASS\r\n");
+    assert!(driver.say(b"STLS\r\n").starts_with("-ERR TLS is in use"));
+    assert!(driver.say(b"USER tom@server1.com\r\nPASS secret\r\n").ends_with("+OK 3 messages (5000000300 octets)\r\n"));
+}
+
+#[test]
+fn capabilities_are_those_that_hold_now() {
+    let capabilities = |driver: &mut Driver| -> Vec<String> {
+        let answer = driver.say(b"CAPA\r\n");
+        assert!(answer.starts_with("+OK ") && answer.ends_with("\r\n.\r\n"), "{answer}");
+        answer.split("\r\n").skip(1).map(str::to_owned).collect()
+    };
+    let has = |list: &[String], name: &str| list.iter().any(|line| line == name);
+    let mut driver = Driver::new(Security::ClearWithStls);
+    let before = capabilities(&mut driver);
+    assert!(has(&before, "STLS") && !has(&before, "USER") && !has(&before, "SASL PLAIN"), "{before:?}");
+    driver.say(b"STLS\r\n");
+    let after = capabilities(&mut driver);
+    assert!(!has(&after, "STLS") && has(&after, "USER") && has(&after, "SASL PLAIN"), "{after:?}");
+    for name in ["TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER"] {
+        assert!(has(&before, name) && has(&after, name), "{name}");
+    }
+    let none = capabilities(&mut Driver::new(Security::Clear));
+    assert!(!has(&none, "STLS") && !has(&none, "USER"), "{none:?}");
+}
+
+#[test]
+fn auth_plain_with_and_without_an_initial_response() {
+    // \0tom@server1.com\0secret
+    let right = "AHRvbUBzZXJ2ZXIxLmNvbQBzZWNyZXQ=";
+    let accepted = "[tom@server1.com]\n+OK 3 messages (5000000300 octets)\r\n";
+    assert_eq!(Driver::new(Security::Tls).say(format!("auth plain {right}\r\n").as_bytes()), accepted);
+    let mut driver = Driver::new(Security::Tls);
+    assert_eq!(driver.say(b"AUTH PLAIN\r\n"), "+ \r\n");
+    assert_eq!(driver.say(format!("{right}\r\n").as_bytes()), accepted);
+    for (answer, refusal) in [
+        ("*", "-ERR AUTH was cancelled\r\n"),
+        ("!!", "-ERR the answer is not base64\r\n"),
+        ("AHRvbQ==", "-ERR the answer is not that of PLAIN\r\n"),
+        ("", "-ERR the answer is not that of PLAIN\r\n"),
+        // anna\0tom@server1.com\0secret
+        ("YW5uYQB0b21Ac2VydmVyMS5jb20Ac2VjcmV0", "-ERR [AUTH] nobody can read another's mail\r\n"),
+    ] {
+        let mut driver = Driver::new(Security::Tls);
+        driver.say(b"AUTH PLAIN\r\n");
+        assert_eq!(driver.say(format!("{answer}\r\n").as_bytes()), refusal, "{answer}");
+        assert_eq!(driver.say(b"STAT\r\n"), "-ERR log in first\r\n");
+    }
+    let mut driver = Driver::new(Security::Tls);
+    driver.say(b"AUTH PLAIN\r\n");
+    let long = format!("{}\r\nQUIT\r\n", "A".repeat(20_000));
+    assert!(driver.say(long.as_bytes()).ends_with("+OK bye\r\n[closed]\n"));
+    assert!(Driver::new(Security::Tls).say(b"AUTH CRAM-MD5\r\n").starts_with("-ERR "));
+}
+
+#[test]
+fn failed_logins_are_counted() {
+    let mut driver = Driver::new(Security::Tls);
+    let attempt = b"USER tom@server1.com\r\nPASS wrong\r\n";
+    let refusal = "+OK the password, please\r\n-ERR [AUTH] the login or the password is wrong\r\n";
+    assert_eq!(driver.say(attempt), refusal);
+    assert_eq!(driver.say(attempt), refusal);
+    let last = driver.say(b"USER tom@server1.com\r\nPASS wrong\r\nUSER tom@server1.com\r\nPASS secret\r\n");
+    assert!(last.ends_with("-ERR [AUTH] too many failed logins; closing\r\n[closed]\n"), "{last}");
+}
+
+#[test]
+fn a_password_may_hold_spaces() {
+    let mut driver = Driver::new(Security::Tls);
+    assert!(driver.say(b"USER tom@server1.com\r\nPASS secret \r\n").contains("-ERR [AUTH]"));
+}
+
+#[test]
+fn a_failed_deletion_is_told() {
+    let mut driver = Driver::logged_in();
+    driver.deletion_fails = true;
+    let answer = driver.say(b"DELE 1\r\nQUIT\r\n");
+    assert!(answer.ends_with("[delete [11]]\n-ERR [SYS/TEMP] no message was deleted; try again later\r\n[closed]\n"));
+}
+
+#[test]
+fn nothing_is_deleted_without_quit() {
+    for end in [Machine::shut_down, Machine::timed_out] {
+        let mut driver = Driver::logged_in();
+        driver.say(b"DELE 1\r\n");
+        end(&mut driver.machine);
+        let last = driver.say(b"QUIT\r\n");
+        assert!(last.starts_with("-ERR [SYS/TEMP]") && last.ends_with("[closed]\n"), "{last}");
+        assert!(!last.contains("delete ["), "{last}");
+    }
+}
+
+#[test]
+fn garbage_ends_the_session_after_a_while() {
+    let mut driver = Driver::new(Security::Tls);
+    let answer = driver.say(&b"GET / HTTP/1.1\r\n".repeat(20));
+    assert_eq!(answer.matches("-ERR").count(), 10);
+    assert!(answer.ends_with("-ERR too many errors; closing\r\n[closed]\n"), "{answer}");
+    let mut driver = Driver::new(Security::Tls);
+    assert_eq!(driver.say(&[0xff; 10_000]).matches("-ERR").count(), 1);
+}
+
+#[test]
+fn a_large_listing_comes_in_pieces() {
+    let mut machine = Machine::new("mail.server1.com", Security::Tls);
+    machine.next_output();
+    machine.feed(b"USER tom@server1.com\r\nPASS secret\r\nLIST\r\n");
+    let mut listing = String::new();
+    loop {
+        match machine.next_output() {
+            Output::Login { .. } => machine.logged_in((0..50_000).map(|key| entry(key, 1)).collect()),
+            Output::Send(piece) => {
+                assert!(piece.len() < 20_000);
+                listing.push_str(std::str::from_utf8(&piece).unwrap());
+            }
+            _ => break,
+        }
+    }
+    assert!(listing.ends_with("\r\n50000 1\r\n.\r\n"));
+    assert_eq!(listing.matches("\r\n").count(), 1 + 1 + 1 + 50_000 + 1);
+}
+
+fn script() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        Just("USER tom@server1.com\r\n"),
+        Just("PASS secret\r\n"),
+        Just("PASS no\r\n"),
+        Just("AUTH PLAIN\r\n"),
+        Just("AHRvbUBzZXJ2ZXIxLmNvbQBzZWNyZXQ=\r\n"),
+        Just("*\r\n"),
+        Just("CAPA\r\n"),
+        Just("STAT\r\n"),
+        Just("LIST\r\n"),
+        Just("UIDL 2\r\n"),
+        Just("RETR 1\r\n"),
+        Just("TOP 3 1\r\n"),
+        Just("DELE 2\r\n"),
+        Just("RSET\r\n"),
+        Just("QUIT\r\n"),
+        Just("\r\n"),
+        Just("\r"),
+        Just("\n"),
+        Just("NOOP\n"),
+        Just("\u{0}\r\n"),
+    ];
+    proptest::collection::vec(word, 0..25).prop_map(|words| words.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn the_answers_do_not_depend_on_how_the_bytes_arrive(
+        script in script(),
+        cuts in proptest::collection::vec(0usize..400, 0..10),
+    ) {
+        let mut whole = Driver::new(Security::Tls);
+        let expected = whole.say(&script);
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(script.len())).collect();
+        cuts.sort_unstable();
+        cuts.push(script.len());
+        let mut pieces = Driver::new(Security::Tls);
+        let mut answers = String::new();
+        let mut from = 0;
+        for cut in cuts {
+            if !answers.ends_with("[closed]\n") {
+                answers.push_str(&pieces.say(&script[from..cut]));
+            }
+            from = cut;
+        }
+        prop_assert_eq!(answers, expected);
+    }
+
+    #[test]
+    fn octets_of_any_kind_never_panic_and_every_reply_is_a_line(octets in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let mut driver = Driver::logged_in();
+        let answers = driver.say(&octets) + &driver.say(b"\r\n");
+        prop_assert!(answers.lines().all(|line| line.len() < 512));
+    }
+}

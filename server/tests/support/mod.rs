@@ -1,0 +1,264 @@
+//! A real server process for black-box tests: started on ports that the system chooses, from a configuration that the
+//! test writes through the contract crate, and stopped or killed by the test. Everything lies in temporary directories.
+
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+pub mod client;
+pub mod content;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use paquebot_config::{Bundle, Content};
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails. Generous: machines are slow and busy.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives something.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The directories of a server, which outlive its processes.
+pub struct Home {
+    pub directory: TempDir,
+    pub content: Content,
+}
+
+impl Home {
+    /// A configuration and a certificate for it, not yet served.
+    pub fn new(content: Content) -> Self {
+        let home = Self::empty(content);
+        home.write_certificate(&content::certificate(&["mail.server1.com", "localhost"]));
+        home.write_configuration();
+        home
+    }
+
+    /// Directories without anything in them.
+    pub fn empty(content: Content) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("config")).unwrap();
+        std::fs::create_dir(directory.path().join("data")).unwrap();
+        Self { directory, content }
+    }
+
+    pub fn config_dir(&self) -> PathBuf {
+        self.directory.path().join("config")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The certificate in PEM, for clients that want to check it.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.config_dir().join("tls/tls.crt")
+    }
+
+    pub fn write_certificate(&self, (certificate, key): &(String, String)) {
+        let directory = self.config_dir().join("tls");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("tls.crt"), certificate).unwrap();
+        std::fs::write(directory.join("tls.key"), key).unwrap();
+    }
+
+    /// Writes the configuration; yields its revision.
+    pub fn write_configuration(&self) -> String {
+        let bundle = Bundle::build(self.content.clone()).unwrap();
+        paquebot_config::directory::write(&bundle, &self.config_dir()).unwrap();
+        bundle.revision().to_string()
+    }
+}
+
+/// A running server.
+pub struct Server {
+    pub home: Home,
+    child: Child,
+    log: PathBuf,
+    ports: BTreeMap<String, SocketAddr>,
+}
+
+impl Server {
+    /// Starts a server and waits until it is ready.
+    pub fn start(content: Content) -> Self {
+        Self::start_in(Home::new(content))
+    }
+
+    /// Starts a server in directories that are there, and waits until it is ready.
+    pub fn start_in(home: Home) -> Self {
+        let mut server = Self::spawn(home);
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts a server and waits until its admin HTTP is open.
+    pub fn spawn(home: Home) -> Self {
+        let log = home.directory.path().join("log");
+        let (config, data) = (home.config_dir(), home.data_dir());
+        let child = spawn(&["--config-dir", text(&config), "--data-dir", text(&data), "--admin-port", "0"], &log);
+        let mut server = Self { home, child, log, ports: BTreeMap::new() };
+        server.wait_for_port("admin");
+        server
+    }
+
+    /// Waits for 200 on /readyz, and learns the ports.
+    pub fn wait_until_ready(&mut self) {
+        let admin = self.address("admin");
+        wait_for("readiness", || {
+            assert!(self.child.try_wait().unwrap().is_none(), "the server ended:\n{}", self.log());
+            (http_get(admin, "/readyz")?.0 == 200).then_some(())
+        });
+        let names: Vec<String> =
+            self.home.content.server.listeners.iter().map(|listener| listener.name.clone()).collect();
+        for name in names {
+            self.wait_for_port(&name);
+        }
+    }
+
+    fn wait_for_port(&mut self, name: &str) {
+        let address = wait_for(&format!("the port of {name}"), || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            self.log_lines().into_iter().find_map(|line| logged_port(&line, name))
+        });
+        self.ports.insert(name.to_owned(), address);
+    }
+
+    /// Where a listener, or `admin`, can be reached.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        self.ports[name]
+    }
+
+    /// What was logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn log_lines(&self) -> Vec<serde_json::Value> {
+        // The last line may be half written.
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Status and body of an admin page.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        wait_for(path, || http_get(self.address("admin"), path))
+    }
+
+    /// What /configz says.
+    pub fn configz(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/configz").1).unwrap()
+    }
+
+    /// Changes the configuration and waits until it is in force.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Content)) {
+        change(&mut self.home.content);
+        let revision = self.home.write_configuration();
+        wait_for("the new revision", || (self.configz()["revision"] == revision).then_some(()));
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The largest resident memory so far, in KiB.
+    pub fn peak_resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal, `TERM` or `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of the server", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends the process as Kubernetes does; yields its directories for another one.
+    pub fn stop(mut self) -> Home {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}:\n{}", self.log());
+        self.take_home()
+    }
+
+    /// Ends the process as a power cut does; yields its directories for another one.
+    pub fn kill(mut self) -> Home {
+        self.signal("KILL");
+        self.wait();
+        self.take_home()
+    }
+
+    fn take_home(&mut self) -> Home {
+        let content = self.home.content.clone();
+        std::mem::replace(&mut self.home, Home::empty(content))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- log of the server\n{}", self.log());
+        }
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `paquebot-server serve` on loopback with its log in a file.
+pub fn spawn(arguments: &[&str], log: &Path) -> Child {
+    let log = std::fs::File::create(log).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_paquebot-server"))
+        .args(["serve", "--bind", "127.0.0.1"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn logged_port(line: &serde_json::Value, name: &str) -> Option<SocketAddr> {
+    let is_it = match name {
+        "admin" => line["message"] == "admin HTTP is open",
+        name => line["message"] == "listening" && line["listener"] == name,
+    };
+    if is_it { line["address"].as_str()?.parse().ok() } else { None }
+}
+
+/// A plain HTTP/1.1 GET: status and body; `None` where nobody answers.
+pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split_whitespace().nth(1)?.parse().ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some((status, body.to_owned()))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -6,7 +6,8 @@
 //! - [`conditions`]: condition types, their stable reasons, and the pure helpers that keep them;
 //! - [`names`]: checked strings (domain, local part, address, CIDR); [`quantity`] and [`duration`]: sizes and times;
 //! - [`references`]: how one object names another, and who may attach to whom;
-//! - [`manifest`]: the CustomResourceDefinitions as files;
+//! - [`manifest`]: the CustomResourceDefinitions, as the API server takes them and as files;
+//! - [`rules`]: what the API server refuses, and with which sentence; [`validate`]: the same without an API server;
 //! - [`unsupported`]: the fields that this release refuses or does not honour yet, in one place;
 //!
 //! Nothing here performs I/O, reads a clock or knows the servers' configuration.
@@ -24,8 +25,10 @@ pub mod names;
 pub mod quantity;
 pub mod references;
 pub mod relay_policy;
+pub mod rules;
 pub mod schema;
 pub mod unsupported;
+pub mod validate;
 
 pub use duration::Duration;
 pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};

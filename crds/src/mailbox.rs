@@ -9,6 +9,7 @@ use crate::duration::Duration;
 use crate::names::{EmailAddress, LocalPart};
 use crate::quantity::Quantity;
 use crate::references::{ObjectReference, RateLimit, ReclaimPolicy, SecretKeyReference, Toggle};
+use crate::rules;
 use crate::schema;
 
 /// One maildrop and login.
@@ -33,12 +34,10 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSpec {
     /// The MailDomain that the address belongs to. It cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("domainRef cannot be changed: create another Mailbox; the mail of this one is kept"))]
+    #[x_kube(validation = rules::DOMAIN_REF_STAYS)]
     pub domain_ref: ObjectReference,
     /// The part of the address before the `@`, in lower case. It cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("localPart cannot be changed: create another Mailbox; the mail of this one is kept"))]
+    #[x_kube(validation = rules::LOCAL_PART_STAYS)]
     pub local_part: LocalPart,
     /// How the owner proves who they are. Without it the mailbox receives only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,12 +74,7 @@ pub struct MailboxSpec {
 /// How the owner proves who they are: one of the first three, and any number of app passwords.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "[has(self.passwordSecretRef), has(self.passwordHashSecretRef), has(self.generate)].filter(given, given).size() \
-     == 1"
-)
-.message("give credentials exactly one of passwordSecretRef, passwordHashSecretRef and generate; \
-          leave credentials out for a mailbox that only receives"))]
+#[x_kube(validation = rules::ONE_CREDENTIAL)]
 pub struct Credentials {
     /// A Secret of this namespace with the password in clear; only a hash of it leaves the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,8 +240,7 @@ pub struct SendAs {
 /// A Sieve script (RFC 5228): exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.sieve) != has(self.configMapRef)")
-    .message("give filter either a sieve script or a configMapRef, not both"))]
+#[x_kube(validation = rules::ONE_FILTER)]
 pub struct Filter {
     /// The script itself.
     #[serde(skip_serializing_if = "Option::is_none")]

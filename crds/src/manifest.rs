@@ -67,15 +67,16 @@ fn finish(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Kubernetes knows no unsigned formats: the range says the same.
+/// Kubernetes knows no unsigned formats, and does not hold numbers to a format's range: the bounds say it.
 fn finish_integer(schema: &mut JSONSchemaProps) {
-    let (format, largest) = match schema.format.as_deref() {
-        Some("uint8") => ("int32", f64::from(u8::MAX)),
-        Some("uint16") => ("int32", f64::from(u16::MAX)),
-        Some("uint32") => ("int64", f64::from(u32::MAX)),
+    let (format, smallest, largest) = match schema.format.as_deref() {
+        Some("uint8") => ("int32", 0.0, f64::from(u8::MAX)),
+        Some("uint16") => ("int32", 0.0, f64::from(u16::MAX)),
+        Some("uint32") => ("int64", 0.0, f64::from(u32::MAX)),
+        Some("int32") => ("int32", f64::from(i32::MIN), f64::from(i32::MAX)),
         _ => return,
     };
     schema.format = Some(format.to_owned());
-    schema.minimum.get_or_insert(0.0);
+    schema.minimum.get_or_insert(smallest);
     schema.maximum.get_or_insert(largest);
 }

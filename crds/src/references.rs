@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::EmailAddress;
+use crate::rules;
 use crate::schema;
 
 /// Another object, perhaps of another namespace.
@@ -51,8 +52,7 @@ pub struct SecretKeyReference {
 /// Where mail for an address goes: to a mailbox, or on to another address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.mailboxRef) != has(self.address)")
-    .message("give each target either a mailboxRef or an address, not both"))]
+#[x_kube(validation = rules::ONE_TARGET)]
 pub struct DeliveryTarget {
     /// A Mailbox. Its namespace defaults to that of the object that holds this reference.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,8 +86,7 @@ impl DeliveryTarget {
 /// Which namespaces' objects may attach.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.from) && self.from == 'Selector') == has(self.selector)")
-    .message("give a selector when from is Selector, and only then"))]
+#[x_kube(validation = rules::SELECTOR_WHERE_ONE_SELECTS)]
 pub struct AllowedNamespaces {
     /// `Same`: only this object's own namespace. `All`: every namespace. `Selector`: those whose labels match `selector`.
     #[serde(default)]

@@ -5,8 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{CIDR_MESSAGE, Cidr, DomainName, EmailAddress};
+use crate::names::{Cidr, DomainName, EmailAddress};
 use crate::references::{LocalReference, ObjectReference, RateLimit, SmartHostTls};
+use crate::rules;
 use crate::schema;
 
 /// A relay allow-list: which clients may send to other domains through a MailServer without logging in.
@@ -49,27 +50,17 @@ pub struct RelayPolicySpec {
     pub upstream: Option<Upstream>,
 }
 
-/// What is said when a network holds every address.
-const RELAY_CIDR_MESSAGE: &str =
-    "a network with the prefix /0 would make the server an open relay: list the networks of your own clients";
-
 /// One way to be admitted: networks, or pods, or mailboxes, or certificates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "[has(self.cidrs) && size(self.cidrs) > 0, has(self.podSelector) || has(self.namespaceSelector), \
-     has(self.mailboxes), has(self.clientCertificates) && size(self.clientCertificates) > 0]\
-     .filter(given, given).size() == 1"
-)
-.message("give each entry of from one of cidrs, podSelector with namespaceSelector, mailboxes and clientCertificates; \
-          write several entries for several"))]
+#[x_kube(validation = rules::ONE_SOURCE)]
 pub struct RelaySource {
     /// Clients with an address in one of these networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(
-        validation = Rule::new("self.all(c, isCIDR(c))").message(CIDR_MESSAGE),
-        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c).prefixLength() > 0)").message(RELAY_CIDR_MESSAGE)
+        validation = rules::ARE_NETWORKS,
+        validation = rules::RELAY_IS_NOT_FOR_EVERYBODY
     )]
     pub cidrs: Vec<Cidr>,
     /// Pods with these labels, in this namespace or in those that `namespaceSelector` matches.
@@ -147,10 +138,7 @@ pub struct ClientCertificate {
 
 /// Which envelope senders may be used: an address that is listed, or any of a domain that is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new(
-    "(has(self.domains) && size(self.domains) > 0) || (has(self.addresses) && size(self.addresses) > 0)"
-)
-.message("list at least one domain or address in senders, or leave senders out"))]
+#[x_kube(validation = rules::SOME_SENDER)]
 pub struct RelaySenders {
     /// Domains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -164,8 +152,7 @@ pub struct RelaySenders {
 
 /// Which recipients may be written to: exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("has(self.any) != (has(self.domains) && size(self.domains) > 0)")
-    .message("give recipients either any: {} or a list of domains, not both"))]
+#[x_kube(validation = rules::ONE_SET_OF_RECIPIENTS)]
 pub struct RelayRecipients {
     /// Every recipient.
     #[serde(skip_serializing_if = "Option::is_none")]

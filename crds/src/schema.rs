@@ -2,7 +2,6 @@
 //!
 //! A real API server refuses a CEL rule whose cost it cannot bound, so every string, list and map has a maximum.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -97,9 +96,6 @@ impl Transform for Bound {
         }
     }
 }
-
-/// The type that [`conditions`] describes; named here so that the two stay together.
-pub type Conditions = Vec<Condition>;
 
 /// A point in time, as RFC 3339 writes it.
 pub fn date_time(_generator: &mut SchemaGenerator) -> Schema {

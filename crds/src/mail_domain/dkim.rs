@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
 use crate::references::{LocalReference, Toggle};
+use crate::rules;
 
 /// DKIM signatures on outgoing mail (RFC 6376).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,10 +55,7 @@ pub enum DkimAlgorithm {
 
 /// How DKIM keys are replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new(
-    "!has(self.overlap) || !has(self.period) || duration(self.overlap) < duration(self.period)"
-)
-.message("make overlap shorter than period, so that only one key is being replaced at a time"))]
+#[x_kube(validation = rules::OVERLAP_IS_SHORTER)]
 pub struct DkimRotation {
     /// How long a key signs.
     #[serde(default = "default_rotation_period")]

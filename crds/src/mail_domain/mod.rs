@@ -18,6 +18,7 @@ pub use self::dns::{
 use crate::names::DomainName;
 use crate::quantity::Quantity;
 use crate::references::{AllowedNamespaces, DeliveryTarget, ObjectReference, ReclaimPolicy};
+use crate::rules;
 use crate::schema;
 
 /// A domain that is served: its rules, its DNS records, and whose mailboxes it admits.
@@ -45,8 +46,7 @@ use crate::schema;
 #[serde(rename_all = "camelCase")]
 pub struct MailDomainSpec {
     /// The domain, in lower case, an international one as its A-label. It cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("the domain cannot be changed: create another MailDomain; the mail of this one is kept"))]
+    #[x_kube(validation = rules::DOMAIN_STAYS)]
     pub domain: DomainName,
     /// The MailServer that serves it. Default: the operator's default server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,8 +132,7 @@ pub struct Subaddressing {
     /// The character between name and detail.
     #[serde(default = "default_separator")]
     #[schemars(length(min = 1, max = 1))]
-    #[x_kube(validation = Rule::new("self.matches(r\"^[!#$%&'*+/=?^_`{|}~-]$\")")
-        .message("write one character that is neither a letter, a digit nor a dot, such as + or -"))]
+    #[x_kube(validation = rules::SEPARATOR)]
     pub separator: String,
 }
 
@@ -171,8 +170,7 @@ pub enum SubaddressingMode {
 /// Where mail for unknown local parts goes: exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.mailboxRef) != has(self.reject)")
-    .message("give catchAll either a mailboxRef or reject: {}, not both"))]
+#[x_kube(validation = rules::ONE_CATCH_ALL)]
 pub struct CatchAll {
     /// Into this mailbox.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{CIDR_MESSAGE, Cidr};
+use crate::names::Cidr;
+use crate::rules;
 
 /// One port that the server listens on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -12,11 +13,7 @@ use crate::names::{CIDR_MESSAGE, Cidr};
 pub struct Listener {
     /// The listener's name, which is also the Service port's: lower case letters, digits and dashes.
     #[schemars(length(min = 1, max = 15))]
-    #[x_kube(validation = Rule::new(
-        "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--')"
-    )
-    .message("write the listener's name with lower case letters, digits and single dashes between them, with at least \
-              one letter"))]
+    #[x_kube(validation = rules::LISTENER_NAME)]
     pub name: String,
     /// `SMTP`: from other servers, STARTTLS. `Submission`: from users, STARTTLS. `Submissions`: from users, TLS from the
     /// first byte. `POP3`: STLS. `POP3S`: TLS from the first byte.
@@ -67,17 +64,10 @@ pub enum Protocol {
     Pop3s,
 }
 
-/// What is said when everybody would be trusted to name the client's address.
-const TRUSTED_CIDR_MESSAGE: &str =
-    "trust only your load balancers: a network with the prefix /0 would let anybody claim any address";
-
 /// The PROXY protocol of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "!has(self.mode) || self.mode != 'Required' || (has(self.trustedCIDRs) && size(self.trustedCIDRs) > 0)"
-)
-.message("list in trustedCIDRs the load balancers that may send a PROXY header, or set mode to Disabled"))]
+#[x_kube(validation = rules::PROXY_TRUSTS_SOMEBODY)]
 pub struct ProxyProtocol {
     /// `Disabled`: clients speak first-hand. `Required`: each connection begins with a PROXY header.
     #[serde(default)]
@@ -86,8 +76,8 @@ pub struct ProxyProtocol {
     #[serde(default, rename = "trustedCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(
-        validation = Rule::new("self.all(c, isCIDR(c))").message(CIDR_MESSAGE),
-        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c).prefixLength() > 0)").message(TRUSTED_CIDR_MESSAGE)
+        validation = rules::ARE_NETWORKS,
+        validation = rules::TRUST_IS_NOT_FOR_EVERYBODY
     )]
     pub trusted_cidrs: Vec<Cidr>,
 }

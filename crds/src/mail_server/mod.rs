@@ -25,6 +25,7 @@ use crate::duration::Duration;
 use crate::names::DomainName;
 use crate::quantity::Quantity;
 use crate::references::{AllowedNamespaces, LocalReference, Toggle};
+use crate::rules;
 use crate::schema;
 
 /// One data plane: the pods that receive, store, serve and send mail, and how they are reached.
@@ -57,17 +58,8 @@ use crate::schema;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(
-        "!has(self.replicas) || self.replicas <= 1 || (has(self.storage) && has(self.storage.postgres))"
-    )
-    .message("more than one replica needs storage.postgres: an embedded store belongs to one pod")
-    .field_path(".replicas"),
-    validation = Rule::new(
-        "!has(self.service) || !has(self.service.nodePorts) || \
-         self.service.nodePorts.all(name, self.listeners.exists(listener, listener.name == name))"
-    )
-    .message("nodePorts must use the names of listeners")
-    .field_path(".service.nodePorts")
+    validation = rules::REPLICAS_NEED_POSTGRES,
+    validation = rules::NODE_PORTS_ARE_LISTENERS
 )]
 pub struct MailServerSpec {
     /// The server's name in greetings, EHLO, Received lines and the MX guidance, such as `mx1.example.net`.
@@ -102,10 +94,8 @@ pub struct MailServerSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = Rule::new("self.all(one, self.exists_one(other, other.name == one.name))")
-            .message("give each listener a name of its own"),
-        validation = Rule::new("self.all(one, self.exists_one(other, other.port == one.port))")
-            .message("give each listener a port of its own")
+        validation = rules::LISTENER_NAMES_DIFFER,
+        validation = rules::LISTENER_PORTS_DIFFER
     )]
     pub listeners: Vec<Listener>,
     /// The Service that clients and other mail servers reach.

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantity::Quantity;
 use crate::references::{LocalReference, SecretKeyReference};
+use crate::rules;
 
 /// Where mail and the queue are kept: exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("has(self.embedded) != has(self.postgres)")
-    .message("give storage either embedded or postgres, not both"))]
+#[x_kube(validation = rules::ONE_STORAGE)]
 pub struct Storage {
     /// On a volume of the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,14 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::references::LocalReference;
+use crate::rules;
 
 /// Where the certificate comes from: at most one source, and one that the operator signs itself where none is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "[has(self.secretRef), has(self.certManager), has(self.selfSigned)].filter(given, given).size() <= 1"
-)
-.message("give tls one of secretRef, certManager and selfSigned, not several"))]
+#[x_kube(validation = rules::ONE_CERTIFICATE)]
 pub struct Tls {
     /// A Secret of this namespace of type `kubernetes.io/tls`.
     #[serde(skip_serializing_if = "Option::is_none")]

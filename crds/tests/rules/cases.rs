@@ -2,6 +2,9 @@
 //!
 //! A case writes only what differs from the smallest good object of its kind, as a merge patch of the spec.
 
+use std::fs;
+use std::path::Path;
+
 use paquebot_crds::Kind::{self, MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use serde_json::{Value, json};
 
@@ -215,6 +218,12 @@ pub const CASES: &[Case] = &[
          topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}], \
          affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: host}}]}}}}",
     ),
+    bad(
+        MailServer,
+        "a number that no Kubernetes type can hold",
+        "{podTemplate: {topologySpreadConstraints: [{maxSkew: 99999999999, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}}",
+        "should be less than or equal to 2147483647",
+    ),
     // MailDomain
     good(MailDomain, "only a domain", "{}"),
     good(MailDomain, "an international domain", "{domain: xn--mller-kva.example}"),
@@ -401,6 +410,33 @@ pub fn spec(kind: Kind, difference: &str) -> Value {
     let mut spec = smallest(kind);
     merge(&mut spec, &serde_saphyr::from_str(difference).unwrap_or_else(|error| panic!("{difference}: {error}")));
     spec
+}
+
+/// The objects of our kinds in `examples/`, each with a name to speak of it.
+pub fn examples() -> Vec<(String, Kind, Value)> {
+    let mut found = Vec::new();
+    collect_examples(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples"), &mut found);
+    assert!(!found.is_empty(), "there are no examples");
+    found
+}
+
+fn collect_examples(directory: &Path, found: &mut Vec<(String, Kind, Value)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_examples(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path).unwrap();
+            let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            for object in objects {
+                let kind = Kind::ALL.into_iter().find(|kind| object["kind"] == kind.as_str());
+                if let Some(kind) = kind.filter(|_| object["apiVersion"] == "paquebot.dev/v1alpha1") {
+                    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                    found.push((format!("{}: {kind} {name}", path.display()), kind, object));
+                }
+            }
+        }
+    }
 }
 
 /// A merge patch (RFC 7396).

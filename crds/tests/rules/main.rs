@@ -1,4 +1,4 @@
-//! Every rule of the CustomResourceDefinitions, against a table of good and bad objects, on a real API server.
+//! Every rule of the CustomResourceDefinitions, against a table of good and bad objects, without an API server and on a real one.
 //!
 //! The API server is the one that `PAQUEBOT_API_SERVER_KUBECONFIG` names (a kubeconfig's path), or one that the test
 //! starts and takes down by itself with `tests/cluster/cluster apiserver`.
@@ -6,7 +6,9 @@
 
 mod cases;
 mod on_api_server;
+mod readable;
 mod server;
+mod without_api_server;
 
 use std::collections::BTreeSet;
 

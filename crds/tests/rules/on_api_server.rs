@@ -15,7 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cases::{self, CASES, CHANGES, smallest};
+use crate::cases::{self, CASES, CHANGES, examples, smallest};
+use crate::readable::unreadable;
 use crate::server::ApiServer;
 
 /// How long anything may take on a busy machine.
@@ -30,6 +31,7 @@ fn a_real_api_server_keeps_the_rules() {
         let mut problems = Vec::new();
         world.refuses_and_accepts(&mut problems).await;
         world.refuses_changes(&mut problems).await;
+        world.takes_the_examples(&mut problems).await;
         world.fills_in_defaults(&mut problems).await;
         world.selects_by_field(&mut problems).await;
         world.keeps_status_apart(&mut problems).await;
@@ -155,7 +157,7 @@ impl World {
             let result = self.api(case.kind).create(&dry_run(), &wanted).await;
             let what = format!("{}: {}", case.kind, case.name);
             if let Ok(stored) = &result
-                && let Some(problem) = unreadable(case.kind, stored)
+                && let Some(problem) = unreadable(case.kind, &stored.data["spec"])
             {
                 problems.push(format!("{what}: accepted, but our types cannot read it: {problem}"));
             }
@@ -173,6 +175,14 @@ impl World {
             let patch = json!({"spec": spec});
             let result = self.api(change.kind).patch("change", &parameters, &Patch::Merge(&patch)).await;
             compare(problems, &format!("{}: {}", change.kind, change.name), change.refusal, refusal(result).as_deref());
+        }
+    }
+
+    async fn takes_the_examples(&self, problems: &mut Vec<String>) {
+        for (what, kind, manifest) in examples() {
+            let wanted = object(kind, "example", manifest["spec"].clone());
+            let said = refusal(self.api(kind).create(&dry_run(), &wanted).await);
+            compare(problems, &what, None, said.as_deref());
         }
     }
 
@@ -344,19 +354,4 @@ fn values(list: &Value) -> impl Iterator<Item = &Value> {
 fn condition(condition_type: &str) -> Value {
     json!({"type": condition_type, "status": "True", "reason": "Ready", "message": "It is.",
         "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1})
-}
-
-/// Why our types cannot read an object that the API server took.
-fn unreadable(kind: Kind, stored: &DynamicObject) -> Option<String> {
-    fn read<K: DeserializeOwned>(value: Value) -> Option<String> {
-        serde_json::from_value::<K>(value).err().map(|error| error.to_string())
-    }
-    let value = serde_json::to_value(stored).unwrap();
-    match kind {
-        Kind::MailServer => read::<MailServer>(value),
-        Kind::MailDomain => read::<MailDomain>(value),
-        Kind::Mailbox => read::<Mailbox>(value),
-        Kind::MailAlias => read::<MailAlias>(value),
-        Kind::RelayPolicy => read::<RelayPolicy>(value),
-    }
 }

@@ -2,6 +2,8 @@
 
 pub mod dot;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod reply;
 pub mod session;
 pub mod tls;

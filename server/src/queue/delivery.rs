@@ -18,7 +18,7 @@ use super::outcome::{Decision, Notice, decide, notice};
 use super::resolver::Router;
 use super::routing::NextHop;
 use super::schedule::{self, Schedule};
-use super::status::Refusal;
+use super::status::{Refusal, Severity};
 use crate::delivery::{self, Undeliverable};
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
@@ -50,6 +50,9 @@ pub enum Destination {
     Unreachable,
 }
 
+/// A maildrop here has no room for a message from the queue.
+struct OverQuota(Address);
+
 /// A message and those of its recipients that are in this attempt.
 type Group = (MessageNumber, Vec<QueuedRecipient>);
 
@@ -76,8 +79,8 @@ impl Courier {
             Err(refusal) => {
                 self.refuse_all(&configuration, groups, &refusal).await;
                 match refusal.severity() {
-                    super::status::Severity::Transient => Destination::Unreachable,
-                    super::status::Severity::Permanent => Destination::Reached,
+                    Severity::Transient => Destination::Unreachable,
+                    Severity::Permanent => Destination::Reached,
                 }
             }
         }
@@ -185,23 +188,27 @@ impl Courier {
         Ok(connection.deliver(transaction, &mut *reader).await)
     }
 
-    /// Recipients whose domain is served here by now.
+    /// Recipients whose domain is served here by now: each by itself, for one full maildrop must not hold up the others.
     async fn deliver_here(&self, configuration: &Configuration, groups: VecDeque<Group>) {
         for (number, recipients) in groups {
             let Some(message) = self.known(number).await else { continue };
-            let (mut outcomes, mut local, mut remote) = (Vec::new(), Vec::new(), Vec::new());
-            for recipient in &recipients {
-                outcomes.push(match delivery::expand(configuration, &recipient.address) {
+            for recipient in recipients {
+                let (mut local, mut remote) = (Vec::new(), Vec::new());
+                let outcome = match delivery::expand(configuration, &recipient.address) {
                     Ok(plan) => {
-                        local.extend(delivery::local_deliveries(&plan, message.reverse_path.as_ref()));
-                        remote.extend(plan.remote);
+                        local = delivery::local_deliveries(&plan, message.reverse_path.as_ref());
+                        remote = plan.remote;
                         Ok("delivered here".to_owned())
                     }
                     Err(reason) => Err(refusal_of(reason, &recipient.address)),
-                });
+                };
+                let attempts = vec![(recipient.clone(), outcome)];
+                let settled = self.settle_with(configuration, number, &message, attempts, local, remote).await;
+                if let Err(OverQuota(owner)) = settled {
+                    let refusal = Refusal::transient(2, 2, format!("the mailbox {owner} is full"));
+                    self.settle(configuration, number, vec![recipient], vec![Err(refusal)]).await;
+                }
             }
-            let attempts = recipients.into_iter().zip(outcomes).collect();
-            self.settle_with(configuration, number, &message, attempts, local, remote).await;
         }
     }
 
@@ -221,7 +228,8 @@ impl Courier {
     ) {
         if let Some(message) = self.known(number).await {
             let attempts = recipients.into_iter().zip(outcomes).collect();
-            self.settle_with(configuration, number, &message, attempts, Vec::new(), Vec::new()).await;
+            // Without local deliveries there is no quota.
+            let _ = self.settle_with(configuration, number, &message, attempts, Vec::new(), Vec::new()).await;
         }
     }
 
@@ -238,7 +246,7 @@ impl Courier {
         attempts: Vec<(QueuedRecipient, Outcome)>,
         local: Vec<LocalDelivery>,
         remote: Vec<Address>,
-    ) {
+    ) -> std::result::Result<(), OverQuota> {
         let outbound = &configuration.server.outbound;
         let schedule = Schedule {
             max_age: Duration::from_secs(outbound.max_age_seconds),
@@ -246,7 +254,6 @@ impl Courier {
         };
         let now = Timestamp::now();
         let decision = decide(message, &attempts, schedule, now, random());
-        self.record(message, &attempts, &decision);
         let until = schedule.expiry(message.received_at);
         let mut notices = Vec::new();
         for (kind, recipients) in [(Kind::Failed, &decision.failed), (Kind::Delayed { until }, &decision.delayed)] {
@@ -261,25 +268,32 @@ impl Courier {
             redirected: remote.iter().map(|address| (number, address.clone())).collect(),
             reports: notices.iter().map(Notice::acceptance).collect(),
         };
-        self.settle_until_durable(message, settlement).await;
+        self.settle_until_durable(message, settlement).await?;
+        self.record(message, &attempts, &decision);
+        Ok(())
     }
 
     /// The store may have no room for a moment. Until it has, the rows stay claimed: sending again what was delivered
     /// would be worse than waiting.
-    async fn settle_until_durable(&self, message: &QueuedMessage, settlement: impl Fn() -> Settlement) {
+    async fn settle_until_durable(
+        &self,
+        message: &QueuedMessage,
+        settlement: impl Fn() -> Settlement,
+    ) -> std::result::Result<(), OverQuota> {
         loop {
             match self.store.settle(settlement()).await {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
+                Err(StoreError::OverQuota(owner)) => return Err(OverQuota(owner)),
                 Err(error @ (StoreError::NotFound | StoreError::Corrupt(_))) => {
                     tracing::error!(message_id = %message.id, %error, "the outcome of a delivery cannot be kept");
-                    return;
+                    return Ok(());
                 }
                 Err(error) => {
                     tracing::warn!(message_id = %message.id, %error, "the outcome of a delivery is not kept yet");
                 }
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(SETTLE_AGAIN) => {}
             }
         }

@@ -131,7 +131,7 @@ fn a_refused_sender_is_a_refusal_of_every_recipient() {
     let recipients = ["a@x.example", "b@x.example"];
     let wanted = vec![err("550 5.7.1 not you"), err("550 5.7.1 not you")];
     let plain = talk("220 hi\r\n250 mx\r\n550 5.7.1 not you\r\n", &[], &[transaction(&recipients)]);
-    assert_eq!(plain.outcomes, [wanted.clone()]);
+    assert_eq!(plain.outcomes, std::slice::from_ref(&wanted));
     let replies = "220 hi\r\n250-mx\r\n250 PIPELINING\r\n550 5.7.1 not you\r\n503 a\r\n503 b\r\n";
     let pipelined = talk(replies, &[], &[transaction(&recipients)]);
     assert_eq!((pipelined.outcomes, pipelined.open), (vec![wanted], true));

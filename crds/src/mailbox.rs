@@ -126,11 +126,10 @@ impl CredentialSource<'_> {
 }
 
 /// A password in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PasswordSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the Secret's data.
     #[serde(default = "default_password_key")]
@@ -143,11 +142,10 @@ fn default_password_key() -> String {
 }
 
 /// A password hash in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PasswordHashSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the Secret's data.
     #[serde(default = "default_password_hash_key")]
@@ -160,12 +158,11 @@ fn default_password_hash_key() -> String {
 }
 
 /// A Secret that the operator makes: username, password, host, ports and URI, as an app mounts it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GeneratedSecret {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::OBJECT_NAME)]
     pub secret_name: String,
 }
 
@@ -255,11 +252,10 @@ pub struct Filter {
 }
 
 /// One key of a ConfigMap of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigMapKeyReference {
     /// The ConfigMap's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the ConfigMap's data.
     #[schemars(length(min = 1, max = 253))]

@@ -1,4 +1,12 @@
-//! The operator.
+//! The operator: turns mail objects into running mail servers, and says in their status what it has observed.
+//!
+//! Pure: [`directory`] (what is in force), [`render`] (what is written), most of [`dns`]. I/O: [`controllers`].
 
+pub mod admin;
+pub mod controllers;
+pub mod credentials;
 pub mod directory;
+pub mod dns;
+pub mod leader;
+pub mod metrics;
 pub mod render;

@@ -12,7 +12,6 @@ pub mod live;
 pub mod metrics;
 pub mod net;
 pub mod pop3;
-pub mod probe;
 pub mod queue;
 pub mod relay;
 pub mod reload;

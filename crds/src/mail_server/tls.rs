@@ -58,11 +58,10 @@ pub struct CertManager {
 }
 
 /// A cert-manager issuer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IssuerReference {
     /// The issuer's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// `Issuer` or `ClusterIssuer`.
     #[serde(default)]

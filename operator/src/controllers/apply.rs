@@ -1,0 +1,308 @@
+//! Writes Kubernetes objects: server-side apply, compared before it is written, each call with a deadline.
+//!
+//! An object that is as wanted is not written: what was wanted is remembered beside it as a digest in an annotation, so
+//! that a field that is no longer wanted is noticed as well. What was written is remembered by the caller as
+//! [`Applied`], so that an object that nobody touched since then is not even read.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, NamespaceResourceScope};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::directory::NamespacedName;
+
+/// How long one call to the API server may take, its retries included.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// The annotation that remembers what was wanted.
+const DIGEST: &str = "paquebot.dev/applied-digest";
+
+/// Why a call to the API server failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time.
+    #[error("the API server did not answer within {} seconds", DEADLINE.as_secs())]
+    Deadline,
+    /// The API server refused, or could not be reached.
+    #[error("{0}")]
+    Kube(#[from] kube::Error),
+    /// A password could not be made.
+    #[error("{0}")]
+    Password(#[from] crate::credentials::HashError),
+    /// An object could not be written as JSON.
+    #[error("an object cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CallError {
+    /// The HTTP status that the API server answered with.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// Whether the object itself was refused: writing it again will not help.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.code() == Some(422)
+    }
+}
+
+/// Gives a call its deadline.
+///
+/// # Errors
+/// [`CallError::Deadline`], or what the call says.
+pub async fn within_deadline<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallError::Deadline),
+    }
+}
+
+/// A call that finds something or nothing.
+///
+/// # Errors
+/// As [`within_deadline`], but "not found" is `None`.
+pub async fn optional<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<Option<T>, CallError> {
+    match within_deadline(call).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Identifies an object: kind, namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// Such as `StatefulSet`.
+    pub kind: String,
+    /// Namespace and name.
+    pub name: NamespacedName,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// An object as it is wanted.
+#[derive(Clone)]
+pub struct Desired {
+    /// Which one.
+    pub target: Target,
+    resource: ApiResource,
+    body: Value,
+    digest: String,
+}
+
+impl Desired {
+    /// Takes an object of a namespaced kind.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn new<K>(object: &K) -> Result<Self, CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        let mut body = serde_json::to_value(object)?;
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), Value::from(resource.api_version.clone()));
+            fields.insert("kind".to_owned(), Value::from(resource.kind.clone()));
+        }
+        // Null means absence, and would otherwise differ from what the API server stores.
+        strip_nulls(&mut body);
+        let digest = paquebot_config::bundle::digest(&serde_json::to_vec(&body)?);
+        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+            let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+            if let Some(annotations) = annotations.as_object_mut() {
+                annotations.insert(DIGEST.to_owned(), Value::from(digest.clone()));
+            }
+        }
+        let meta: &ObjectMeta = object.meta();
+        let name = NamespacedName::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        );
+        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, body, digest })
+    }
+}
+
+/// What was written and what the API server made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    digest: String,
+    /// See [`version_token`].
+    pub token: String,
+}
+
+/// Whether something was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object was as wanted.
+    Unchanged(Applied),
+    /// The object was written.
+    Written(Applied),
+}
+
+impl Outcome {
+    /// What is there now.
+    #[must_use]
+    pub fn applied(self) -> Applied {
+        match self {
+            Self::Unchanged(applied) | Self::Written(applied) => applied,
+        }
+    }
+}
+
+/// Tells one state of an object's wishes from another: the generation where the API server keeps one (so that a status
+/// does not count), the resourceVersion elsewhere.
+#[must_use]
+pub fn version_token(metadata: &ObjectMeta) -> String {
+    match metadata.generation {
+        Some(generation) => format!("{}/{generation}", metadata.uid.as_deref().unwrap_or_default()),
+        None => metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+/// Writes objects for one controller.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    manager: &'static str,
+}
+
+impl Applier {
+    /// Writes under one field manager, which nobody else uses.
+    #[must_use]
+    pub fn new(client: Client, manager: &'static str) -> Self {
+        Self { client, manager }
+    }
+
+    fn api(&self, desired: &Desired) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &desired.target.name.namespace, &desired.resource)
+    }
+
+    /// Makes the object as wanted. `known` is what the caller remembers of it, if nobody has touched it since.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(&self, desired: &Desired, known: Option<&Applied>) -> Result<Outcome, CallError> {
+        if let Some(known) = known
+            && known.digest == desired.digest
+        {
+            return Ok(Outcome::Unchanged(known.clone()));
+        }
+        let api = self.api(desired);
+        if let Some(live) = optional(api.get(&desired.target.name.name)).await?
+            && is_as_wanted(&live, desired)?
+        {
+            return Ok(Outcome::Unchanged(remember(&live, desired)));
+        }
+        let parameters = PatchParams::apply(self.manager).force();
+        let written =
+            within_deadline(api.patch(&desired.target.name.name, &parameters, &Patch::Apply(&desired.body))).await?;
+        tracing::info!(object = %desired.target, "written");
+        Ok(Outcome::Written(remember(&written, desired)))
+    }
+
+    /// Deletes an object if it is there.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn delete<K>(&self, name: &NamespacedName) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &name.namespace);
+        if optional(api.delete(&name.name, &DeleteParams::background())).await?.is_some() {
+            tracing::info!(kind = %K::kind(&()), object = %name, "deleted");
+        }
+        Ok(())
+    }
+}
+
+fn remember(live: &DynamicObject, desired: &Desired) -> Applied {
+    Applied { digest: desired.digest.clone(), token: version_token(&live.metadata) }
+}
+
+fn is_as_wanted(live: &DynamicObject, desired: &Desired) -> Result<bool, CallError> {
+    let digest = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(DIGEST));
+    Ok(digest == Some(&desired.digest) && contains(&serde_json::to_value(live)?, &desired.body))
+}
+
+/// Whether a live value has everything that is wanted; the API server adds defaults and status beside it.
+#[must_use]
+pub fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
+            Some(live) => contains(live, wanted),
+            None => is_empty(wanted),
+        }),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+        }
+        _ => live == wanted,
+    }
+}
+
+/// What the API server leaves away.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Null => true,
+        Value::String(_) | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_do_not_count_and_differences_do() {
+        let live = json!({"a": 1, "list": [{"name": "x", "default": true}], "empty": null});
+        for (wanted, as_wanted) in [
+            (json!({"a": 1}), true),
+            (json!({"list": [{"name": "x"}]}), true),
+            (json!({"nothing": {}, "none": []}), true),
+            (json!({"a": 2}), false),
+            (json!({"b": 1}), false),
+            (json!({"list": []}), false),
+            (json!({"list": [{"name": "x"}, {"name": "y"}]}), false),
+        ] {
+            assert_eq!(contains(&live, &wanted), as_wanted, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn nulls_are_absent() {
+        let mut value = json!({"a": null, "b": {"c": null, "d": 1}, "e": [{"f": null}]});
+        strip_nulls(&mut value);
+        assert_eq!(value, json!({"b": {"d": 1}, "e": [{}]}));
+    }
+}

@@ -1,0 +1,70 @@
+//! Looks at the DNS records of one domain. Started by the engine, which learns what was seen as an input.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::directory::NamespacedName;
+use crate::dns::compare::Seen;
+use crate::dns::seen::{Looker, Settings};
+use crate::dns::wanted::Wanted;
+
+/// Domains that are looked at together.
+const AT_ONCE: usize = 32;
+
+/// What was seen of a domain.
+pub struct Looked {
+    /// The MailDomain.
+    pub domain: NamespacedName,
+    /// What was wanted when the look began.
+    pub wanted: Wanted,
+    /// What was seen; an error when nobody could be asked at all.
+    pub seen: Result<Seen, String>,
+}
+
+/// Looks, a bounded number of times at once.
+#[derive(Clone)]
+pub struct DnsWorker {
+    settings: Settings,
+    permits: Arc<Semaphore>,
+}
+
+impl DnsWorker {
+    /// With these time-outs and this port of authoritative servers.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Looks at one domain. The resolvers are the MailServer's; none: those of the operator's own system.
+    pub async fn look(self, domain: NamespacedName, wanted: Wanted, resolvers: Vec<SocketAddr>) -> Looked {
+        let _permit = self.permits.acquire().await;
+        let seen = match Looker::new(&resolvers, self.settings.clone()) {
+            Ok(looker) => Ok(looker.look(&wanted).await),
+            Err(error) => Err(error.to_string()),
+        };
+        Looked { domain, wanted, seen }
+    }
+}
+
+/// Resolvers as people write them: an address, or address:port.
+#[must_use]
+pub fn resolver_addresses(texts: &[String]) -> Vec<SocketAddr> {
+    texts
+        .iter()
+        .filter_map(|text| text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 53))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_are_addresses_with_or_without_port() {
+        let texts = ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:54", "ns.a.org"].map(str::to_owned);
+        let read: Vec<String> = resolver_addresses(&texts).iter().map(ToString::to_string).collect();
+        assert_eq!(read, ["192.0.2.1:53", "192.0.2.1:5353", "[2001:db8::1]:53", "[2001:db8::1]:54"]);
+    }
+}

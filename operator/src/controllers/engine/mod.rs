@@ -1,0 +1,290 @@
+//! The engine: the one task that owns the index and everything that was observed. It takes inputs one after another, and
+//! after each handful starts what follows from them: passes over MailServers, looks at DNS, reads of Secrets, writes of
+//! statuses. Those run beside it and report back as inputs, so nothing here waits, and no lock is held over an await.
+//!
+//! - [`objects`]: what the watches say; - [`servers`]: passes, polls, what has arrived where;
+//! - [`domains`]: DNS; - [`mailboxes`]: Secrets; - [`statuses`]: what is reported.
+
+mod domains;
+mod mailboxes;
+mod objects;
+mod servers;
+mod statuses;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+use paquebot_crds::Kind;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::configz::Poller;
+use super::dns_worker::DnsWorker;
+use super::health::Health;
+use super::input::Input;
+use super::timers::Timers;
+use crate::credentials::Hasher;
+use crate::directory::{Changes, Directory, NamespacedName, ObjectKey, Options};
+use crate::dns::seen;
+use crate::metrics::Metrics;
+use crate::render::Defaults;
+
+/// How often the engine turns when nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
+/// Inputs that are taken in before what follows from them is started.
+const BATCH: usize = 2048;
+
+/// What the engine is started with.
+pub struct Settings {
+    /// The MailServer of objects that name none.
+    pub default_server: Option<NamespacedName>,
+    /// What MailServers get that do not say it themselves.
+    pub defaults: Defaults,
+    /// How DNS is asked.
+    pub dns: seen::Settings,
+    /// Passwords that are hashed together.
+    pub hashes_at_once: usize,
+}
+
+/// What the engine works with.
+pub struct Tools {
+    /// The API server.
+    pub client: Client,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Asks pods.
+    pub poller: Poller,
+    /// Whether the process lives.
+    pub health: Arc<Health>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is due at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Timer {
+    /// A pass over a MailServer, because one failed or to see whether somebody has touched its objects.
+    Pass(NamespacedName),
+    /// A MailServer whose inputs have settled.
+    Settled(NamespacedName),
+    /// A question to a pod.
+    Poll(NamespacedName, NamespacedName),
+    /// A look at a MailDomain's records.
+    Dns(NamespacedName),
+    /// A Mailbox's Secret, again.
+    Credentials(NamespacedName),
+    /// A status, again.
+    Status(ObjectKey),
+    /// The recovery of a MailServer, again.
+    Recover(NamespacedName),
+}
+
+/// See the module's documentation.
+pub struct Engine {
+    tools: Tools,
+    defaults: Defaults,
+    sender: mpsc::Sender<Input>,
+    hasher: Hasher,
+    dns: DnsWorker,
+    directory: Directory,
+    /// Watches that have not reported everything yet.
+    unsynced: usize,
+    objects: HashMap<ObjectKey, objects::Live>,
+    undecodable: HashMap<ObjectKey, (i64, String)>,
+    ranges: objects::Ranges,
+    secret_versions: HashMap<NamespacedName, String>,
+    servers: HashMap<NamespacedName, servers::ServerState>,
+    observed: HashMap<NamespacedName, servers::Observed>,
+    pod_servers: HashMap<NamespacedName, NamespacedName>,
+    /// Where an object's entry was when it was last looked at.
+    homes: HashMap<ObjectKey, NamespacedName>,
+    mailboxes: HashMap<NamespacedName, mailboxes::CredentialState>,
+    domains: HashMap<NamespacedName, domains::DomainState>,
+    status_dirty: BTreeSet<ObjectKey>,
+    status_busy: HashSet<ObjectKey>,
+    timers: Timers<Timer>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet and acts only after `watches` of [`Input::Complete`].
+    #[must_use]
+    pub fn new(tools: Tools, settings: Settings, sender: mpsc::Sender<Input>, watches: usize) -> Self {
+        let options = Options { default_server: settings.default_server, ..Options::default() };
+        Self {
+            tools,
+            defaults: settings.defaults,
+            sender,
+            hasher: Hasher::new(settings.hashes_at_once),
+            dns: DnsWorker::new(settings.dns),
+            directory: Directory::new(options),
+            unsynced: watches,
+            objects: HashMap::new(),
+            undecodable: HashMap::new(),
+            ranges: objects::Ranges::default(),
+            secret_versions: HashMap::new(),
+            servers: HashMap::new(),
+            observed: HashMap::new(),
+            pod_servers: HashMap::new(),
+            homes: HashMap::new(),
+            mailboxes: HashMap::new(),
+            domains: HashMap::new(),
+            status_dirty: BTreeSet::new(),
+            status_busy: HashSet::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Turns until it is told to stop.
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
+        loop {
+            let idle = Instant::now() + IDLE;
+            let until = self.timers.next().map_or(idle, |due| due.min(idle));
+            tokio::select! {
+                input = inputs.recv() => {
+                    let Some(input) = input else { return };
+                    self.take(input);
+                    for _ in 1..BATCH {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.take(input);
+                    }
+                }
+                () = tokio::time::sleep_until(until) => {}
+                () = stop.cancelled() => return,
+            }
+            self.tools.health.beat();
+            self.fire_timers();
+            if self.is_synced() {
+                self.start_passes();
+                self.write_statuses();
+            }
+        }
+    }
+
+    fn is_synced(&self) -> bool {
+        self.unsynced == 0
+    }
+
+    /// Starts work beside the engine; what comes of it is an input.
+    fn start(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let input = work.await;
+            // Nobody listens any more when the process ends.
+            let _ = sender.send(input).await;
+        });
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Complete(watch) => self.watch_complete(watch),
+            Input::Mail(object) => self.mail_applied(object),
+            Input::MailDeleted(key) => self.mail_deleted(&key),
+            Input::Undecodable(object) => self.mail_undecodable(object),
+            Input::Namespace(name, labels) => {
+                let changes = self.directory.apply_namespace(&name, labels);
+                self.absorb(changes);
+            }
+            Input::NamespaceDeleted(name) => {
+                let changes = self.directory.delete_namespace(&name);
+                self.absorb(changes);
+            }
+            Input::Pod(pod) => self.pod_applied(*pod),
+            Input::PodDeleted(name) => self.pod_deleted(&name),
+            Input::Node(node) => self.node_applied(&node),
+            Input::NodeDeleted(name) => self.node_deleted(&name),
+            Input::ServiceRange(range) => self.service_range_applied(&range),
+            Input::ServiceRangeDeleted(name) => self.service_range_deleted(&name),
+            Input::StatefulSet(set) => self.stateful_set_applied(*set),
+            Input::Service(service) => self.service_applied(*service),
+            Input::Owned(kind, metadata) => self.owned_applied(kind, &metadata),
+            Input::OwnedDeleted(kind, name) => self.owned_deleted(kind, &name),
+            Input::Secret(metadata) => self.secret_applied(&metadata),
+            Input::SecretDeleted(name) => self.secret_deleted(&name),
+            Input::Recovered(server, recovered) => self.recovered(&server, recovered),
+            Input::PassDone(done) => self.pass_done(*done),
+            Input::Configz(server, pod, answer) => self.pod_answered(&server, &pod, answer),
+            Input::Credentials(read) => self.credentials_read(read),
+            Input::Looked(looked) => self.looked(*looked),
+            Input::Status(written) => self.status_written(*written),
+        }
+    }
+
+    fn watch_complete(&mut self, watch: &'static str) {
+        if self.unsynced == 0 {
+            return;
+        }
+        self.unsynced -= 1;
+        tracing::debug!(watch, left = self.unsynced, "a watch has reported everything");
+        if self.unsynced == 0 {
+            tracing::info!(objects = self.objects.len(), "all watches have reported everything");
+            self.tools.health.synced();
+            let servers: Vec<NamespacedName> = self.directory.servers().cloned().collect();
+            for server in servers {
+                self.recover(&server);
+            }
+            self.check_all_credentials();
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = Instant::now();
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Pass(server) => self.pass_due(&server),
+                // That the engine turns is all.
+                Timer::Settled(_) => {}
+                Timer::Poll(server, pod) => self.poll(&server, &pod),
+                Timer::Dns(domain) => self.look(&domain),
+                Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
+                Timer::Status(key) => drop(self.status_dirty.insert(key)),
+                Timer::Recover(server) => self.recover(&server),
+            }
+        }
+    }
+
+    /// Takes in what the index says has changed.
+    fn absorb(&mut self, changes: Changes) {
+        let now = Instant::now();
+        for server in changes.servers.keys() {
+            if self.directory.server(server).is_some() {
+                self.server_state(server).touch(now);
+            }
+        }
+        for key in &changes.statuses {
+            if self.directory.report(key).is_none() {
+                continue;
+            }
+            self.move_home(key, &changes);
+            self.status_dirty.insert(key.clone());
+            match key.kind {
+                Kind::MailServer => self.refresh_domains_of(&key.name),
+                Kind::MailDomain => self.refresh_dns(&key.name),
+                Kind::Mailbox => self.check_credentials(&key.name),
+                Kind::MailAlias | Kind::RelayPolicy => {}
+            }
+        }
+    }
+
+    /// Notes that an object's entry is to be rendered again, and where it no longer is.
+    fn move_home(&mut self, key: &ObjectKey, changes: &Changes) {
+        let place = self.directory.place(key).map(|(server, _)| server);
+        let before = match &place {
+            Some(server) => self.homes.insert(key.clone(), server.clone()),
+            None => self.homes.remove(key),
+        };
+        if before != place
+            && let Some(state) = before.and_then(|server| self.servers.get_mut(&server))
+        {
+            state.forget(key);
+        }
+        if let Some(server) = place
+            && changes.servers.contains_key(&server)
+        {
+            self.server_state(&server).awaiting.insert(key.clone());
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! MailServers: when a pass is made, what pods are asked, and what has arrived where.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use paquebot_config::{Bundle, ShardName};
+use paquebot_crds::Kind;
+use tokio::time::Instant;
+
+use super::{Engine, Timer};
+use crate::controllers::apply::{Applied, Target};
+use crate::controllers::availability::is_ready;
+use crate::controllers::certificate::Judged;
+use crate::controllers::configz::Configz;
+use crate::controllers::input::Input;
+use crate::controllers::propagation::{History, Need};
+use crate::controllers::server_worker::{self, Failure, Pass, PassDone, Recovered};
+use crate::directory::{NamespacedName, ObjectKey};
+use crate::render::{self, names};
+
+/// A server's objects are compared with what they should be this often even when nobody seems to have touched them; it
+/// also renews the certificate in time.
+const RESYNC: Duration = Duration::from_secs(3600);
+/// How long a change waits for passwords that are being hashed, so that a new mailbox is written once.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How soon it is looked whether somebody has touched an object while it was written.
+const DRIFT_CHECK: Duration = Duration::from_secs(2);
+/// The longest wait before a failed pass is made again.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How often a pod is asked while something is on its way to it, and how often otherwise.
+const POLL_EAGER: Duration = Duration::from_millis(250);
+const POLL_SLOW: Duration = Duration::from_secs(15);
+/// How long a pod may have an old revision before it is nudged again.
+const NUDGE_AGAIN: Duration = Duration::from_secs(3);
+/// How long a pod may refuse a configuration before that counts: files of one set arrive one after the other.
+const REJECTION: Duration = Duration::from_secs(5);
+
+/// What is known of one MailServer's configuration.
+#[derive(Default)]
+pub struct ServerState {
+    /// Its directory was read after this process began, so that nobody is locked out by the first pass.
+    pub recovered: bool,
+    /// Since when something is to be written.
+    dirty_since: Option<Instant>,
+    busy: bool,
+    failures: u32,
+    /// Why the last pass failed.
+    pub failure: Option<Failure>,
+    known: HashMap<Target, Applied>,
+    seen: HashMap<Target, String>,
+    shards: BTreeSet<String>,
+    /// The certificate, as the last pass saw it.
+    pub certificate: Option<Judged>,
+    history: History,
+    /// The revision that is being written.
+    writing: Option<String>,
+    /// The revision that was written last.
+    pub revision: Option<String>,
+    /// Objects whose entry is not rendered yet.
+    pub awaiting: BTreeSet<ObjectKey>,
+    /// Objects whose entry has not arrived at every pod yet.
+    pub needs: BTreeMap<ObjectKey, Need>,
+    /// Objects whose status waits for what is not known yet.
+    pub held: BTreeSet<ObjectKey>,
+}
+
+impl ServerState {
+    /// Something is to be written.
+    pub fn touch(&mut self, now: Instant) {
+        self.dirty_since.get_or_insert(now);
+    }
+
+    /// An object is no longer here.
+    pub fn forget(&mut self, key: &ObjectKey) {
+        self.awaiting.remove(key);
+        self.needs.remove(key);
+        self.held.remove(key);
+    }
+
+    /// Whether this server has written an object.
+    pub fn owns(&self, target: &Target) -> bool {
+        self.known.contains_key(target) || self.seen.contains_key(target)
+    }
+
+    fn has_drifted(&self) -> bool {
+        self.known.iter().any(|(target, applied)| self.seen.get(target).is_some_and(|seen| *seen != applied.token))
+    }
+}
+
+/// What the watches say about one MailServer's objects.
+#[derive(Default)]
+pub struct Observed {
+    /// Its StatefulSet.
+    pub set: Option<StatefulSet>,
+    /// Its public Service.
+    pub service: Option<Service>,
+    /// Its pods.
+    pub pods: BTreeMap<NamespacedName, PodState>,
+}
+
+/// What is known of one pod.
+#[derive(Default)]
+pub struct PodState {
+    /// The pod, without what is not needed.
+    pub pod: Pod,
+    /// What it answered last; absent: it was not asked yet.
+    pub answer: Option<Result<Configz, String>>,
+    refusing_since: Option<Instant>,
+    asking: bool,
+    polls: u32,
+    nudged: Option<(String, u32, Instant)>,
+}
+
+impl PodState {
+    /// Takes in the pod as it is now. Another pod of the same name has not been asked yet.
+    pub fn replace(&mut self, pod: Pod) {
+        if self.pod.metadata.uid != pod.metadata.uid {
+            *self = Self::default();
+        }
+        self.pod = pod;
+    }
+
+    fn address(&self) -> Option<std::net::IpAddr> {
+        let status = self.pod.status.as_ref()?;
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if ended { None } else { status.pod_ip.as_ref()?.parse().ok() }
+    }
+
+    /// The configuration that it serves.
+    pub fn configz(&self) -> Option<&Configz> {
+        self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
+    }
+
+    /// Why it refuses the newest configuration, if it does so for good.
+    pub fn refusal(&self, wanted: Option<&String>, now: Instant) -> Option<&str> {
+        let configz = self.configz()?;
+        let since = self.refusing_since?;
+        let refuses = configz.revision.as_ref() != wanted && now.duration_since(since) >= REJECTION;
+        configz.error.as_deref().filter(|_| refuses)
+    }
+}
+
+impl Observed {
+    /// The pods that serve.
+    pub fn ready(&self) -> impl Iterator<Item = (&NamespacedName, &PodState)> {
+        self.pods.iter().filter(|(_, state)| is_ready(&state.pod))
+    }
+
+    /// Whether every pod that could answer has been asked.
+    pub fn asked(&self) -> bool {
+        self.ready().all(|(_, state)| state.answer.is_some())
+    }
+}
+
+impl Engine {
+    pub(super) fn server_state(&mut self, server: &NamespacedName) -> &mut ServerState {
+        self.servers.entry(server.clone()).or_default()
+    }
+
+    /// Reads what lies in a server's directory.
+    pub(super) fn recover(&mut self, server: &NamespacedName) {
+        if self.directory.server(server).is_none() || self.server_state(server).recovered {
+            return;
+        }
+        let (client, server) = (self.tools.client.clone(), server.clone());
+        self.start(async move {
+            let recovered = server_worker::recover(client, server.clone()).await;
+            Input::Recovered(server, recovered)
+        });
+    }
+
+    pub(super) fn recovered(&mut self, server: &NamespacedName, result: Result<Recovered, Failure>) {
+        if self.directory.server(server).is_none() {
+            self.servers.remove(server);
+            self.check_all_credentials();
+            return;
+        }
+        match result {
+            Ok(recovered) => {
+                let state = self.server_state(server);
+                state.recovered = true;
+                state.shards = recovered.shards.iter().cloned().collect();
+                state.touch(Instant::now());
+                self.restore_verifiers(&recovered);
+                self.check_all_credentials();
+            }
+            Err(failure) => {
+                tracing::warn!(%server, error = failure.message, "a server's directory could not be read; it is tried again");
+                self.tools.metrics.errors.inc();
+                self.timers.set(Timer::Recover(server.clone()), Instant::now() + Duration::from_secs(5));
+            }
+        }
+    }
+
+    pub(super) fn pass_due(&mut self, server: &NamespacedName) {
+        let Some(state) = self.servers.get_mut(server) else { return };
+        let now = Instant::now();
+        if state.failure.is_some() || state.has_drifted() {
+            state.touch(now);
+        } else {
+            // The hourly look reads every object again.
+            state.known.clear();
+            state.touch(now);
+        }
+    }
+
+    pub(super) fn version_seen(&mut self, server: &NamespacedName, target: Target, token: String) {
+        let Some(state) = self.servers.get_mut(server) else { return };
+        let foreign = state.known.get(&target).is_some_and(|applied| applied.token != token);
+        state.seen.insert(target, token);
+        if foreign && !state.busy {
+            self.timers.set_by(Timer::Pass(server.clone()), Instant::now() + Duration::from_millis(100));
+        }
+    }
+
+    /// Starts a pass over each server that needs one.
+    pub(super) fn start_passes(&mut self) {
+        let now = Instant::now();
+        let due: Vec<(NamespacedName, Instant)> = self
+            .servers
+            .iter()
+            .filter(|(_, state)| state.recovered && !state.busy)
+            .filter_map(|(server, state)| Some((server.clone(), state.dirty_since?)))
+            .collect();
+        for (server, since) in due {
+            let settled = since + SETTLE;
+            if now < settled && self.directory.pending_credentials(&server).next().is_some() {
+                self.timers.set_by(Timer::Settled(server), settled);
+                continue;
+            }
+            self.start_pass(&server);
+        }
+    }
+
+    fn start_pass(&mut self, server: &NamespacedName) {
+        let Some(accepted) = self.directory.accepted_server(server) else {
+            // What runs stays as it is.
+            let state = self.server_state(server);
+            state.dirty_since = None;
+            self.release(server);
+            return;
+        };
+        let bundle = match render::bundle(&self.directory, server) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                let failure = Failure { message: error.to_string(), invalid: true };
+                self.pass_failed(server, failure);
+                return;
+            }
+        };
+        let configuration = render::configuration(&accepted, &bundle);
+        let workload = render::workload(&accepted, &self.defaults);
+        let entry = accepted.into_inner().clone();
+        let empty: Vec<String> = configuration.empty_shards(&entry).collect();
+        self.rendered(server, &bundle);
+        let state = self.server_state(server);
+        state.dirty_since = None;
+        state.busy = true;
+        let seen = &state.seen;
+        state.known.retain(|target, applied| seen.get(target).is_none_or(|seen| *seen == applied.token));
+        let stale_shards = empty.into_iter().filter(|name| state.shards.contains(name)).collect();
+        state.shards = configuration.shards.values().filter_map(|secret| secret.metadata.name.clone()).collect();
+        let known = state.known.clone();
+        self.tools.metrics.passes.inc();
+        let client = self.tools.client.clone();
+        let pass = Pass { server: entry, workload, configuration, known, stale_shards };
+        self.start(async move { Input::PassDone(Box::new(server_worker::run(client, pass).await)) });
+    }
+
+    /// Notes what the new contents of the files are, and which objects are waiting for them.
+    fn rendered(&mut self, server: &NamespacedName, bundle: &Bundle) {
+        let state = self.servers.entry(server.clone()).or_default();
+        for entry in &bundle.index().shards {
+            state.history.record(&entry.name, &entry.sha256);
+        }
+        for shard in ShardName::all().map(|shard| shard.to_string()) {
+            if !bundle.files().contains_key(&shard) {
+                state.history.record_absent(&shard);
+            }
+        }
+        state.writing = Some(bundle.revision().to_string());
+        for key in std::mem::take(&mut state.awaiting) {
+            if let Some((_, file)) = self.directory.place(&key) {
+                let need = state.history.need(&file);
+                state.needs.insert(key, need);
+            }
+        }
+    }
+
+    fn pass_failed(&mut self, server: &NamespacedName, failure: Failure) {
+        tracing::warn!(%server, error = failure.message, "a MailServer's objects could not be written; it is tried again");
+        self.tools.metrics.errors.inc();
+        let state = self.server_state(server);
+        state.dirty_since = None;
+        state.failures += 1;
+        let delay = Duration::from_secs(1 << state.failures.min(6)).min(LONGEST_RETRY);
+        state.failure = Some(failure);
+        self.timers.set(Timer::Pass(server.clone()), Instant::now() + delay);
+        self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+        self.release(server);
+    }
+
+    pub(super) fn pass_done(&mut self, done: PassDone) {
+        let server = done.server;
+        let Some(state) = self.servers.get_mut(&server) else { return };
+        state.busy = false;
+        state.known = done.known;
+        if done.certificate.is_some() {
+            state.certificate = done.certificate;
+        }
+        self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
+        match done.result {
+            Ok(()) => {
+                state.failure = None;
+                state.failures = 0;
+                state.revision = state.writing.take();
+                let next = if state.has_drifted() { DRIFT_CHECK } else { RESYNC };
+                let now = Instant::now();
+                self.timers.set(Timer::Pass(server.clone()), now + next);
+                let pods: Vec<NamespacedName> =
+                    self.observed.get(&server).into_iter().flat_map(|observed| observed.pods.keys().cloned()).collect();
+                for pod in pods {
+                    self.nudge(&server, &pod, now);
+                    self.timers.set(Timer::Poll(server.clone(), pod), now + POLL_EAGER);
+                }
+                self.server_observed(&server);
+            }
+            Err(failure) => self.pass_failed(&server, failure),
+        }
+    }
+
+    /// Has the kubelet refresh the volume of a pod that does not serve the newest revision.
+    fn nudge(&mut self, server: &NamespacedName, pod: &NamespacedName, now: Instant) {
+        let Some(revision) = self.servers.get(server).and_then(|state| state.revision.clone()) else { return };
+        let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
+        let serves = state.configz().is_some_and(|configz| configz.revision.as_ref() == Some(&revision));
+        let annotations = state.pod.metadata.annotations.as_ref();
+        let told = annotations.and_then(|annotations| annotations.get(names::REVISION_ANNOTATION)) == Some(&revision);
+        let attempt = match &state.nudged {
+            Some((nudged, _, at)) if *nudged == revision && now.duration_since(*at) < NUDGE_AGAIN => return,
+            Some((nudged, attempt, _)) if *nudged == revision => attempt + 1,
+            _ if told => 1,
+            _ => 0,
+        };
+        if serves || state.address().is_none() {
+            return;
+        }
+        state.nudged = Some((revision.clone(), attempt, now));
+        let (client, pod) = (self.tools.client.clone(), pod.clone());
+        tokio::spawn(async move {
+            if let Err(error) = server_worker::nudge(client, pod.clone(), revision, attempt).await {
+                tracing::warn!(%pod, %error, "a pod could not be annotated; the kubelet refreshes its files later");
+            }
+        });
+    }
+
+    pub(super) fn poll(&mut self, server: &NamespacedName, pod: &NamespacedName) {
+        let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
+        let Some(address) = state.address().filter(|_| !state.asking) else { return };
+        state.asking = true;
+        state.polls = state.polls.saturating_add(1);
+        let (poller, server, pod) = (self.tools.poller.clone(), server.clone(), pod.clone());
+        self.start(async move {
+            let answer = poller.ask(address).await;
+            Input::Configz(server, pod, answer)
+        });
+    }
+
+    pub(super) fn pod_answered(
+        &mut self,
+        server: &NamespacedName,
+        pod: &NamespacedName,
+        answer: Result<Configz, String>,
+    ) {
+        let now = Instant::now();
+        let revision = self.servers.get(server).and_then(|state| state.revision.clone());
+        let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
+        state.asking = false;
+        let refuses = answer.as_ref().is_ok_and(|configz| configz.error.is_some());
+        let was_refusing = state.refusal(revision.as_ref(), now).is_some();
+        state.refusing_since = if refuses { state.refusing_since.or(Some(now)) } else { None };
+        let changed = state.answer.as_ref() != Some(&answer);
+        state.answer = Some(answer);
+        let is_refusing = state.refusal(revision.as_ref(), now).is_some();
+        let current = state.configz().is_some_and(|configz| configz.revision == revision);
+        if changed || current {
+            state.polls = 0;
+        }
+        let next = match state.polls {
+            _ if current => POLL_SLOW,
+            0..40 => POLL_EAGER,
+            _ => POLL_EAGER * 8,
+        };
+        self.timers.set(Timer::Poll(server.clone(), pod.clone()), now + next);
+        if !current {
+            self.nudge(server, pod, now);
+        }
+        if changed || was_refusing != is_refusing {
+            self.server_observed(server);
+        }
+    }
+
+    /// Something about a server's pods or objects is new: what has arrived, and whose status speaks of it.
+    pub(super) fn server_observed(&mut self, server: &NamespacedName) {
+        self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+        self.release(server);
+        let (Some(state), Some(observed)) = (self.servers.get_mut(server), self.observed.get(server)) else { return };
+        // What waits is told where it stands, and what has arrived is told so once.
+        self.status_dirty.extend(state.needs.keys().cloned());
+        if observed.ready().next().is_none() {
+            return;
+        }
+        let history = &state.history;
+        state.needs.retain(|_, need| {
+            !observed.ready().all(|(_, pod)| pod.configz().is_some_and(|configz| history.has(&configz.digests, need)))
+        });
+    }
+
+    /// Statuses that waited for something may be looked at again.
+    fn release(&mut self, server: &NamespacedName) {
+        if let Some(state) = self.servers.get_mut(server) {
+            self.status_dirty.extend(std::mem::take(&mut state.held));
+        }
+    }
+
+    /// How many of the ready pods have what an object needs.
+    pub(super) fn arrived(&self, server: &NamespacedName, need: &Need) -> (usize, usize) {
+        let (Some(state), Some(observed)) = (self.servers.get(server), self.observed.get(server)) else {
+            return (0, 0);
+        };
+        let has = |pod: &PodState| pod.configz().is_some_and(|configz| state.history.has(&configz.digests, need));
+        let ready = observed.ready().count();
+        (observed.ready().filter(|(_, pod)| has(pod)).count(), ready)
+    }
+}

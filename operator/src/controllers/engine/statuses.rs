@@ -1,0 +1,262 @@
+//! What is reported: which statuses are to be looked at, what they are made of, and events about the changes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::runtime::events::{Event, EventType};
+use paquebot_crds::Kind;
+use paquebot_crds::conditions::{self, ConditionType, ConditionUpdate, Reason};
+use paquebot_crds::mail_server::{CertificateStatus, ConfigurationStatus};
+use paquebot_crds::mailbox::CredentialSource;
+use tokio::time::Instant;
+
+use super::objects::{Live, is_older};
+use super::{Engine, Timer};
+use crate::controllers::input::Input;
+use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
+use crate::controllers::{availability, server_worker};
+use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
+use crate::render::names;
+
+/// Statuses that are written together.
+const AT_ONCE: usize = 32;
+/// How soon a status that could not be written is written again.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Writes the statuses that differ from what is there.
+    pub(super) fn write_statuses(&mut self) {
+        let now = Timestamp::now();
+        let mut later = Vec::new();
+        while self.status_busy.len() < AT_ONCE {
+            let Some(key) = self.status_dirty.pop_first() else { break };
+            if self.status_busy.contains(&key) {
+                later.push(key);
+                continue;
+            }
+            let Some(wanted) = self.wanted_status(&key, now) else { continue };
+            let Some(live) = self.objects.get(&key) else { continue };
+            if live.status == wanted {
+                continue;
+            }
+            self.status_busy.insert(key.clone());
+            self.tools.metrics.status_writes.inc();
+            let client = self.tools.client.clone();
+            self.start(async move { Input::Status(Box::new(status::write(client, key, wanted).await)) });
+        }
+        self.status_dirty.extend(later);
+    }
+
+    /// The status that an object should have; `None` while something that it speaks of is not known yet.
+    fn wanted_status(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Status> {
+        if let Some((generation, error)) = self.undecodable.get(key) {
+            let present = &self.objects.get(key)?.status;
+            return Some(status::undecodable(key.kind, *generation, error, present, now));
+        }
+        let mut report = self.directory.report(key)?;
+        let programmed = self.programmed(key, &report)?;
+        let facts = self.facts(key);
+        if key.kind == Kind::MailServer {
+            self.add_failure(&key.name, &mut report);
+        }
+        let present = &self.objects.get(key)?.status;
+        Some(status::wanted(key, &report, programmed, &facts, present, now))
+    }
+
+    /// An object that the API server refuses makes the MailServer one that cannot be.
+    fn add_failure(&self, server: &NamespacedName, report: &mut Report) {
+        let failure = self.servers.get(server).and_then(|state| state.failure.as_ref());
+        if let Some(failure) = failure.filter(|failure| failure.invalid && report.verdict.is_accepted()) {
+            let message = format!("{} What runs stays as it is.", failure.message);
+            report.verdict = Verdict::Refused(Refusal { reason: Reason::InvalidSpec, message });
+        }
+    }
+
+    /// The condition `Programmed`; `None` while it is not known where the object stands.
+    fn programmed(&mut self, key: &ObjectKey, report: &Report) -> Option<ConditionUpdate> {
+        const TYPE: ConditionType = ConditionType::Programmed;
+        let Some((server, _)) = self.directory.place(key).filter(|_| report.verdict.is_accepted()) else {
+            let message = format!("The {} is not in force, see Accepted.", key.kind);
+            return Some(ConditionUpdate::unknown(TYPE, Reason::Pending, message));
+        };
+        let state = self.servers.entry(server.clone()).or_default();
+        if let Some(failure) = &state.failure {
+            let message = format!("The configuration could not be written: {}", failure.message);
+            return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
+        }
+        let asked = self.observed.get(&server).is_none_or(super::servers::Observed::asked);
+        if state.awaiting.contains(key) || state.revision.is_none() || !asked {
+            state.held.insert(key.clone());
+            return None;
+        }
+        let need = state.needs.get(key).cloned();
+        Some(self.where_it_stands(key, &server, need))
+    }
+
+    fn where_it_stands(
+        &self,
+        key: &ObjectKey,
+        server: &NamespacedName,
+        need: Option<crate::controllers::propagation::Need>,
+    ) -> ConditionUpdate {
+        const TYPE: ConditionType = ConditionType::Programmed;
+        let of_server = key.kind == Kind::MailServer;
+        let refusal = self.refusal(server);
+        let ready = self.observed.get(server).map_or(0, |observed| observed.ready().count());
+        match (need, refusal) {
+            // What has arrived stays arrived, whatever becomes of the pods; the MailServer itself says how they are.
+            (None, _) if !of_server => ConditionUpdate::yes(TYPE, Reason::Programmed, "Every ready pod serves it."),
+            (_, Some((pod, words))) => ConditionUpdate::no(
+                TYPE,
+                Reason::ReplicaRejected,
+                format!("Pod {pod} refused the configuration and serves the last good one: {words}"),
+            ),
+            (_, None) if ready == 0 => {
+                let message = format!("No pod of MailServer {} is ready.", server.name);
+                ConditionUpdate::no(TYPE, Reason::NoReadyReplicas, message)
+            }
+            (None, None) => ConditionUpdate::yes(TYPE, Reason::Programmed, "Every ready pod serves it."),
+            (Some(need), None) => {
+                let (arrived, ready) = self.arrived(server, &need);
+                let message = format!("{arrived} of {ready} replicas serve it.");
+                if arrived == ready {
+                    ConditionUpdate::yes(TYPE, Reason::Programmed, "Every ready pod serves it.")
+                } else {
+                    ConditionUpdate::unknown(TYPE, Reason::Propagating, message)
+                }
+            }
+        }
+    }
+
+    /// The first pod that refuses the newest configuration, and its words.
+    fn refusal(&self, server: &NamespacedName) -> Option<(String, String)> {
+        let revision = self.servers.get(server)?.revision.as_ref();
+        let now = Instant::now();
+        let pods = &self.observed.get(server)?.pods;
+        pods.iter().find_map(|(name, pod)| Some((name.name.clone(), pod.refusal(revision, now)?.to_owned())))
+    }
+
+    fn facts(&self, key: &ObjectKey) -> Facts {
+        match key.kind {
+            Kind::MailServer => {
+                self.server_facts(&key.name).map_or(Facts::None, |facts| Facts::Server(Box::new(facts)))
+            }
+            Kind::MailDomain => {
+                let facts = self.domains.get(&key.name).and_then(|state| state.facts.clone());
+                Facts::Domain(facts.map(Box::new))
+            }
+            Kind::Mailbox => {
+                let credentials = self.directory.mailbox(&key.name).and_then(|entry| entry.spec.credentials.as_ref());
+                let source = credentials.and_then(|credentials| credentials.source());
+                Facts::Mailbox { generated: matches!(source, Some(CredentialSource::Generate(_))) }
+            }
+            Kind::MailAlias | Kind::RelayPolicy => Facts::None,
+        }
+    }
+
+    fn server_facts(&self, server: &NamespacedName) -> Option<ServerFacts> {
+        let spec = &self.directory.server(server)?.spec;
+        let state = self.servers.get(server);
+        let observed = self.observed.get(server);
+        let pods: Vec<&Pod> =
+            observed.iter().flat_map(|observed| observed.pods.values()).map(|state| &state.pod).collect();
+        let set = observed.and_then(|observed| observed.set.as_ref());
+        let service = observed.and_then(|observed| observed.service.as_ref());
+        let judged = state.and_then(|state| state.certificate.clone());
+        let certificate = judged.as_ref().and_then(|judged| {
+            Some(CertificateStatus { not_after: Time(judged.not_after?), names: judged.names.clone() })
+        });
+        let mut updates = vec![judged.map_or_else(server_worker::issuing, |judged| judged.condition)];
+        updates.extend(availability::conditions(spec.replicas, set, &pods));
+        updates.push(availability::source_ip(&spec.service));
+        let revision = state.and_then(|state| state.revision.clone());
+        let configuration = revision.map(|revision| ConfigurationStatus {
+            replicas_programmed: observed.map_or(0, |observed| {
+                let serving = observed.ready().filter(|(_, pod)| {
+                    pod.configz().is_some_and(|configz| configz.revision.as_ref() == Some(&revision))
+                });
+                i32::try_from(serving.count()).unwrap_or(i32::MAX)
+            }),
+            revision,
+        });
+        let ready = pods.iter().filter(|pod| availability::is_ready(pod)).count();
+        Some(ServerFacts {
+            updates,
+            replicas: i32::try_from(pods.len()).unwrap_or(i32::MAX),
+            ready_replicas: i32::try_from(ready).unwrap_or(i32::MAX),
+            selector: names::selector_text(&server.name),
+            addresses: availability::addresses(service),
+            configuration,
+            certificate,
+        })
+    }
+
+    pub(super) fn status_written(&mut self, written: StatusWritten) {
+        self.status_busy.remove(&written.key);
+        match written.result {
+            Ok(Some(metadata)) => {
+                let Some(live) = self.objects.get_mut(&written.key) else { return };
+                let version = metadata.resource_version.unwrap_or_default();
+                let before = std::mem::replace(&mut live.status, written.status);
+                if !is_older(&version, &live.version) {
+                    live.version = version;
+                }
+                self.tell(&written.key, before.conditions());
+                // What has changed since the write began is looked at again.
+                self.status_dirty.insert(written.key);
+            }
+            // It is gone; its watch will say so.
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(object = %written.key, %error, "a status could not be written; it is tried again");
+                self.tools.metrics.errors.inc();
+                self.timers.set(Timer::Status(written.key), Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// An event when `Ready` has become something else.
+    fn tell(&self, key: &ObjectKey, before: &[Condition]) {
+        let Some(live) = self.objects.get(key) else { return };
+        let Some(ready) = conditions::find(live.status.conditions(), ConditionType::Ready) else { return };
+        let was = conditions::find(before, ConditionType::Ready);
+        let same = was.is_some_and(|was| was.status == ready.status && was.reason == ready.reason);
+        if same || ready.status == "Unknown" {
+            return;
+        }
+        let event = Event {
+            type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
+            reason: ready.reason.clone(),
+            note: Some(bounded(&ready.message)),
+            action: "Report".to_owned(),
+            secondary: None,
+        };
+        let (recorder, reference, key) = (self.tools.recorder.clone(), reference(key, live), key.clone());
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &reference).await {
+                tracing::debug!(object = %key, %error, "an event could not be published");
+            }
+        });
+    }
+}
+
+/// What an event's note may hold.
+fn bounded(message: &str) -> String {
+    let end = message.floor_char_boundary(message.len().min(1024));
+    message.get(..end).unwrap_or_default().to_owned()
+}
+
+fn reference(key: &ObjectKey, live: &Live) -> ObjectReference {
+    let resource = status::resource(key.kind);
+    ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        name: Some(key.name.name.clone()),
+        namespace: Some(key.name.namespace.clone()),
+        uid: Some(live.uid.clone()),
+        resource_version: None,
+        field_path: None,
+    }
+}

@@ -1,0 +1,268 @@
+//! Writes the objects of one MailServer, in the order in which the pods need them, and recovers what lies there when the
+//! operator starts. Started by the engine, at most once at a time for each server.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use paquebot_config::{Record, ShardName, Verifier};
+use paquebot_crds::conditions::ConditionUpdate;
+use paquebot_crds::mail_server::CertificateSource;
+use serde_json::json;
+
+use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
+use super::certificate::{self, Judged};
+use crate::directory::NamespacedName;
+use crate::render::{self, Configuration, Server, Workload, names};
+
+/// The field manager of everything that a MailServer owns.
+const MANAGER: &str = "paquebot-operator-server";
+
+/// Why a pass ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For people.
+    pub message: String,
+    /// The API server refused an object; the same will be refused again.
+    pub invalid: bool,
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self { message: error.to_string(), invalid: error.is_invalid() }
+    }
+}
+
+/// What is to be written.
+pub struct Pass {
+    /// The MailServer.
+    pub server: Server,
+    /// The objects that run it.
+    pub workload: Workload,
+    /// The objects that carry its configuration.
+    pub configuration: Configuration,
+    /// What is remembered of the objects since the last pass.
+    pub known: HashMap<Target, Applied>,
+    /// The Secrets of shards without records that are still there.
+    pub stale_shards: Vec<String>,
+}
+
+/// What came of it.
+pub struct PassDone {
+    /// The MailServer.
+    pub server: NamespacedName,
+    /// What is to be remembered of the objects.
+    pub known: HashMap<Target, Applied>,
+    /// The certificate, as far as the pass came.
+    pub certificate: Option<Judged>,
+    /// How many objects were written.
+    pub written: usize,
+    /// Whether everything is as wanted.
+    pub result: Result<(), Failure>,
+}
+
+/// Does one pass.
+pub async fn run(client: Client, pass: Pass) -> PassDone {
+    let mut work = Work {
+        applier: Applier::new(client.clone(), MANAGER),
+        client,
+        known: pass.known,
+        certificate: None,
+        written: 0,
+    };
+    let result = work.all(&pass.server, &pass.workload, &pass.configuration, &pass.stale_shards).await;
+    PassDone {
+        server: pass.server.name,
+        known: work.known,
+        certificate: work.certificate,
+        written: work.written,
+        result,
+    }
+}
+
+struct Work {
+    client: Client,
+    applier: Applier,
+    known: HashMap<Target, Applied>,
+    certificate: Option<Judged>,
+    written: usize,
+}
+
+impl Work {
+    async fn all(
+        &mut self,
+        server: &Server,
+        workload: &Workload,
+        configuration: &Configuration,
+        stale_shards: &[String],
+    ) -> Result<(), Failure> {
+        self.certificate(server).await?;
+        self.apply(Desired::new(&configuration.domains)?).await?;
+        for shard in configuration.shards.values() {
+            self.apply(Desired::new(shard)?).await?;
+        }
+        // The index speaks of all the others, so it comes last.
+        self.apply(Desired::new(&configuration.config_map)?).await?;
+        self.apply(Desired::new(&workload.service_account)?).await?;
+        self.apply(Desired::new(&workload.headless_service)?).await?;
+        self.apply(Desired::new(&workload.service)?).await?;
+        self.apply(Desired::new(&workload.stateful_set)?).await?;
+        match &workload.disruption_budget {
+            Some(budget) => self.apply(Desired::new(budget)?).await?,
+            None => {
+                let target = Target { kind: "PodDisruptionBudget".to_owned(), name: server.name.clone() };
+                if self.known.remove(&target).is_some() {
+                    self.applier.delete::<PodDisruptionBudget>(&server.name).await?;
+                }
+            }
+        }
+        for shard in stale_shards {
+            let name = NamespacedName::new(&server.name.namespace, shard);
+            self.known.remove(&Target { kind: "Secret".to_owned(), name: name.clone() });
+            self.applier.delete::<Secret>(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, desired: Desired) -> Result<(), Failure> {
+        let known = self.known.get(&desired.target);
+        let outcome = self.applier.apply(&desired, known).await.map_err(|error| Failure {
+            message: format!("{} could not be written: {error}", desired.target),
+            invalid: error.is_invalid(),
+        })?;
+        if matches!(outcome, Outcome::Written(_)) {
+            self.written += 1;
+        }
+        self.known.insert(desired.target, outcome.applied());
+        Ok(())
+    }
+
+    /// Judges the certificate; makes it first where it is ours to make.
+    async fn certificate(&mut self, server: &Server) -> Result<(), Failure> {
+        let secret_name = names::tls_secret(server);
+        let own = !matches!(server.spec.tls.source(), CertificateSource::Secret(_));
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &server.name.namespace);
+        let now = Timestamp::now();
+        let mut secret = optional(api.get(&secret_name)).await?;
+        if own {
+            let wanted = render::certificate::names(server);
+            let judged = secret.as_ref().map(|secret| judge(server, secret, &secret_name, own, now));
+            if judged.is_none_or(|judged| certificate::needs_renewal(&judged, &wanted, now)) {
+                let pair = certificate::self_signed(&wanted, now)
+                    .map_err(|error| Failure { message: error.to_string(), invalid: false })?;
+                let made = tls_secret(server, &secret_name, &pair);
+                // Never compared: the old content is what is to go.
+                let target = Target {
+                    kind: "Secret".to_owned(),
+                    name: NamespacedName::new(&server.name.namespace, &secret_name),
+                };
+                self.known.remove(&target);
+                self.apply(Desired::new(&made)?).await?;
+                secret = Some(made);
+            }
+        }
+        self.certificate = Some(match &secret {
+            Some(secret) => judge(server, secret, &secret_name, own, now),
+            None => certificate::absent(&server.name.namespace, &secret_name),
+        });
+        Ok(())
+    }
+}
+
+fn judge(server: &Server, secret: &Secret, name: &str, own: bool, now: Timestamp) -> Judged {
+    let data = |key: &str| {
+        secret.data.as_ref().and_then(|data| data.get(key)).map(|value| value.0.as_slice()).unwrap_or_default()
+    };
+    certificate::judge(data("tls.crt"), data("tls.key"), server.spec.hostname.as_str(), own, now, name)
+}
+
+fn tls_secret(server: &Server, name: &str, pair: &certificate::KeyPairPem) -> Secret {
+    let data = [("tls.crt", pair.certificate.clone()), ("tls.key", pair.key.to_vec())];
+    Secret {
+        metadata: names::metadata(server, name.to_owned()),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        data: Some(data.map(|(key, value)| (key.to_owned(), ByteString(value))).into()),
+        ..Secret::default()
+    }
+}
+
+/// What lay in a server's directory when the operator started.
+pub struct Recovered {
+    /// Verifiers by canonical address, so that nothing is hashed again.
+    pub verifiers: HashMap<String, Vec<Verifier>>,
+    /// The Secrets of shards that exist.
+    pub shards: Vec<String>,
+}
+
+/// Reads a server's directory. A line that cannot be read is passed over: its mailbox is hashed again.
+///
+/// # Errors
+/// What the API server says.
+pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered, Failure> {
+    let api: Api<Secret> = Api::namespaced(client, &server.namespace);
+    let selector = names::labels(&server.name).into_iter().map(|(key, value)| format!("{key}={value}"));
+    let selector = selector.collect::<Vec<_>>().join(",");
+    let mut recovered = Recovered { verifiers: HashMap::new(), shards: Vec::new() };
+    let mut parameters = ListParams::default().labels(&selector).limit(16);
+    loop {
+        let page = within_deadline(api.list(&parameters)).await?;
+        for secret in page.items {
+            recovered.take(&server, secret);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(recovered),
+        }
+    }
+}
+
+impl Recovered {
+    fn take(&mut self, server: &NamespacedName, secret: Secret) {
+        let name = secret.metadata.name.unwrap_or_default();
+        let Some(file) = name.strip_prefix(&format!("{}-", server.name)) else { return };
+        if ShardName::from_file_name(file).is_none() {
+            return;
+        }
+        let bytes = secret.data.and_then(|mut data| data.remove(file)).unwrap_or_default().0;
+        for line in bytes.split(|byte| *byte == b'\n') {
+            if let Ok(Record::Mailbox(mailbox)) = serde_json::from_slice(line)
+                && !mailbox.verifiers.is_empty()
+            {
+                self.verifiers.insert(mailbox.address.canonical(), mailbox.verifiers);
+            }
+        }
+        self.shards.push(name);
+    }
+}
+
+/// Changes the annotation of a pod, so that the kubelet refreshes its volumes now.
+///
+/// # Errors
+/// What the API server says.
+pub async fn nudge(client: Client, pod: NamespacedName, revision: String, attempt: u32) -> Result<(), CallError> {
+    let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
+    let mut annotations: BTreeMap<&str, String> = BTreeMap::from([(names::REVISION_ANNOTATION, revision)]);
+    if attempt > 0 {
+        annotations.insert(ATTEMPT_ANNOTATION, attempt.to_string());
+    }
+    let patch = json!({ "metadata": { "annotations": annotations } });
+    optional(api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop)
+}
+
+/// Changes when the first annotation was not enough.
+const ATTEMPT_ANNOTATION: &str = "paquebot.dev/config-refresh-attempt";
+
+/// What is said of a certificate while nothing is known.
+#[must_use]
+pub fn issuing() -> ConditionUpdate {
+    use paquebot_crds::conditions::{ConditionType, Reason};
+    ConditionUpdate::unknown(
+        ConditionType::CertificateReady,
+        Reason::Issuing,
+        "The certificate has not been looked at yet.",
+    )
+}

@@ -1,0 +1,381 @@
+//! What is written into an object's `status`: made from what is known, compared with what is there, written by
+//! server-side apply. [`wanted`] is pure; [`write`] does the one call.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, ObjectMeta};
+use kube::{Client, Resource};
+use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionUpdate, Reason};
+use paquebot_crds::mail_domain::DnsStatus;
+use paquebot_crds::mail_server::{CertificateStatus, ConfigurationStatus, ServerAddress};
+use paquebot_crds::mailbox::CredentialStatus;
+use paquebot_crds::relay_policy::RejectedCidr;
+use paquebot_crds::{
+    Kind, MailAlias, MailAliasStatus, MailDomain, MailDomainStatus, MailServer, MailServerStatus, Mailbox,
+    MailboxStatus, ObjectReference, RelayPolicy, RelayPolicyStatus,
+};
+use serde_json::{Value, json};
+
+use super::apply::{CallError, within_deadline};
+use crate::directory::{CredentialsReport, Details, NamespacedName, ObjectKey, Report};
+
+/// The field manager of all statuses.
+const MANAGER: &str = "paquebot-operator-status";
+/// What `status.effectiveCIDRs` and `status.rejectedCIDRs` may hold.
+const MOST_EFFECTIVE: usize = 16_384;
+const MOST_REJECTED: usize = 1024;
+
+/// A status of one of the five kinds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// Of a MailServer.
+    MailServer(Box<MailServerStatus>),
+    /// Of a MailDomain.
+    MailDomain(Box<MailDomainStatus>),
+    /// Of a Mailbox.
+    Mailbox(Box<MailboxStatus>),
+    /// Of a MailAlias.
+    MailAlias(Box<MailAliasStatus>),
+    /// Of a RelayPolicy.
+    RelayPolicy(Box<RelayPolicyStatus>),
+}
+
+impl Status {
+    /// The status of an object that has none yet.
+    #[must_use]
+    pub fn empty(kind: Kind) -> Self {
+        match kind {
+            Kind::MailServer => Self::MailServer(Box::default()),
+            Kind::MailDomain => Self::MailDomain(Box::default()),
+            Kind::Mailbox => Self::Mailbox(Box::default()),
+            Kind::MailAlias => Self::MailAlias(Box::default()),
+            Kind::RelayPolicy => Self::RelayPolicy(Box::default()),
+        }
+    }
+
+    /// Its conditions.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::MailServer(status) => &status.conditions,
+            Self::MailDomain(status) => &status.conditions,
+            Self::Mailbox(status) => &status.conditions,
+            Self::MailAlias(status) => &status.conditions,
+            Self::RelayPolicy(status) => &status.conditions,
+        }
+    }
+
+    fn to_value(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::MailServer(status) => serde_json::to_value(status),
+            Self::MailDomain(status) => serde_json::to_value(status),
+            Self::Mailbox(status) => serde_json::to_value(status),
+            Self::MailAlias(status) => serde_json::to_value(status),
+            Self::RelayPolicy(status) => serde_json::to_value(status),
+        }
+    }
+}
+
+/// What was observed of a MailServer, beside the index's report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerFacts {
+    /// CertificateReady, Available, Progressing, SourceIPPreserved.
+    pub updates: Vec<ConditionUpdate>,
+    /// Pods that exist.
+    pub replicas: i32,
+    /// Pods that are ready.
+    pub ready_replicas: i32,
+    /// The label selector of the pods.
+    pub selector: String,
+    /// Where it is reached.
+    pub addresses: Vec<ServerAddress>,
+    /// What was written, and how many pods serve it.
+    pub configuration: Option<ConfigurationStatus>,
+    /// The certificate.
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// What was observed of a MailDomain's records; absent while nobody has looked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsFacts {
+    /// MXReady and so on.
+    pub updates: Vec<ConditionUpdate>,
+    /// `status.dns`, its `lastVerified` left to this module.
+    pub dns: DnsStatus,
+}
+
+/// What only one kind has, beside the index's report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Facts {
+    /// Nothing more.
+    None,
+    /// Of a MailServer.
+    Server(Box<ServerFacts>),
+    /// Of a MailDomain.
+    Domain(Option<Box<DnsFacts>>),
+    /// Of a Mailbox: whether its Secret was made by the operator.
+    Mailbox {
+        /// `credentials.generate` is its source.
+        generated: bool,
+    },
+}
+
+/// The status that an object should have. What nobody has observed stays as it was in `present`.
+#[must_use]
+pub fn wanted(
+    key: &ObjectKey,
+    report: &Report,
+    programmed: ConditionUpdate,
+    facts: &Facts,
+    present: &Status,
+    now: Timestamp,
+) -> Status {
+    let mut updates = vec![accepted(report), programmed];
+    updates.extend(kind_updates(key.kind, report, facts));
+    let conditions = next_conditions(key.kind, present.conditions(), &updates, report.generation, now);
+    match (&report.details, present, facts) {
+        (_, Status::MailServer(present), Facts::Server(facts)) => {
+            Status::MailServer(Box::new(server_status(conditions, present, facts)))
+        }
+        (Details::MailDomain { server, mailboxes, aliases }, Status::MailDomain(present), facts) => {
+            let counts = (number(*mailboxes), number(*aliases));
+            Status::MailDomain(Box::new(domain_status(conditions, server.as_ref(), counts, present, facts, now)))
+        }
+        (Details::Mailbox { address, versions, .. }, _, _) => Status::Mailbox(Box::new(MailboxStatus {
+            conditions,
+            address: address.as_ref().map(ToString::to_string),
+            credentials: versions
+                .iter()
+                .map(|version| CredentialStatus {
+                    secret_name: version.name.clone(),
+                    resource_version: version.resource_version.clone(),
+                })
+                .collect(),
+        })),
+        (Details::MailAlias { address }, _, _) => Status::MailAlias(Box::new(MailAliasStatus {
+            conditions,
+            address: address.as_ref().map(ToString::to_string),
+        })),
+        (Details::RelayPolicy { effective, rejected }, _, _) => Status::RelayPolicy(Box::new(RelayPolicyStatus {
+            conditions,
+            effective_cidrs: effective.iter().take(MOST_EFFECTIVE).map(ToString::to_string).collect(),
+            rejected_cidrs: rejected
+                .iter()
+                .take(MOST_REJECTED)
+                .map(|rejected| RejectedCidr { cidr: rejected.network.clone(), reason: rejected.reason.clone() })
+                .collect(),
+        })),
+        // The facts of another kind: only the conditions are sure.
+        (_, present, _) => with_conditions(present.clone(), conditions),
+    }
+}
+
+/// The status of an object that cannot be understood.
+#[must_use]
+pub fn undecodable(kind: Kind, generation: i64, error: &str, present: &Status, now: Timestamp) -> Status {
+    let message = format!(
+        "The object cannot be understood: {error}. Correct it, or install the CustomResourceDefinitions of this release."
+    );
+    let update = ConditionUpdate::no(ConditionType::Accepted, Reason::InvalidSpec, message);
+    let conditions = next_conditions(kind, present.conditions(), &[update], generation, now);
+    with_conditions(present.clone(), conditions)
+}
+
+fn with_conditions(mut status: Status, wanted: Vec<Condition>) -> Status {
+    match &mut status {
+        Status::MailServer(status) => status.conditions = wanted,
+        Status::MailDomain(status) => status.conditions = wanted,
+        Status::Mailbox(status) => status.conditions = wanted,
+        Status::MailAlias(status) => status.conditions = wanted,
+        Status::RelayPolicy(status) => status.conditions = wanted,
+    }
+    status
+}
+
+fn next_conditions(
+    kind: Kind,
+    present: &[Condition],
+    updates: &[ConditionUpdate],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let generation = Some(generation);
+    let mut list = present.to_vec();
+    conditions::ensure(&mut list, kind, generation, now);
+    for update in updates {
+        conditions::set_condition(&mut list, update, generation, now);
+    }
+    if kind == Kind::MailDomain {
+        let dns = dns_ready(&list);
+        conditions::set_condition(&mut list, &dns, generation, now);
+    }
+    conditions::refresh_ready(&mut list, kind, generation, now);
+    list
+}
+
+/// Before the first look, `DNSReady` says that it is under way.
+fn dns_ready(list: &[Condition]) -> ConditionUpdate {
+    let unseen = conditions::find(list, ConditionType::MXReady)
+        .is_none_or(|condition| condition.reason == Reason::Pending.as_str());
+    if unseen {
+        let message = "The records have not been looked up yet.";
+        return ConditionUpdate::unknown(ConditionType::DNSReady, Reason::Verifying, message);
+    }
+    conditions::dns_ready(list)
+}
+
+fn accepted(report: &Report) -> ConditionUpdate {
+    let status = if report.verdict.is_accepted() {
+        ConditionStatus::True
+    } else if report.verdict.reason() == Reason::Pending {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    };
+    ConditionUpdate::new(ConditionType::Accepted, status, report.verdict.reason(), report.verdict.message())
+}
+
+fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpdate> {
+    match (kind, facts) {
+        (Kind::MailServer, Facts::Server(facts)) => {
+            let mut updates = facts.updates.clone();
+            updates.push(ConditionUpdate::no(
+                ConditionType::Paused,
+                Reason::NotPaused,
+                "The operator looks after the server.",
+            ));
+            let unseen = "Reverse DNS is not looked up in this release.";
+            updates.push(ConditionUpdate::unknown(ConditionType::ReverseDNSReady, Reason::Pending, unseen));
+            updates
+        }
+        (Kind::MailDomain, facts) => {
+            let ownership = "No proof of ownership is asked for.";
+            let mut updates =
+                vec![ConditionUpdate::yes(ConditionType::OwnershipVerified, Reason::NotRequired, ownership)];
+            if let Facts::Domain(Some(dns)) = facts {
+                updates.extend(dns.updates.clone());
+            }
+            updates
+        }
+        (Kind::Mailbox, facts) => {
+            let generated = matches!(facts, Facts::Mailbox { generated: true });
+            let filter =
+                ConditionUpdate::yes(ConditionType::FilterReady, Reason::NoFilter, "The mailbox has no script.");
+            vec![credentials(report, generated), filter]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn credentials(report: &Report, generated: bool) -> ConditionUpdate {
+    const TYPE: ConditionType = ConditionType::CredentialsReady;
+    let Details::Mailbox { credentials, .. } = &report.details else { return ConditionUpdate::pending(TYPE) };
+    match credentials {
+        CredentialsReport::ReceiveOnly => {
+            ConditionUpdate::yes(TYPE, Reason::ReceiveOnly, "The mailbox has no password: it receives only.")
+        }
+        CredentialsReport::Pending => {
+            ConditionUpdate::unknown(TYPE, Reason::Pending, "The Secret has not been read yet.")
+        }
+        CredentialsReport::Ready if generated => {
+            ConditionUpdate::yes(TYPE, Reason::Generated, "The Secret that the operator made opens the mailbox.")
+        }
+        CredentialsReport::Ready => {
+            ConditionUpdate::yes(TYPE, Reason::Hashed, "The password in the Secret opens the mailbox.")
+        }
+        CredentialsReport::Failed(failure) => ConditionUpdate::no(TYPE, failure.reason, failure.message.clone()),
+    }
+}
+
+fn server_status(conditions: Vec<Condition>, present: &MailServerStatus, facts: &ServerFacts) -> MailServerStatus {
+    MailServerStatus {
+        conditions,
+        replicas: facts.replicas,
+        ready_replicas: facts.ready_replicas,
+        selector: Some(facts.selector.clone()),
+        addresses: facts.addresses.clone(),
+        configuration: facts.configuration.clone().or_else(|| present.configuration.clone()),
+        certificate: facts.certificate.clone().or_else(|| present.certificate.clone()),
+    }
+}
+
+fn domain_status(
+    conditions: Vec<Condition>,
+    server: Option<&NamespacedName>,
+    (mailbox_count, alias_count): (u32, u32),
+    present: &MailDomainStatus,
+    facts: &Facts,
+    now: Timestamp,
+) -> MailDomainStatus {
+    let dns = match facts {
+        Facts::Domain(Some(facts)) => Some(with_time(&facts.dns, present.dns.as_ref(), now)),
+        _ => present.dns.clone(),
+    };
+    let server_ref =
+        server.map(|server| ObjectReference { name: server.name.clone(), namespace: Some(server.namespace.clone()) });
+    MailDomainStatus { conditions, server_ref, mailbox_count, alias_count, dkim: None, dns }
+}
+
+/// `lastVerified` moves only with what it speaks of: no heartbeat.
+fn with_time(dns: &DnsStatus, present: Option<&DnsStatus>, now: Timestamp) -> DnsStatus {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    let mut dns = dns.clone();
+    dns.last_verified = present.and_then(|present| present.last_verified.clone());
+    if present != Some(&dns) || dns.last_verified.is_none() {
+        dns.last_verified = Timestamp::from_second(now.as_second()).ok().map(Time);
+    }
+    dns
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What became of writing a status.
+pub struct StatusWritten {
+    /// Whose.
+    pub key: ObjectKey,
+    /// What was written.
+    pub status: Status,
+    /// The object's metadata after it; `None` when the object is gone.
+    pub result: Result<Option<ObjectMeta>, CallError>,
+}
+
+/// Writes a status.
+pub async fn write(client: Client, key: ObjectKey, status: Status) -> StatusWritten {
+    let result = patch(client, &key, &status).await;
+    StatusWritten { key, status, result }
+}
+
+async fn patch(client: Client, key: &ObjectKey, status: &Status) -> Result<Option<ObjectMeta>, CallError> {
+    let resource = resource(key.kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &key.name.namespace, &resource);
+    let body = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": { "name": key.name.name, "namespace": key.name.namespace },
+        "status": status.to_value()?,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    match within_deadline(api.patch_status(&key.name.name, &parameters, &Patch::Apply(&body))).await {
+        Ok(object) => Ok(Some(object.metadata)),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How the API server knows a kind.
+#[must_use]
+pub fn resource(kind: Kind) -> ApiResource {
+    fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {
+        ApiResource::erase::<K>(&())
+    }
+    match kind {
+        Kind::MailServer => erase::<MailServer>(),
+        Kind::MailDomain => erase::<MailDomain>(),
+        Kind::Mailbox => erase::<Mailbox>(),
+        Kind::MailAlias => erase::<MailAlias>(),
+        Kind::RelayPolicy => erase::<RelayPolicy>(),
+    }
+}

@@ -1,0 +1,357 @@
+//! The watches: each its own task with its own back-off, so that one that fails leaves the others alone. What they see
+//! goes to the engine as [`Input`]. Called once by [`super::run`].
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use paquebot_crds::{Kind, MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::health::{Health, WatchTicket};
+use super::input::{Input, MailObject, Undecodable};
+use crate::directory::{NamespacedName, ObjectKey};
+
+/// Where the operator looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// In every namespace.
+    Cluster,
+    /// In these.
+    Namespaces(Vec<String>),
+}
+
+/// What a watch reports.
+enum Change<K> {
+    Applied(K),
+    Deleted(NamespacedName),
+    /// Everything that exists has been reported.
+    Complete,
+}
+
+/// Starts watches and counts them.
+pub struct Watches {
+    client: Client,
+    scope: Scope,
+    inputs: mpsc::Sender<Input>,
+    health: Arc<Health>,
+    tasks: tokio::task::JoinSet<()>,
+    started: usize,
+}
+
+impl Watches {
+    /// Nothing is watched yet.
+    #[must_use]
+    pub fn new(client: Client, scope: Scope, inputs: mpsc::Sender<Input>, health: Arc<Health>) -> Self {
+        Self { client, scope, inputs, health, tasks: tokio::task::JoinSet::new(), started: 0 }
+    }
+
+    /// Starts all watches; the engine may act after as many [`Input::Complete`] as this returns.
+    pub fn start(mut self) -> (usize, tokio::task::JoinSet<()>) {
+        self.mail(Kind::MailServer, MailObject::MailServer as fn(Box<MailServer>) -> MailObject);
+        self.mail(Kind::MailDomain, MailObject::MailDomain as fn(Box<MailDomain>) -> MailObject);
+        self.mail(Kind::Mailbox, MailObject::Mailbox as fn(Box<Mailbox>) -> MailObject);
+        self.mail(Kind::MailAlias, MailObject::MailAlias as fn(Box<MailAlias>) -> MailObject);
+        self.mail(Kind::RelayPolicy, MailObject::RelayPolicy as fn(Box<RelayPolicy>) -> MailObject);
+        self.namespaced("Pod", watcher::Config::default(), |change: Change<Pod>| match change {
+            Change::Applied(pod) => Some(Input::Pod(Box::new(pod))),
+            Change::Deleted(name) => Some(Input::PodDeleted(name)),
+            Change::Complete => None,
+        });
+        self.namespaced("StatefulSet", owned(), |change: Change<StatefulSet>| match change {
+            Change::Applied(set) => Some(Input::StatefulSet(Box::new(set))),
+            Change::Deleted(name) => Some(Input::OwnedDeleted("StatefulSet", name)),
+            Change::Complete => None,
+        });
+        self.namespaced("Service", owned(), |change: Change<Service>| match change {
+            Change::Applied(service) => Some(Input::Service(Box::new(service))),
+            Change::Deleted(name) => Some(Input::OwnedDeleted("Service", name)),
+            Change::Complete => None,
+        });
+        self.owned_metadata::<ConfigMap>("ConfigMap");
+        self.owned_metadata::<ServiceAccount>("ServiceAccount");
+        self.owned_metadata::<PodDisruptionBudget>("PodDisruptionBudget");
+        self.secrets();
+        self.cluster_wide();
+        (self.started, self.tasks)
+    }
+
+    fn apis<K>(&self) -> Vec<Api<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.scope {
+            Scope::Cluster => vec![Api::all(self.client.clone())],
+            Scope::Namespaces(names) => names.iter().map(|name| Api::namespaced(self.client.clone(), name)).collect(),
+        }
+    }
+
+    /// One of our five kinds. One object that cannot be decoded is reported as such and stops nothing.
+    fn mail<K>(&mut self, kind: Kind, wrap: fn(Box<K>) -> MailObject)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        for api in self.apis::<kube::core::DeserializeGuard<K>>() {
+            let stream = watcher(api, watcher::Config::default());
+            self.spawn(kind.as_str(), stream, move |change| match change {
+                Change::Applied(kube::core::DeserializeGuard(Ok(object))) => Some(Input::Mail(wrap(Box::new(object)))),
+                Change::Applied(kube::core::DeserializeGuard(Err(invalid))) => {
+                    let key = ObjectKey::new(kind, name_of(&invalid.metadata));
+                    let generation = invalid.metadata.generation.unwrap_or_default();
+                    Some(Input::Undecodable(Undecodable { key, generation, error: invalid.error }))
+                }
+                Change::Deleted(name) => Some(Input::MailDeleted(ObjectKey::new(kind, name))),
+                Change::Complete => None,
+            });
+        }
+    }
+
+    fn namespaced<K>(&mut self, name: &'static str, config: watcher::Config, map: fn(Change<K>) -> Option<Input>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        for api in self.apis::<K>() {
+            let stream = watcher(api, config.clone());
+            self.spawn(name, stream, map);
+        }
+    }
+
+    /// Objects of ours of which only the version matters: that somebody else has touched them.
+    fn owned_metadata<K>(&mut self, name: &'static str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        for api in self.apis::<PartialObjectMeta<K>>() {
+            let stream = watcher(api, owned());
+            self.spawn(name, stream, move |change: Change<PartialObjectMeta<K>>| match change {
+                Change::Applied(object) => Some(Input::Owned(name, Box::new(object.metadata))),
+                Change::Deleted(gone) => Some(Input::OwnedDeleted(name, gone)),
+                Change::Complete => None,
+            });
+        }
+    }
+
+    /// All Secrets, but their metadata only: contents are read one by one where a Mailbox or MailServer names them.
+    fn secrets(&mut self) {
+        for api in self.apis::<PartialObjectMeta<Secret>>() {
+            let stream = watcher(api, watcher::Config::default());
+            self.spawn("Secret", stream, |change: Change<PartialObjectMeta<Secret>>| match change {
+                Change::Applied(secret) => Some(Input::Secret(Box::new(secret.metadata))),
+                Change::Deleted(name) => Some(Input::SecretDeleted(name)),
+                Change::Complete => None,
+            });
+        }
+    }
+
+    /// Namespaces for tenancy, nodes and service ranges for the relay rules. An operator that may not list them works
+    /// without: no selector of namespaces matches then, and no range is known.
+    fn cluster_wide(&mut self) {
+        let namespaces = watcher(Api::<Namespace>::all(self.client.clone()), watcher::Config::default());
+        self.spawn_optional("Namespace", namespaces, |change: Change<Namespace>| match change {
+            Change::Applied(namespace) => {
+                let metadata = namespace.metadata;
+                Some(Input::Namespace(metadata.name.unwrap_or_default(), metadata.labels.unwrap_or_default()))
+            }
+            Change::Deleted(name) => Some(Input::NamespaceDeleted(name.name)),
+            Change::Complete => None,
+        });
+        let nodes = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default());
+        self.spawn_optional("Node", nodes, |change: Change<Node>| match change {
+            Change::Applied(node) => Some(Input::Node(Box::new(node))),
+            Change::Deleted(name) => Some(Input::NodeDeleted(name.name)),
+            Change::Complete => None,
+        });
+        let ranges = watcher(Api::<ServiceCIDR>::all(self.client.clone()), watcher::Config::default());
+        self.spawn_optional("ServiceCIDR", ranges, |change: Change<ServiceCIDR>| match change {
+            Change::Applied(range) => Some(Input::ServiceRange(Box::new(range))),
+            Change::Deleted(name) => Some(Input::ServiceRangeDeleted(name.name)),
+            Change::Complete => None,
+        });
+    }
+
+    fn spawn<K>(
+        &mut self,
+        name: &'static str,
+        stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+        map: impl Fn(Change<K>) -> Option<Input> + Send + 'static,
+    ) where
+        K: Resource + Clone + Debug + Send + 'static,
+    {
+        let ticket = Some(self.health.watch(name));
+        self.started += 1;
+        self.tasks.spawn(follow(name, stream, map, self.inputs.clone(), ticket));
+    }
+
+    /// A watch without which the operator works too: that it fails is no illness, and nobody waits for it.
+    fn spawn_optional<K>(
+        &mut self,
+        name: &'static str,
+        stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+        map: impl Fn(Change<K>) -> Option<Input> + Send + 'static,
+    ) where
+        K: Resource + Clone + Debug + Send + 'static,
+    {
+        self.started += 1;
+        self.tasks.spawn(follow(name, stream, map, self.inputs.clone(), None));
+    }
+}
+
+/// Sends what a watch reports until nobody listens. Without a ticket the first failure counts as complete.
+async fn follow<K>(
+    name: &'static str,
+    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+    map: impl Fn(Change<K>) -> Option<Input> + Send,
+    inputs: mpsc::Sender<Input>,
+    ticket: Option<WatchTicket>,
+) where
+    K: Resource + Clone + Debug + Send,
+{
+    let stream = stream.modify(|object| object.managed_fields_mut().clear()).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut known = Known::default();
+    let mut completed = false;
+    while let Some(event) = stream.next().await {
+        let changes = match event {
+            Ok(event) => {
+                ticket.iter().for_each(WatchTicket::moved);
+                known.follow(event)
+            }
+            Err(error) => {
+                ticket.iter().for_each(WatchTicket::failed);
+                tracing::warn!(watch = name, %error, "a watch failed; it is started again");
+                if ticket.is_none() { vec![Change::Complete] } else { Vec::new() }
+            }
+        };
+        for change in changes {
+            let input = match change {
+                Change::Complete if completed => None,
+                Change::Complete => {
+                    completed = true;
+                    Some(Input::Complete(name))
+                }
+                change => map(change),
+            };
+            if let Some(input) = input
+                && inputs.send(input).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Our own objects.
+fn owned() -> watcher::Config {
+    watcher::Config::default()
+        .labels("app.kubernetes.io/managed-by=paquebot-operator,app.kubernetes.io/part-of=paquebot")
+}
+
+fn name_of(metadata: &ObjectMeta) -> NamespacedName {
+    NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The names that a watch has reported, so that what vanished while it was away is noticed when it lists again.
+#[derive(Default)]
+struct Known {
+    names: HashSet<NamespacedName>,
+    listed: HashSet<NamespacedName>,
+}
+
+impl Known {
+    fn follow<K: Resource>(&mut self, event: watcher::Event<K>) -> Vec<Change<K>> {
+        match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            watcher::Event::InitApply(object) => {
+                let name = name_of(object.meta());
+                self.names.insert(name.clone());
+                self.listed.insert(name);
+                vec![Change::Applied(object)]
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let gone: Vec<NamespacedName> = self.names.difference(&listed).cloned().collect();
+                self.names = listed;
+                gone.into_iter().map(Change::Deleted).chain([Change::Complete]).collect()
+            }
+            watcher::Event::Apply(object) => {
+                self.names.insert(name_of(object.meta()));
+                vec![Change::Applied(object)]
+            }
+            watcher::Event::Delete(object) => {
+                let name = name_of(object.meta());
+                self.names.remove(&name);
+                vec![Change::Deleted(name)]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        Pod { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Pod::default() }
+    }
+
+    fn text(changes: Vec<Change<Pod>>) -> Vec<String> {
+        let mut text: Vec<String> = changes
+            .into_iter()
+            .map(|change| match change {
+                Change::Applied(pod) => format!("+{}", pod.metadata.name.unwrap_or_default()),
+                Change::Deleted(name) => format!("-{}", name.name),
+                Change::Complete => "complete".to_owned(),
+            })
+            .collect();
+        text.sort();
+        text
+    }
+
+    #[test]
+    fn what_vanished_while_the_watch_was_away_is_reported_as_deleted() {
+        use watcher::Event;
+        let mut known = Known::default();
+        assert_eq!(text(known.follow(Event::Init)), Vec::<String>::new());
+        assert_eq!(text(known.follow(Event::InitApply(pod("a")))), ["+a"]);
+        assert_eq!(text(known.follow(Event::InitApply(pod("b")))), ["+b"]);
+        assert_eq!(text(known.follow(Event::<Pod>::InitDone)), ["complete"]);
+        assert_eq!(text(known.follow(Event::Apply(pod("c")))), ["+c"]);
+        assert_eq!(text(known.follow(Event::Delete(pod("b")))), ["-b"]);
+        known.follow(Event::<Pod>::Init);
+        known.follow(Event::InitApply(pod("c")));
+        assert_eq!(text(known.follow(Event::<Pod>::InitDone)), ["-a", "complete"]);
+        known.follow(Event::<Pod>::Init);
+        assert_eq!(text(known.follow(Event::<Pod>::InitDone)), ["-c", "complete"]);
+    }
+}

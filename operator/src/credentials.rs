@@ -1,0 +1,340 @@
+//! Passwords of mailboxes: from the Secret that holds one to the verifier that the servers get, and nowhere else.
+//!
+//! A clear-text password is held in [`Password`], which cannot be printed or serialised and is wiped when dropped.
+//! [`Hasher`] runs argon2id off the async threads, a few at a time. What a Secret must hold is decided by [`material`],
+//! which is pure. The controllers read Secrets and call these.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, Version};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use paquebot_config::Verifier;
+use paquebot_crds::conditions::Reason;
+use paquebot_crds::mailbox::CredentialSource;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::directory::CredentialFailure;
+
+/// Memory of one hash in KiB, passes and lanes: OWASP's first choice for argon2id.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// The longest password that is hashed; the server reads no longer ones either.
+const LONGEST_PASSWORD: usize = 1024;
+/// The longest PHC string that is taken over.
+const LONGEST_PHC: usize = 512;
+/// What a foreign hash may cost to verify, so that one mailbox cannot stall the logins of all: the server refuses more.
+const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 64;
+
+/// A clear-text password: no `Debug`, no `Display`, no `Serialize`, wiped when dropped.
+pub struct Password(Zeroizing<Vec<u8>>);
+
+/// What a Secret holds.
+pub enum Material {
+    /// A password to hash.
+    Password(Password),
+    /// A verifier to pass on.
+    Verifier(Verifier),
+}
+
+/// Reads what a mailbox's source names out of the Secret, which may not be there.
+///
+/// # Errors
+/// The reason and message for `CredentialsReady`.
+pub fn material(
+    source: CredentialSource<'_>,
+    namespace: &str,
+    secret: Option<&Secret>,
+) -> Result<Material, CredentialFailure> {
+    let name = source.secret_name();
+    let Some(secret) = secret else {
+        let message = format!("Secret {name} does not exist in namespace {namespace}. Create it.");
+        return Err(CredentialFailure { reason: Reason::SecretNotFound, message });
+    };
+    let key = match source {
+        CredentialSource::Password(reference) => reference.key.as_str(),
+        CredentialSource::PasswordHash(reference) => reference.key.as_str(),
+        CredentialSource::Generate(_) => PASSWORD_KEY,
+    };
+    let Some(value) = secret.data.as_ref().and_then(|data| data.get(key)) else {
+        let message = format!("Secret {name} has no key {key}. Add it; until then an earlier password keeps working.");
+        return Err(CredentialFailure { reason: Reason::SecretKeyMissing, message });
+    };
+    match source {
+        CredentialSource::PasswordHash(_) => verifier(&value.0, name, key).map(Material::Verifier),
+        CredentialSource::Password(_) | CredentialSource::Generate(_) => {
+            password(&value.0, name, key).map(Material::Password)
+        }
+    }
+}
+
+/// A line end at the end is not part of a password: `echo` and editors put it there, and no client can send it.
+fn password(value: &[u8], name: &str, key: &str) -> Result<Password, CredentialFailure> {
+    let value = value.strip_suffix(b"\n").unwrap_or(value);
+    let value = value.strip_suffix(b"\r").unwrap_or(value);
+    let refuse = |what: &str| {
+        let message = format!("The key {key} of Secret {name} {what}. Put a password into it.");
+        Err(CredentialFailure { reason: Reason::EmptyPassword, message })
+    };
+    if value.is_empty() {
+        return refuse("is empty");
+    }
+    if value.len() > LONGEST_PASSWORD {
+        return refuse("holds more than 1024 octets");
+    }
+    // RFC 4616 §2: AUTH PLAIN divides its parts by NUL, so that such a password could never be sent.
+    if value.contains(&0) {
+        return refuse("holds a NUL octet");
+    }
+    Ok(Password(Zeroizing::new(value.to_vec())))
+}
+
+fn verifier(value: &[u8], name: &str, key: &str) -> Result<Verifier, CredentialFailure> {
+    let text = std::str::from_utf8(value).unwrap_or_default().trim();
+    let known = text.len() <= LONGEST_PHC && text.starts_with("$argon2id$") && is_bearable(text);
+    if known {
+        return Ok(Verifier::new(text.to_owned()));
+    }
+    let message = format!(
+        "The key {key} of Secret {name} does not hold an argon2id hash in PHC form ($argon2id$v=19$m=...). Make one, or use passwordSecretRef."
+    );
+    Err(CredentialFailure { reason: Reason::UnsupportedHash, message })
+}
+
+fn is_bearable(phc: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(phc) else { return false };
+    let parameters = Params::try_from(&hash);
+    hash.hash.is_some()
+        && hash.salt.is_some()
+        && parameters.is_ok_and(|p| p.m_cost() <= MOST_MEMORY_KIB && p.t_cost() <= MOST_PASSES && p.p_cost() <= 16)
+}
+
+/// Why a password could not be hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// The library refused.
+    #[error("argon2: {0}")]
+    Argon2(String),
+    /// The system gave no random numbers, or the work was cancelled.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Hashes passwords, a few at a time.
+#[derive(Clone)]
+pub struct Hasher {
+    permits: Arc<Semaphore>,
+}
+
+impl Hasher {
+    /// At most `at_once` hashes are computed together; each takes 19 MiB and some 60 ms of one core.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(at_once.max(1))) }
+    }
+
+    /// Hashes off the async threads.
+    ///
+    /// # Errors
+    /// [`HashError`]; the caller tries again later.
+    pub async fn hash(&self, password: Password) -> Result<Verifier, HashError> {
+        let system = |error: &dyn std::fmt::Display| HashError::System(error.to_string());
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| system(&error))?;
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            hash(&password)
+        });
+        work.await.map_err(|error| system(&error))?
+    }
+}
+
+fn hash(password: &Password) -> Result<Verifier, HashError> {
+    let fail = |error: &dyn std::fmt::Display| HashError::Argon2(error.to_string());
+    let parameters = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| fail(&error))?;
+    let mut salt = [0_u8; 16];
+    getrandom::fill(&mut salt).map_err(|error| HashError::System(error.to_string()))?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
+    let hash = argon2.hash_password_with_salt(&password.0, &salt).map_err(|error| fail(&error))?;
+    Ok(Verifier::new(hash.to_string()))
+}
+
+/// The key of a generated Secret that holds the password.
+const PASSWORD_KEY: &str = "password";
+
+/// What an app needs to know beside the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The mailbox's address, which is the login.
+    pub address: String,
+    /// Where the server is reached inside the cluster.
+    pub host: String,
+    /// The name that the server calls itself, and that a public certificate is for.
+    pub hostname: String,
+    /// Ports by listener name.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// The data of a generated Secret.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn generated(access: &Access) -> Result<BTreeMap<String, ByteString>, HashError> {
+    let password = random_password()?;
+    let mut data: BTreeMap<String, String> = BTreeMap::new();
+    data.insert("username".to_owned(), access.address.clone());
+    data.insert(PASSWORD_KEY.to_owned(), password.as_str().to_owned());
+    data.insert("host".to_owned(), access.host.clone());
+    data.insert("hostname".to_owned(), access.hostname.clone());
+    let user = percent(&access.address);
+    for (name, port) in &access.ports {
+        data.insert(format!("{name}-port"), port.to_string());
+    }
+    for (listener, key, scheme) in
+        [("submissions", "uri", "smtps"), ("submission", "submission-uri", "smtp"), ("pop3s", "pop3-uri", "pop3s")]
+    {
+        if let Some(port) = access.ports.get(listener) {
+            let uri = format!("{scheme}://{user}:{}@{}:{port}", password.as_str(), access.host);
+            data.insert(key.to_owned(), uri);
+        }
+    }
+    Ok(data.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))).collect())
+}
+
+/// 24 letters and digits: more than 142 bits, and nothing that a URI or a shell would mind.
+fn random_password() -> Result<Zeroizing<String>, HashError> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    // Octets from 248 on would favour the first letters.
+    const FAIR: u8 = 248;
+    let mut password = Zeroizing::new(String::with_capacity(24));
+    while password.len() < 24 {
+        let mut octets = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(&mut *octets).map_err(|error| HashError::System(error.to_string()))?;
+        for octet in octets.iter().filter(|octet| **octet < FAIR) {
+            if let Some(letter) = ALPHABET.get(usize::from(*octet) % ALPHABET.len())
+                && password.len() < 24
+            {
+                password.push(char::from(*letter));
+            }
+        }
+    }
+    Ok(password)
+}
+
+/// A text inside the user part of a URI (RFC 3986 §3.2.1).
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::PasswordVerifier;
+    use paquebot_crds::mailbox::{Credentials, GeneratedSecret};
+
+    use super::*;
+
+    const PHC: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$nC3xSNmOHfSC2wG8nOLqGtyFDFbKyVvWdLVhcAmxvKk";
+
+    fn credentials(yaml: &str) -> Credentials {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    fn secret(key: &str, value: &[u8]) -> Secret {
+        Secret { data: Some([(key.to_owned(), ByteString(value.to_vec()))].into()), ..Secret::default() }
+    }
+
+    fn outcome(credentials: &Credentials, secret: Option<&Secret>) -> Result<(), Reason> {
+        match material(credentials.source().unwrap(), "team", secret) {
+            Ok(_) => Ok(()),
+            Err(failure) => {
+                assert!(!failure.message.contains("s3cret"), "{}", failure.message);
+                Err(failure.reason)
+            }
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_secret_has_its_reason() {
+        let clear = credentials("{passwordSecretRef: {name: anna}}");
+        let own_key = credentials("{passwordSecretRef: {name: anna, key: pass}}");
+        let hashed = credentials("{passwordHashSecretRef: {name: anna}}");
+        let generated = Credentials {
+            generate: Some(GeneratedSecret { secret_name: "anna".to_owned() }),
+            ..Credentials::default()
+        };
+        let long = vec![b'x'; 1025];
+        for (credentials, secret, wanted) in [
+            (&clear, None, Err(Reason::SecretNotFound)),
+            (&clear, Some(secret("other", b"s3cret")), Err(Reason::SecretKeyMissing)),
+            (&clear, Some(Secret::default()), Err(Reason::SecretKeyMissing)),
+            (&clear, Some(secret("password", b"")), Err(Reason::EmptyPassword)),
+            (&clear, Some(secret("password", b"\n")), Err(Reason::EmptyPassword)),
+            (&clear, Some(secret("password", b"s3\0cret")), Err(Reason::EmptyPassword)),
+            (&clear, Some(secret("password", &long)), Err(Reason::EmptyPassword)),
+            (&clear, Some(secret("password", b"s3cret")), Ok(())),
+            (&own_key, Some(secret("pass", b"s3cret")), Ok(())),
+            (&generated, Some(secret("password", b"s3cret")), Ok(())),
+            (&hashed, Some(secret("passwordHash", PHC.as_bytes())), Ok(())),
+            (&hashed, Some(secret("passwordHash", b"s3cret")), Err(Reason::UnsupportedHash)),
+            (&hashed, Some(secret("passwordHash", b"$2b$12$abcdefghijklmnopqrstuv")), Err(Reason::UnsupportedHash)),
+            (
+                &hashed,
+                Some(secret("passwordHash", PHC.replace("m=19456", "m=4194304").as_bytes())),
+                Err(Reason::UnsupportedHash),
+            ),
+            (&hashed, Some(secret("passwordHash", b"\xff\xfe")), Err(Reason::UnsupportedHash)),
+        ] {
+            assert_eq!(outcome(credentials, secret.as_ref()), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_verifies_its_password_only_and_the_line_end_is_not_part_of_it() {
+        let source = credentials("{passwordSecretRef: {name: anna}}");
+        let Ok(Material::Password(password)) =
+            material(source.source().unwrap(), "team", Some(&secret("password", b"s3cret\r\n")))
+        else {
+            panic!("no password");
+        };
+        let verifier = Hasher::new(1).hash(password).await.unwrap();
+        assert!(verifier.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        let phc = PasswordHash::new(verifier.expose()).unwrap();
+        assert!(Argon2::default().verify_password(b"s3cret", &phc).is_ok());
+        assert!(Argon2::default().verify_password(b"s3cret\r\n", &phc).is_err());
+    }
+
+    #[test]
+    fn a_generated_secret_holds_what_an_app_mounts() {
+        let access = Access {
+            address: "anna+x@server1.com".to_owned(),
+            host: "default.mail.svc".to_owned(),
+            hostname: "mx1.server1.com".to_owned(),
+            ports: [("submissions".to_owned(), 465), ("pop3s".to_owned(), 995)].into(),
+        };
+        let text = |data: &BTreeMap<String, ByteString>, key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+        let one = generated(&access).unwrap();
+        let password = text(&one, "password");
+        assert_eq!(password.len(), 24);
+        assert!(password.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_ne!(password, text(&generated(&access).unwrap(), "password"));
+        assert_eq!(text(&one, "username"), "anna+x@server1.com");
+        assert_eq!(text(&one, "uri"), format!("smtps://anna%2Bx%40server1.com:{password}@default.mail.svc:465"));
+        assert_eq!(text(&one, "pop3-uri"), format!("pop3s://anna%2Bx%40server1.com:{password}@default.mail.svc:995"));
+        assert_eq!(text(&one, "submissions-port"), "465");
+        assert!(!one.contains_key("submission-uri"));
+    }
+}

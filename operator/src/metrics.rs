@@ -1,0 +1,52 @@
+//! What the operator counts. The engine writes, the admin HTTP reads.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+/// The counters.
+pub struct Metrics {
+    registry: Registry,
+    /// Passes over MailServers.
+    pub passes: Counter,
+    /// Kubernetes objects that were written.
+    pub objects_written: Counter,
+    /// Statuses that were written.
+    pub status_writes: Counter,
+    /// Secrets of mailboxes that were read.
+    pub secret_reads: Counter,
+    /// Looks at the DNS records of a domain.
+    pub dns_looks: Counter,
+    /// Failures that are tried again.
+    pub errors: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("paquebot_operator");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let passes = counter("passes", "Passes over MailServers");
+        let objects_written = counter("objects_written", "Kubernetes objects that were written");
+        let status_writes = counter("status_writes", "Statuses that were written");
+        let secret_reads = counter("secret_reads", "Secrets of mailboxes that were read");
+        let dns_looks = counter("dns_looks", "Looks at the DNS records of a domain");
+        let errors = counter("errors", "Failures that are tried again");
+        Self { registry, passes, objects_written, status_writes, secret_reads, dns_looks, errors }
+    }
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    ///
+    /// # Errors
+    /// When the text cannot be written.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -64,3 +64,19 @@ runAsUser: 65532
 runAsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
+
+{{/* The namespaces that the operator sees, as JSON: those that are named and, with the default MailServer, the release's own;
+     none: all. */}}
+{{- define "paquebot.watchedNamespaces" -}}
+{{- $names := .Values.watchNamespaces -}}
+{{- if and $names .Values.mailServer.enabled -}}
+{{- $names = append $names .Release.Namespace | uniq -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end }}
+
+{{- define "paquebot.watched" -}}
+{{- range (include "paquebot.watchedNamespaces" . | fromJsonArray) }}
+- --watch-namespace={{ . }}
+{{- end }}
+{{- end }}

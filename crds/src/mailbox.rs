@@ -126,10 +126,11 @@ impl CredentialSource<'_> {
 }
 
 /// A password in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct PasswordSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the Secret's data.
     #[serde(default = "default_password_key")]
@@ -142,10 +143,11 @@ fn default_password_key() -> String {
 }
 
 /// A password hash in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct PasswordHashSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the Secret's data.
     #[serde(default = "default_password_hash_key")]
@@ -158,11 +160,12 @@ fn default_password_hash_key() -> String {
 }
 
 /// A Secret that the operator makes: username, password, host, ports and URI, as an app mounts it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GeneratedSecret {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub secret_name: String,
 }
 
@@ -252,10 +255,11 @@ pub struct Filter {
 }
 
 /// One key of a ConfigMap of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct ConfigMapKeyReference {
     /// The ConfigMap's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the ConfigMap's data.
     #[schemars(length(min = 1, max = 253))]

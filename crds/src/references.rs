@@ -10,15 +10,17 @@ use crate::rules;
 use crate::schema;
 
 /// Another object, perhaps of another namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The object's namespace. Default: the namespace of the object that holds this reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::NAMESPACE_NAME)]
     pub namespace: Option<String>,
 }
 
@@ -31,18 +33,20 @@ impl ObjectReference {
 }
 
 /// Another object of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct LocalReference {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
 }
 
 /// One key of a Secret of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct SecretKeyReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// The key inside the Secret's data.
     #[schemars(length(min = 1, max = 253))]

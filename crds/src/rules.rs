@@ -77,6 +77,28 @@ fn nobody_is_everybody(value: &Value) -> bool {
     networks(value).flatten().all(|network| !network.is_everything())
 }
 
+/// The name of an object that a reference names. It becomes part of a request's path, so nothing else may pass.
+pub const OBJECT_NAME: SpecRule = rule(
+    "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
+    "write the name of a Kubernetes object: lower case letters and digits, with dashes and dots between them",
+    |name| name.as_str().unwrap_or_default().split('.').all(is_name_label),
+);
+
+/// The name of a namespace that a reference names.
+pub const NAMESPACE_NAME: SpecRule = rule(
+    "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+    "write the name of a namespace: lower case letters and digits, with dashes between them",
+    |name| is_name_label(name.as_str().unwrap_or_default()),
+);
+
+fn is_name_label(label: &str) -> bool {
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = label.as_bytes();
+    bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+}
+
 /// `replicas` and `storage` of a MailServer.
 pub const REPLICAS_NEED_POSTGRES: SpecRule = SpecRule {
     expression: "!has(self.replicas) || self.replicas <= 1 || (has(self.storage) && has(self.storage.postgres))",
@@ -265,7 +287,9 @@ pub const ONE_SET_OF_RECIPIENTS: SpecRule = rule(
 );
 
 /// Every rule of this module.
-const ALL: [SpecRule; 24] = [
+const ALL: [SpecRule; 26] = [
+    OBJECT_NAME,
+    NAMESPACE_NAME,
     REPLICAS_NEED_POSTGRES,
     NODE_PORTS_ARE_LISTENERS,
     LISTENER_NAMES_DIFFER,

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Argon2, Params};
 use moka::future::Cache;
 use paquebot_config::{Address, Configuration, MailboxRecord};
 use sha2::{Digest, Sha256};
@@ -245,12 +245,12 @@ fn opens(verifier: &str, password: &[u8]) -> bool {
     affordable && Argon2::default().verify_password(password, &hash).is_ok()
 }
 
-/// A verifier of the strength that the operator uses (19 MiB, 2 passes), for a password that nobody knows.
+/// A verifier of the strength that the operator uses (19 MiB, 2 passes) whose output is no password's: it is drawn, not
+/// computed.
 fn decoy() -> String {
-    let params = Params::new(19 * 1024, 2, 1, None).unwrap_or_default();
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hash: Result<PasswordHash, _> = argon2.hash_password_with_salt(&random(), &random()[..16]);
-    hash.map(|hash| hash.to_string()).unwrap_or_default()
+    use base64::Engine as _;
+    let encode = |octets: &[u8]| base64::engine::general_purpose::STANDARD_NO_PAD.encode(octets);
+    format!("$argon2id$v=19$m=19456,t=2,p=1${}${}", encode(&random()[..16]), encode(&random()))
 }
 
 /// Octets that nobody can guess. Without the system's randomness there is nothing safe to do.

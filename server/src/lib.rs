@@ -12,6 +12,7 @@ pub mod live;
 pub mod metrics;
 pub mod net;
 pub mod pop3;
+pub mod probe;
 pub mod queue;
 pub mod relay;
 pub mod reload;

@@ -5,6 +5,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use paquebot_server::probe::{self, ProbeCommand};
 use tracing_subscriber::EnvFilter;
 
 use self::serve::ServeOptions;
@@ -38,6 +39,9 @@ enum LogFormat {
 enum Command {
     /// Serve mail as the configuration says.
     Serve(ServeOptions),
+    /// Send or fetch a message, as a mail client does.
+    #[command(subcommand)]
+    Probe(ProbeCommand),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match arguments.command {
         Command::Serve(options) => run(serve::serve(options)),
+        Command::Probe(command) => run(async { Ok(probe::run(command).await?) }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

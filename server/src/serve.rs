@@ -77,9 +77,9 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         shutdown: CancellationToken::new(),
         queue: Arc::new(Notify::new()),
     });
+    let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
     let queue =
         Queue::start(store.clone(), configuration.clone(), Arc::clone(&services.metrics), Arc::clone(&services.queue))?;
-    let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
     let listening = Listening::start(bound, &services);
     readiness.set_listening();
     tokio::spawn(keep_watching(watcher));

@@ -58,10 +58,11 @@ pub struct CertManager {
 }
 
 /// A cert-manager issuer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct IssuerReference {
     /// The issuer's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
     pub name: String,
     /// `Issuer` or `ClusterIssuer`.
     #[serde(default)]

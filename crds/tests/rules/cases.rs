@@ -55,6 +55,9 @@ const DOMAIN: &str = "write the domain in lower case, at least two labels joined
 an international name as its A-label (xn--...)";
 const LOCAL_PART: &str =
     "write the part before the @ in lower case, without spaces, quotes or a dot at an end or twice in a row";
+const OBJECT_NAME: &str =
+    "write the name of a Kubernetes object: lower case letters and digits, with dashes and dots between them";
+const NAMESPACE: &str = "write the name of a namespace: lower case letters and digits, with dashes between them";
 const ADDRESS: &str = "write an address as local-part@domain, the domain in lower case and with a dot";
 const SIZE: &str = "write a size in bytes as a number with a suffix, such as 500Mi or 1.5Gi";
 const DURATION: &str = "write a duration with units, largest first: h, m, s, ms, such as 72h or 1h30m (a day is 24h)";
@@ -186,6 +189,7 @@ pub const CASES: &[Case] = &[
         "nodePorts must use the names of listeners",
     ),
     good(MailServer, "a certificate of one's own", "{tls: {secretRef: {name: tls}, minVersion: TLS13}}"),
+    bad(MailServer, "a Secret's name with a slash", "{tls: {secretRef: {name: a/b}}}", OBJECT_NAME),
     good(MailServer, "a newer TLS alone", "{tls: {minVersion: TLS13}}"),
     bad(
         MailServer,
@@ -233,6 +237,9 @@ pub const CASES: &[Case] = &[
     bad(MailDomain, "a domain with a space", "{domain: 'example .com'}", DOMAIN),
     bad(MailDomain, "no domain", "{domain: null}", "spec.domain: Required value"),
     bad(MailDomain, "a server's name as a text", "{serverRef: default}", "must be of type object"),
+    bad(MailDomain, "a server's name that is a path", "{serverRef: {name: ../default}}", OBJECT_NAME),
+    bad(MailDomain, "a namespace that is a path", "{serverRef: {name: default, namespace: mail/system}}", NAMESPACE),
+    bad(MailDomain, "a namespace with a dot", "{serverRef: {name: default, namespace: mail.system}}", NAMESPACE),
     good(MailDomain, "a server of another namespace", "{serverRef: {name: default, namespace: mail-system}}"),
     bad(MailDomain, "a selector without need", "{allowedNamespaces: {selector: {}}}", SELECTOR),
     good(
@@ -281,6 +288,7 @@ pub const CASES: &[Case] = &[
         "supported values: \"None\", \"Quarantine\", \"Reject\"",
     ),
     // Mailbox
+    bad(Mailbox, "a domain's namespace in upper case", "{domainRef: {name: example-com, namespace: Mail}}", NAMESPACE),
     good(Mailbox, "one that only receives", "{}"),
     good(Mailbox, "all characters of a local part", "{localPart: \"a!#$%&'*+/=?^_`{|}~-.9\"}"),
     bad(Mailbox, "a local part in upper case", "{localPart: Anna}", LOCAL_PART),
@@ -294,6 +302,14 @@ pub const CASES: &[Case] = &[
         "may not be more than 64",
     ),
     good(Mailbox, "a password", "{credentials: {passwordSecretRef: {name: anna}}}"),
+    bad(
+        Mailbox,
+        "a Secret's name with a query",
+        "{credentials: {passwordSecretRef: {name: 'anna?watch=1'}}}",
+        OBJECT_NAME,
+    ),
+    bad(Mailbox, "a Secret's name in upper case", "{credentials: {generate: {secretName: Anna}}}", OBJECT_NAME),
+    bad(Mailbox, "a domain's name with an empty part", "{domainRef: {name: example..com}}", OBJECT_NAME),
     good(Mailbox, "a hash", "{credentials: {passwordHashSecretRef: {name: anna, key: argon2}}}"),
     good(Mailbox, "a Secret to be made", "{credentials: {generate: {secretName: anna}}}"),
     bad(Mailbox, "no credential source", "{credentials: {}}", CREDENTIALS),
@@ -325,6 +341,13 @@ pub const CASES: &[Case] = &[
     good(MailAlias, "one mailbox", "{}"),
     good(MailAlias, "a mailbox and an address", "{targets: [{mailboxRef: {name: anna}}, {address: jack@example.org}]}"),
     bad(MailAlias, "a local part in upper case", "{localPart: Info}", LOCAL_PART),
+    bad(MailAlias, "a mailbox's name in upper case", "{targets: [{mailboxRef: {name: Anna}}]}", OBJECT_NAME),
+    bad(
+        MailAlias,
+        "a mailbox's namespace with a dot",
+        "{targets: [{mailboxRef: {name: anna, namespace: a.b}}]}",
+        NAMESPACE,
+    ),
     bad(MailAlias, "no target", "{targets: []}", "should have at least 1 items"),
     bad(MailAlias, "an empty target", "{targets: [{}]}", TARGET),
     bad(
@@ -341,6 +364,8 @@ pub const CASES: &[Case] = &[
         "IPv6 and a host",
         "{from: [{cidrs: ['2001:db8:1234:5678:9abc:def0:1234:5678/128', 198.51.100.7/32]}]}",
     ),
+    bad(RelayPolicy, "a server's name with a space", "{serverRef: {name: 'mail server'}}", OBJECT_NAME),
+    bad(RelayPolicy, "a server's namespace in upper case", "{serverRef: {name: mail, namespace: Mail}}", NAMESPACE),
     bad(RelayPolicy, "nobody", "{from: []}", "should have at least 1 items"),
     bad(RelayPolicy, "an empty entry", "{from: [{}]}", SOURCE),
     bad(RelayPolicy, "two ways in one entry", "{from: [{cidrs: [192.0.2.0/24], podSelector: {}}]}", SOURCE),
@@ -410,6 +435,60 @@ pub fn spec(kind: Kind, difference: &str) -> Value {
     let mut spec = smallest(kind);
     merge(&mut spec, &serde_saphyr::from_str(difference).unwrap_or_else(|error| panic!("{difference}: {error}")));
     spec
+}
+
+/// Specs with lists as long and strings as long as the bounds allow.
+pub fn largest() -> Vec<(Kind, Value)> {
+    let network =
+        |number: usize| format!("2001:0db8:1234:5678:9abc:def0:{:04x}:{:04x}/128", number >> 16, number & 0xffff);
+    let networks = |count: usize| (0..count).map(network).collect::<Vec<_>>();
+    let label = "a".repeat(60);
+    let domain = format!("{label}.{label}.{label}.{label}.example");
+    let address = format!("{}@{domain}", "b".repeat(64));
+    let listeners: Vec<Value> = (1..=16)
+        .map(|number| {
+            let proxy = json!({"mode": "Required", "trustedCIDRs": networks(64)});
+            json!({"name": format!("listener-{number:06}"), "protocol": "SMTP", "port": number, "proxyProtocol": proxy})
+        })
+        .collect();
+    let sources: Vec<Value> = (0..64).map(|_| json!({"cidrs": networks(256)})).collect();
+    let many = |value: Value, count: usize| vec![value; count];
+    vec![
+        (MailServer, json!({"hostname": domain, "listeners": listeners})),
+        (
+            MailDomain,
+            json!({
+                "domain": domain,
+                "roles": {"postmaster": many(json!({"address": address}), 16), "abuse": many(json!({"address": address}), 16)},
+                "dns": {"mx": many(json!({"host": domain}), 16), "dmarc": {"rua": many(json!(address), 8)}},
+            }),
+        ),
+        (
+            Mailbox,
+            json!({
+                "domainRef": {"name": "c".repeat(253), "namespace": "d".repeat(63)},
+                "localPart": "e".repeat(64),
+                "forwarding": {"to": many(json!(address), 32)},
+                "sendAs": {"allowed": many(json!(address), 64)},
+            }),
+        ),
+        (
+            MailAlias,
+            json!({
+                "domainRef": {"name": "example-com"},
+                "localPart": "info",
+                "targets": many(json!({"address": address}), 256),
+            }),
+        ),
+        (
+            RelayPolicy,
+            json!({
+                "from": sources,
+                "senders": {"domains": many(json!(domain), 256), "addresses": many(json!(address), 256)},
+                "recipients": {"domains": many(json!(domain), 256)},
+            }),
+        ),
+    ]
 }
 
 /// The objects of our kinds in `examples/`, each with a name to speak of it.

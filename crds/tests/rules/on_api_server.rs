@@ -32,6 +32,7 @@ fn a_real_api_server_keeps_the_rules() {
         world.refuses_and_accepts(&mut problems).await;
         world.refuses_changes(&mut problems).await;
         world.takes_the_examples(&mut problems).await;
+        world.takes_the_largest(&mut problems).await;
         world.fills_in_defaults(&mut problems).await;
         world.selects_by_field(&mut problems).await;
         world.keeps_status_apart(&mut problems).await;
@@ -183,6 +184,14 @@ impl World {
             let wanted = object(kind, "example", manifest["spec"].clone());
             let said = refusal(self.api(kind).create(&dry_run(), &wanted).await);
             compare(problems, &what, None, said.as_deref());
+        }
+    }
+
+    /// Rules have a budget at run time too: the largest objects that the bounds allow must fit.
+    async fn takes_the_largest(&self, problems: &mut Vec<String>) {
+        for (kind, spec) in cases::largest() {
+            let said = refusal(self.api(kind).create(&dry_run(), &object(kind, "largest", spec)).await);
+            compare(problems, &format!("{kind}: the largest"), None, said.as_deref());
         }
     }
 

@@ -430,7 +430,8 @@ fn settings(services: &SharedServices, protocol: Protocol) -> Settings {
         hostname: configuration.server.hostname.clone(),
         submission: matches!(protocol, Protocol::Submission | Protocol::Submissions),
         starttls: services.certificates.server_config().is_some(),
-        smtputf8: false,
+        // The queue tells the next hop, and returns the message where that one does not take it.
+        smtputf8: true,
         max_message_size: configuration.server.limits.max_message_size,
         max_recipients: configuration.server.limits.max_recipients,
     }

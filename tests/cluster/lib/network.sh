@@ -9,7 +9,21 @@ readonly changed_settings='
   kernel.keys.root_maxkeys kernel.keys.root_maxbytes
 '
 
-network_up() { ip address replace "$node_address/32" dev lo; }
+network_up() {
+  ip address replace "$node_address/32" dev lo
+  forward_pods
+}
+
+# forward_pods: on a machine that forwards nothing by default (Docker's do),
+# let the pods' traffic through. Last in the chain: it decides only what no
+# other rule has decided. The name is one that rules_remove finds.
+forward_pods() {
+  local chain=CNI-PAQUEBOT
+  iptables --wait=10 --new-chain "$chain" 2>/dev/null || iptables --wait=10 --flush "$chain"
+  iptables --wait=10 --append "$chain" --source "$pod_range" --jump ACCEPT
+  iptables --wait=10 --append "$chain" --destination "$pod_range" --jump ACCEPT
+  iptables --wait=10 --check FORWARD --jump "$chain" 2>/dev/null || iptables --wait=10 --append FORWARD --jump "$chain"
+}
 
 # Also right when there is nothing to remove.
 network_down() {

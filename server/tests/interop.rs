@@ -1,0 +1,44 @@
+//! Clients that we did not write: Python's smtplib and poplib, over STARTTLS, STLS and implicit TLS, with the certificate
+//! checked.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+use std::process::Command;
+
+use support::{Server, content};
+
+/// Runs the Python side; its failure is the test's.
+fn python(server: &Server, more: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/python_clients.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args(["--certificate", server.home.certificate_file().to_str().unwrap()]).args(more);
+    for name in ["submission", "submissions", "pop3", "pop3s"] {
+        command.args([format!("--{name}"), server.address(name).port().to_string()]);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n--- server\n{}", server.log());
+    println!("{text}");
+    text
+}
+
+#[test]
+fn messages_go_through_unchanged() {
+    let server = Server::start(content::story());
+    python(&server, &[]);
+}
+
+#[test]
+fn a_large_message_costs_no_memory() {
+    let server = Server::start(content::story());
+    // Warm: threads, TLS, Argon2's memory, SQLite's caches.
+    python(&server, &["--large", "2000000"]);
+    server.reset_peak();
+    let before = server.peak_resident_kib();
+    python(&server, &["--large", "25000000"]);
+    let after = server.peak_resident_kib();
+    println!("peak resident memory {before} KiB, after a message of 25 MB {after} KiB");
+    assert!(after < before + 8 * 1024, "{before} KiB before, {after} KiB after");
+}

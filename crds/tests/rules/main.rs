@@ -7,6 +7,7 @@
 mod cases;
 mod on_api_server;
 mod readable;
+mod samples;
 mod server;
 mod without_api_server;
 

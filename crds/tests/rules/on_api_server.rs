@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cases::{self, CASES, CHANGES, examples, smallest};
+use crate::cases::{self, CASES, CHANGES, smallest};
 use crate::readable::unreadable;
+use crate::samples::{examples, largest};
 use crate::server::ApiServer;
 
 /// How long anything may take on a busy machine.
@@ -189,7 +190,7 @@ impl World {
 
     /// Rules have a budget at run time too: the largest objects that the bounds allow must fit.
     async fn takes_the_largest(&self, problems: &mut Vec<String>) {
-        for (kind, spec) in cases::largest() {
+        for (kind, spec) in largest() {
             let said = refusal(self.api(kind).create(&dry_run(), &object(kind, "largest", spec)).await);
             compare(problems, &format!("{kind}: the largest"), None, said.as_deref());
         }

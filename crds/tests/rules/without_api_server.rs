@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use paquebot_crds::{Kind, manifest, rules, validate};
 use serde_json::{Value, json};
 
-use crate::cases::{self, CASES, examples};
+use crate::cases::{self, CASES};
 use crate::collect_messages;
+use crate::samples::{examples, largest};
 
 fn problems(kind: Kind, spec: Value) -> Vec<String> {
     validate::problems(kind, &json!({"spec": spec})).iter().map(ToString::to_string).collect()
@@ -32,6 +33,13 @@ fn the_rules_hold_without_an_api_server() {
 fn the_examples_are_good() {
     for (what, kind, manifest) in examples() {
         assert_eq!(validate::problems(kind, &manifest), [], "{what}");
+    }
+}
+
+#[test]
+fn the_largest_are_good() {
+    for (kind, spec) in largest() {
+        assert_eq!(problems(kind, spec), Vec::<String>::new(), "{kind}");
     }
 }
 

@@ -24,7 +24,7 @@ use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
 use crate::net::Stream;
 use crate::relay::Client;
 use crate::services::SharedServices;
-use crate::store::{Acceptance, Declared, MessageId, Spool};
+use crate::store::{Acceptance, Declared, MessageId, Spool, StoreError};
 
 /// Octets read at once while commands are awaited: a pipelined group fits, and an idle session costs little.
 const COMMAND_BUFFER: usize = 4 << 10;
@@ -78,7 +78,7 @@ impl Session {
     async fn serve(&mut self, mut stream: Stream) -> io::Result<()> {
         let mut output = Vec::new();
         let mut buffer = vec![0; COMMAND_BUFFER];
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Instant::now());
         self.tls = stream.tls_description();
         loop {
             let turn = self.carry_out(&mut output).await;
@@ -90,10 +90,10 @@ impl Session {
                 }
                 Turn::StartTls => {
                     stream = self.start_tls(stream).await?;
-                    clock = Clock::new();
+                    clock = Clock::new(Instant::now());
                 }
                 Turn::Read => {
-                    clock.advance(&self.machine);
+                    clock.advance(&self.machine, Instant::now());
                     buffer.resize(if self.machine.is_receiving() { CONTENT_BUFFER } else { COMMAND_BUFFER }, 0);
                     if self.read(&mut stream, &mut buffer, clock.deadline).await? == 0 {
                         return Ok(());
@@ -286,37 +286,36 @@ impl Session {
             return out_of_step();
         };
         let id = MessageId::generate();
-        let span = tracing::info_span!("message", message_id = %id);
-        self.make_durable(id, envelope, &transaction.configuration, spool).instrument(span).await
+        let durable = self.make_durable(&id, &envelope, &transaction.configuration, spool).await;
+        durable.unwrap_or_else(|error| {
+            let reply = policy::store_failure(&error);
+            tracing::warn!(message_id = %id, %error, %reply, "the message could not be stored");
+            reply
+        })
     }
 
     async fn make_durable(
         &mut self,
-        id: MessageId,
-        envelope: Envelope,
+        id: &MessageId,
+        envelope: &Envelope,
         configuration: &Configuration,
         spool: Box<dyn Spool>,
-    ) -> Reply {
-        let body = match spool.finish().await {
-            Ok(body) => body,
-            Err(error) => return self.store_failure(&error),
-        };
+    ) -> Result<Reply, StoreError> {
+        let body = spool.finish().await?;
         let plan = delivery::plan(configuration, &envelope.recipients);
         let received_at = jiff::Timestamp::now();
         let acceptance = Acceptance {
             id: id.clone(),
             received_at,
             reverse_path: envelope.mail.reverse_path.clone(),
-            trace: self.received(configuration, &envelope, &id, received_at).into(),
+            trace: self.received(configuration, envelope, id, received_at).into(),
             body,
             declared: Declared { eight_bit: envelope.mail.eight_bit, smtputf8: envelope.mail.smtputf8 },
             local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
             remote: plan.remote.clone(),
         };
-        match self.services.store.commit(acceptance).await {
-            Ok(()) => self.accepted(&id, &envelope, &plan),
-            Err(error) => self.store_failure(&error),
-        }
+        self.services.store.commit(acceptance).await?;
+        Ok(self.accepted(id, envelope, &plan))
     }
 
     fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
@@ -378,7 +377,7 @@ impl Session {
         .field()
     }
 
-    fn store_failure(&self, error: &crate::store::StoreError) -> Reply {
+    fn store_failure(&self, error: &StoreError) -> Reply {
         let reply = policy::store_failure(error);
         tracing::warn!(%error, %reply, "the store refused");
         reply
@@ -406,14 +405,13 @@ struct Clock {
 }
 
 impl Clock {
-    fn new() -> Self {
-        Self { deadline: Instant::now() + bounds::COMMAND_TIMEOUT, lines: 0, message_since: None }
+    fn new(now: Instant) -> Self {
+        Self { deadline: now + bounds::COMMAND_TIMEOUT, lines: 0, message_since: None }
     }
 
     /// Sets the deadline for the next read: a command has its time for the whole line, content for each piece and for the
     /// whole message.
-    fn advance(&mut self, machine: &Machine) {
-        let now = Instant::now();
+    fn advance(&mut self, machine: &Machine, now: Instant) {
         if machine.is_receiving() {
             let since = *self.message_since.get_or_insert(now);
             self.deadline = (now + bounds::DATA_BLOCK_TIMEOUT).min(since + bounds::MESSAGE_TIMEOUT);
@@ -475,3 +473,7 @@ async fn write(stream: &mut Stream, output: &mut Vec<u8>) -> io::Result<()> {
     output.clear();
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

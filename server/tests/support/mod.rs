@@ -207,10 +207,12 @@ impl Server {
         self.take_home()
     }
 
-    /// Ends the process as a power cut does; yields its directories for another one.
+    /// Ends the process as a power cut does, if it has not ended; yields its directories for another one.
     pub fn kill(mut self) -> Home {
-        self.signal("KILL");
-        self.wait();
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal("KILL");
+            self.wait();
+        }
         self.take_home()
     }
 

@@ -1,0 +1,282 @@
+//! The session over a real socket and the embedded store, with a store between that fails when it is told to. What the
+//! whole process does is tested from outside, in `server/tests/smtp.rs`.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::credentials::Authenticator;
+use crate::live::LiveConfiguration;
+use crate::metrics::Metrics;
+use crate::services::Services;
+use crate::smtp::testing::{address, configuration};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Body, Maildrop, MessageReader, Result as StoreResult, Store, Usage};
+use crate::tls::Certificates;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    NoRoom,
+    Spool,
+    Append,
+    Finish,
+    CommitFull,
+    CommitFailed,
+    Usage,
+}
+
+/// The embedded store, with one fault.
+struct Faulty {
+    store: Arc<EmbeddedStore>,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl Faulty {
+    fn has(&self, fault: Fault) -> bool {
+        *self.fault.lock().unwrap() == Some(fault)
+    }
+}
+
+struct FaultySpool {
+    spool: Box<dyn Spool>,
+    append: bool,
+    finish: bool,
+}
+
+#[async_trait]
+impl Spool for FaultySpool {
+    async fn append(&mut self, bytes: &[u8]) -> StoreResult<()> {
+        if self.append { Err(StoreError::DiskFull) } else { self.spool.append(bytes).await }
+    }
+
+    async fn finish(self: Box<Self>) -> StoreResult<Body> {
+        if self.finish { Err(StoreError::DiskFull) } else { self.spool.finish().await }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn spool(&self, limit: u64) -> StoreResult<Box<dyn Spool>> {
+        if self.has(Fault::Spool) {
+            return Err(StoreError::DiskFull);
+        }
+        let spool = self.store.spool(limit).await?;
+        Ok(Box::new(FaultySpool { spool, append: self.has(Fault::Append), finish: self.has(Fault::Finish) }))
+    }
+
+    async fn commit(&self, acceptance: Acceptance) -> StoreResult<()> {
+        if self.has(Fault::CommitFull) {
+            return Err(StoreError::DiskFull);
+        }
+        if self.has(Fault::CommitFailed) {
+            return Err(StoreError::Failed("the disk is on fire".to_owned()));
+        }
+        self.store.commit(acceptance).await
+    }
+
+    async fn has_room(&self, octets: u64) -> bool {
+        !self.has(Fault::NoRoom) && self.store.has_room(octets).await
+    }
+
+    async fn usage(&self, maildrop: &Address) -> StoreResult<Usage> {
+        if self.has(Fault::Usage) { Err(StoreError::Failed("no".to_owned())) } else { self.store.usage(maildrop).await }
+    }
+
+    async fn open_maildrop(&self, maildrop: &Address) -> StoreResult<Maildrop> {
+        self.store.open_maildrop(maildrop).await
+    }
+
+    async fn read(&self, maildrop: &Address, key: i64) -> StoreResult<Box<dyn MessageReader>> {
+        self.store.read(maildrop, key).await
+    }
+
+    async fn delete(&self, maildrop: &Address, keys: &[i64]) -> StoreResult<()> {
+        self.store.delete(maildrop, keys).await
+    }
+}
+
+struct World {
+    #[expect(dead_code, reason = "removed when the test ends")]
+    directory: tempfile::TempDir,
+    store: Arc<Faulty>,
+    services: SharedServices,
+    client: BufReader<TcpStream>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let store = Arc::new(Faulty { store, fault: Mutex::new(None) });
+        let live = LiveConfiguration::new(configuration(Vec::new()));
+        let services = Arc::new(Services {
+            configuration: live.clone(),
+            store: store.clone(),
+            authenticator: Authenticator::new(live),
+            certificates: Certificates::default(),
+            metrics: Arc::new(Metrics::new()),
+            shutdown: CancellationToken::new(),
+            queue: Arc::new(Notify::new()),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        tokio::spawn(run(Stream::Plain(tcp), peer, Protocol::Smtp, services.clone()));
+        let mut world = Self { directory, store, services, client: BufReader::new(client) };
+        assert!(world.reply().await.starts_with("220 "));
+        world.say("EHLO client.example", "250 ").await;
+        world
+    }
+
+    async fn reply(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let read = tokio::time::timeout(Duration::from_secs(30), self.client.read_line(&mut line));
+            assert!(read.await.unwrap().unwrap() > 0, "the connection ended");
+            if line.as_bytes()[3] == b' ' {
+                return line;
+            }
+        }
+    }
+
+    async fn say(&mut self, command: &str, expected: &str) {
+        self.client.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+        let reply = self.reply().await;
+        assert!(reply.starts_with(expected), "{command}: {reply}");
+    }
+
+    fn set_fault(&self, fault: Option<Fault>) {
+        *self.store.fault.lock().unwrap() = fault;
+    }
+
+    async fn octets(&self, maildrop: &str) -> u64 {
+        self.store.store.usage(&address(maildrop)).await.unwrap().octets
+    }
+}
+
+const ANNA: &str = "RCPT TO:<anna@server1.com>";
+
+#[tokio::test]
+async fn a_store_that_fails_defers_and_keeps_nothing() {
+    let mut world = World::new().await;
+    world.set_fault(Some(Fault::NoRoom));
+    world.say("MAIL FROM:<> SIZE=100", "452 4.3.1").await;
+    world.say(ANNA, "503 5.5.1").await;
+    world.set_fault(Some(Fault::Spool));
+    world.say("MAIL FROM:<>", "250").await;
+    world.say(ANNA, "250").await;
+    world.say("DATA", "452 4.3.1").await;
+    for (fault, expected) in [
+        (Fault::Append, "452 4.3.1"),
+        (Fault::Finish, "452 4.3.1"),
+        (Fault::CommitFull, "452 4.3.1"),
+        (Fault::CommitFailed, "451 4.3.0"),
+    ] {
+        world.set_fault(Some(fault));
+        world.say("MAIL FROM:<>", "250").await;
+        world.say(ANNA, "250").await;
+        world.say("DATA", "354").await;
+        world.say("Subject: lost\r\n\r\n.", expected).await;
+    }
+    assert_eq!(world.octets("anna@server1.com").await, 0);
+    world.set_fault(Some(Fault::Usage));
+    world.say("MAIL FROM:<>", "250").await;
+    world.say("RCPT TO:<full@server1.com>", "451 4.3.0").await;
+    world.set_fault(None);
+    world.say(ANNA, "250").await;
+    world.say("DATA", "354").await;
+    world.say("Subject: kept\r\n\r\n.", "250 2.0.0").await;
+    assert!(world.octets("anna@server1.com").await > 0);
+}
+
+#[tokio::test]
+async fn the_queue_is_woken_for_remote_recipients_only() {
+    let mut world = World::new().await;
+    let queue = world.services.queue.clone();
+    for (recipient, woken) in [("anna@server1.com", false), ("away@server1.com", true)] {
+        world.say("MAIL FROM:<>", "250").await;
+        world.say(&format!("RCPT TO:<{recipient}>"), "250").await;
+        world.say("DATA", "354").await;
+        world.say(".", "250 2.0.0").await;
+        let notified = futures::FutureExt::now_or_never(queue.notified()).is_some();
+        assert_eq!(notified, woken, "{recipient}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_takes_effect_with_the_next_transaction() {
+    let mut world = World::new().await;
+    world.say("MAIL FROM:<>", "250").await;
+    let mut content = crate::smtp::testing::content(Vec::new());
+    content.records.retain(|record| *record.address() != address("anna@server1.com"));
+    content.records.retain(|record| record.address().local_part().as_str() != "postmaster");
+    world.services.configuration.replace(crate::smtp::testing::configuration_of(content));
+    world.say(ANNA, "250").await;
+    world.say("DATA", "354").await;
+    world.say(".", "250 2.0.0").await;
+    world.say("MAIL FROM:<>", "250").await;
+    world.say(ANNA, "550 5.1.1").await;
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_says_so_to_idle_clients() {
+    let mut world = World::new().await;
+    world.services.shutdown.cancel();
+    assert!(world.reply().await.starts_with("421 4.3.2"));
+}
+
+fn settle(machine: &mut Machine) {
+    while let Some(action) = machine.next_action() {
+        match action {
+            Action::CheckSender(_) => machine.sender_answered(Ok(())),
+            Action::CheckRecipient(_) => {
+                let recipient = AcceptedRecipient { address: address("anna@server1.com"), max_message_size: None };
+                machine.recipient_answered(Ok(recipient));
+            }
+            Action::OpenSpool(_) => machine.spool_answered(Ok(())),
+            Action::Commit(_) => machine.commit_answered(Reply::new(250, 0, 0, "ok")),
+            _ => {}
+        }
+    }
+}
+
+/// RFC 5321 §4.5.3.2: a command has five minutes as a whole, content three for each piece, and a message an hour.
+#[tokio::test]
+async fn time_limits() {
+    let world = World::new().await;
+    let mut machine = Machine::new(settings(&world.services, Protocol::Smtp), false);
+    let begin = Instant::now();
+    let minutes = |count: u64| begin + Duration::from_secs(60 * count);
+    let mut clock = Clock::new(begin);
+    // An octet a minute is no command.
+    for minute in 0..4 {
+        machine.feed(b"N");
+        settle(&mut machine);
+        clock.advance(&machine, minutes(minute));
+        assert_eq!(clock.deadline, minutes(5));
+    }
+    machine.feed(b"\r\n");
+    settle(&mut machine);
+    clock.advance(&machine, minutes(4));
+    assert_eq!(clock.deadline, minutes(9));
+    machine.feed(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<anna@server1.com>\r\nDATA\r\n");
+    settle(&mut machine);
+    clock.advance(&machine, minutes(5));
+    assert_eq!(clock.deadline, minutes(8));
+    for minute in (7..62).step_by(2) {
+        machine.feed(b"x");
+        settle(&mut machine);
+        clock.advance(&machine, minutes(minute));
+        assert_eq!(clock.deadline, minutes((minute + 3).min(65)));
+    }
+    machine.feed(b"\r\n.\r\n");
+    settle(&mut machine);
+    clock.advance(&machine, minutes(64));
+    assert_eq!(clock.deadline, minutes(69));
+}

@@ -227,3 +227,24 @@ fn connections_are_limited_and_the_limit_can_be_raised() {
         "{metrics}"
     );
 }
+
+#[test]
+fn running_out_of_file_descriptors_is_survived() {
+    let mut server = Server::spawn_limited(Home::new(content::story()), 80);
+    server.wait_until_ready();
+    let address = server.address("pop3");
+    let crowd: Vec<_> = (0..120).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    wait_for("the shortage", || server.log().contains("could not be accepted").then_some(()));
+    // While it lasts, the server rests instead of trying in a circle.
+    let lines = server.log().matches("could not be accepted").count();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let more = server.log().matches("could not be accepted").count() - lines;
+    assert!(more <= 30, "{more} attempts in two seconds");
+    drop(crowd);
+    wait_for("a greeting", || Client::connect(address).line().filter(|line| line.starts_with("+OK")));
+    wait_for("readiness", || (support::http_get(server.address("admin"), "/readyz")?.0 == 200).then_some(()));
+    server.stop();
+}

@@ -210,3 +210,6 @@ async fn send(stream: &mut Stream, bytes: &Bytes) -> io::Result<()> {
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ use tempfile::TempDir;
 /// How long anything may take before a test fails. Generous: machines are slow and busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_paquebot-server");
+
 /// Waits until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -105,9 +107,21 @@ impl Server {
 
     /// Starts a server and waits until its admin HTTP is open.
     pub fn spawn(home: Home) -> Self {
+        Self::spawn_with(home, Command::new(BINARY))
+    }
+
+    /// Like [`Server::spawn`], for a process that may have so many file descriptors.
+    pub fn spawn_limited(home: Home, descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), BINARY]);
+        Self::spawn_with(home, command)
+    }
+
+    fn spawn_with(home: Home, command: Command) -> Self {
         let log = home.directory.path().join("log");
         let (config, data) = (home.config_dir(), home.data_dir());
-        let child = spawn(&["--config-dir", text(&config), "--data-dir", text(&data), "--admin-port", "0"], &log);
+        let arguments = ["--config-dir", text(&config), "--data-dir", text(&data), "--admin-port", "0"];
+        let child = spawn_command(command, &arguments, &log);
         let mut server = Self { home, child, log, ports: BTreeMap::new() };
         server.wait_for_port("admin");
         server
@@ -235,8 +249,12 @@ impl Drop for Server {
 
 /// Starts `paquebot-server serve` on loopback with its log in a file.
 pub fn spawn(arguments: &[&str], log: &Path) -> Child {
+    spawn_command(Command::new(BINARY), arguments, log)
+}
+
+fn spawn_command(mut command: Command, arguments: &[&str], log: &Path) -> Child {
     let log = std::fs::File::create(log).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_paquebot-server"))
+    command
         .args(["serve", "--bind", "127.0.0.1"])
         .args(arguments)
         .stdin(Stdio::null())

@@ -1,0 +1,172 @@
+//! What needs a clock: silence. Time is tokio's paused one, so that ten minutes pass at once.
+
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
+use paquebot_config::{Record, TlsVersion, Verifier};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::credentials::Authenticator;
+use crate::live::LiveConfiguration;
+use crate::metrics::Metrics;
+use crate::services::Services;
+use crate::smtp::testing;
+use crate::store::embedded::EmbeddedStore;
+use crate::tls::{CERTIFICATE_FILE, Certificates, Files, KEY_FILE};
+
+/// A POP3 server for one connection, with tom@server1.com (`secret`), and its certificate.
+struct Bench {
+    directory: TempDir,
+    services: SharedServices,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut content = testing::content(Vec::new());
+        let params = argon2::Params::new(64, 1, 1, None).unwrap();
+        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let hash: PasswordHash = argon2.hash_password(b"secret").unwrap();
+        for record in &mut content.records {
+            if let Record::Mailbox(mailbox) = record {
+                mailbox.verifiers = vec![Verifier::new(hash.to_string())];
+            }
+        }
+        let configuration = LiveConfiguration::new(testing::configuration_of(content));
+        let services = Services {
+            configuration: configuration.clone(),
+            store: EmbeddedStore::open(&directory.path().join("data")).unwrap(),
+            authenticator: Authenticator::new(configuration),
+            certificates: Certificates::default(),
+            metrics: Arc::new(Metrics::new()),
+            shutdown: CancellationToken::new(),
+            queue: Arc::new(Notify::new()),
+        };
+        Self { directory, services: Arc::new(services) }
+    }
+
+    /// A connection whose server side is a session on plain TCP.
+    async fn connect(&self) -> TcpStream {
+        let (client, server) = pair().await;
+        let address = server.peer_addr().unwrap();
+        tokio::spawn(run(Stream::Plain(server), address, Protocol::Pop3, Arc::clone(&self.services)));
+        client
+    }
+
+    /// A connection whose server side is a session under TLS.
+    async fn connect_tls(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::create_dir_all(self.directory.path().join("tls")).unwrap();
+        std::fs::write(self.directory.path().join(CERTIFICATE_FILE), made.cert.pem()).unwrap();
+        std::fs::write(self.directory.path().join(KEY_FILE), made.signing_key.serialize_pem()).unwrap();
+        let loaded = Files::read(self.directory.path()).unwrap().load(TlsVersion::Tls13).unwrap();
+        let (client, server) = pair().await;
+        let services = Arc::clone(&self.services);
+        tokio::spawn(async move {
+            let address = server.peer_addr().unwrap();
+            let stream = Stream::Plain(server).upgrade(loaded.config).await.unwrap();
+            run(stream, address, Protocol::Pop3s, services).await;
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, client).await.unwrap()
+    }
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    (client, server)
+}
+
+async fn line<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    line
+}
+
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<S>, text: &str) -> String {
+    stream.get_mut().write_all(format!("{text}\r\n").as_bytes()).await.unwrap();
+    line(stream).await
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_has_three_minutes_however_slowly_it_speaks() {
+    let bench = Bench::new();
+    let mut client = BufReader::new(bench.connect().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    tokio::time::pause();
+    let begin = Instant::now();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(80)).await;
+        client.get_mut().write_all(b"N").await.unwrap();
+    }
+    assert!(line(&mut client).await.starts_with("-ERR [SYS/TEMP] nothing was said"));
+    assert_eq!(line(&mut client).await, "");
+    let waited = begin.elapsed().as_secs();
+    assert!((179..190).contains(&waited), "{waited}");
+}
+
+#[tokio::test]
+async fn who_has_logged_in_has_ten_minutes_after_each_command_and_silence_deletes_nothing() {
+    let bench = Bench::new();
+    let tom = testing::address("tom@server1.com");
+    deliver(&bench, &tom).await;
+    let mut client = BufReader::new(bench.connect_tls().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    say(&mut client, "USER tom@server1.com").await;
+    assert!(say(&mut client, "PASS secret").await.starts_with("+OK 1 "));
+    assert!(say(&mut client, "DELE 1").await.starts_with("+OK"));
+    tokio::time::pause();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(590)).await;
+        assert!(say(&mut client, "NOOP").await.starts_with("+OK"));
+    }
+    let begin = Instant::now();
+    assert!(line(&mut client).await.starts_with("-ERR [SYS/TEMP] nothing was said"));
+    let waited = begin.elapsed().as_secs();
+    assert!((599..610).contains(&waited), "{waited}");
+    tokio::time::resume();
+    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 1);
+}
+
+async fn deliver(bench: &Bench, maildrop: &Address) {
+    use crate::store::{Acceptance, Declared, LocalDelivery, MessageId};
+    let store = &bench.services.store;
+    let mut spool = store.spool(1000).await.unwrap();
+    spool.append(b"Subject: kept\r\n\r\n").await.unwrap();
+    let body = spool.finish().await.unwrap();
+    let acceptance = Acceptance {
+        id: MessageId::generate(),
+        received_at: jiff::Timestamp::now(),
+        reverse_path: None,
+        trace: Bytes::new(),
+        body,
+        declared: Declared::default(),
+        local: vec![LocalDelivery { maildrop: maildrop.clone(), fields: Bytes::new(), quota: None }],
+        remote: Vec::new(),
+    };
+    store.commit(acceptance).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_is_told_that_the_server_goes_down() {
+    let bench = Bench::new();
+    let mut client = BufReader::new(bench.connect().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    bench.services.shutdown.cancel();
+    assert!(line(&mut client).await.starts_with("-ERR [SYS/TEMP] the server is shutting down"));
+    assert_eq!(line(&mut client).await, "");
+}

@@ -3,6 +3,7 @@
 //! Pure: [`directory`] (what is in force), [`render`] (what is written), most of [`dns`]. I/O: [`controllers`].
 
 pub mod admin;
+pub mod compile;
 pub mod controllers;
 pub mod credentials;
 pub mod directory;

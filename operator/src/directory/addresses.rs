@@ -7,7 +7,7 @@ use paquebot_crds::{Kind, ObjectReference, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
-use super::state::{AliasSource, Claim, Holder, Member, Role, Task, Work, pending};
+use super::state::{AliasSource, Claim, Holder, Member, Role, Seat, Task, Work, pending};
 use super::tenancy::admits;
 use super::verdict::Refusal;
 
@@ -187,14 +187,19 @@ impl Directory {
             }
         }
         if let Some(Holder::Object { rank, domain }) = old {
-            let moved = self.seats.get_mut(&domain).map(|seats| seats_of(seats, &rank).remove(&rank));
+            let moved = self
+                .seats
+                .get_mut(&domain)
+                .map(|seats| seats_of(seats, &rank).remove(&(rank.clone(), address.to_owned())));
             work.add_all(moved.into_iter().flatten().map(Task::Standing));
             work.add_all([Task::Standing(rank.key()), Task::Domain(domain.clone())]);
             self.forget_empty_seats(&domain);
         }
         if let Some(Holder::Object { rank, domain }) = &new {
             let seats = self.seats.entry(domain.clone()).or_default();
-            work.add_all(seats_of(seats, rank).insert(rank.clone()).into_iter().map(Task::Standing));
+            work.add_all(
+                seats_of(seats, rank).insert((rank.clone(), address.to_owned())).into_iter().map(Task::Standing),
+            );
         }
         match new {
             Some(holder) => drop(self.holders.insert(address.to_owned(), holder)),
@@ -255,7 +260,9 @@ impl Directory {
         let member = self.member(key).ok_or_else(pending)?;
         let claim = member.gate.as_ref().map_err(Clone::clone)?;
         match self.holders.get(&claim.canonical) {
-            Some(Holder::Object { rank, domain }) if *rank == claim.rank => self.check_seat(rank, domain),
+            Some(Holder::Object { rank, domain }) if *rank == claim.rank => {
+                self.check_seat(&(rank.clone(), claim.canonical.clone()), domain)
+            }
             Some(Holder::Object { rank, .. }) => {
                 Err(Refusal::new(Reason::AddressConflict, address_conflict(&claim.canonical, &rank.key(), key)))
             }
@@ -272,12 +279,12 @@ impl Directory {
         }
     }
 
-    fn check_seat(&self, rank: &Seniority, domain: &NamespacedName) -> Result<(), Refusal> {
-        let mailbox = rank.key().kind == Kind::Mailbox;
+    fn check_seat(&self, seat: &Seat, domain: &NamespacedName) -> Result<(), Refusal> {
+        let mailbox = seat.0.key().kind == Kind::Mailbox;
         let seated = self
             .seats
             .get(domain)
-            .is_some_and(|seats| if mailbox { seats.mailboxes.is_seated(rank) } else { seats.aliases.is_seated(rank) });
+            .is_some_and(|seats| if mailbox { seats.mailboxes.is_seated(seat) } else { seats.aliases.is_seated(seat) });
         if seated {
             return Ok(());
         }

@@ -10,11 +10,14 @@ use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
 use super::verdict::{Refusal, Verdict};
 
+/// A StatefulSet puts its name, a dash and ten characters into a label of at most 63.
+const MOST_SERVER_NAME: usize = 52;
+
 impl Directory {
     pub(super) fn settle_server(&mut self, name: &NamespacedName, work: &mut Work) {
         let Some(node) = self.servers.get_mut(name) else { return };
         let fields = unsupported::mail_server(&node.entry.spec);
-        let verdict = match unsupported::refusal(&fields) {
+        let verdict = match bad_server_name(&name.name).or_else(|| unsupported::refusal(&fields)) {
             Some(message) => Verdict::Refused(Refusal::new(Reason::InvalidSpec, message)),
             None => Verdict::accepted(
                 format!("The server {} is configured from this object.", node.entry.spec.hostname),
@@ -176,7 +179,7 @@ impl Directory {
         let mut remarks = Vec::new();
         let catch_all = self.catch_all(name, &server, &mut remarks);
         self.remark_roles(name, &mut remarks);
-        if catch_all == CatchAll::Reject && !self.holders.contains_key(&format!("postmaster@{domain}")) {
+        if catch_all == CatchAll::Reject && !self.is_held(&format!("postmaster@{domain}")) {
             remarks.push(format!(
                 "Nobody receives mail for postmaster@{domain}, which RFC 5321 section 4.5.1 asks for: name somebody in \
                  spec.roles.postmaster, or create a Mailbox or MailAlias postmaster."
@@ -195,6 +198,25 @@ impl Directory {
             suspended: spec.suspended,
         };
         (verdict, Some((server, config)))
+    }
+
+    /// Whether mail for an address of the directory reaches somebody.
+    fn is_held(&self, address: &str) -> bool {
+        match self.holders.get(address) {
+            None => false,
+            Some(Holder::Role(domain, role)) => {
+                let source = RecordSource::Alias(AliasSource::Role(domain.clone(), *role));
+                self.record_places.contains_key(&source)
+            }
+            Some(Holder::Object { rank, .. }) => {
+                let key = rank.key();
+                let source = match key.kind {
+                    Kind::Mailbox => RecordSource::Mailbox(key.name),
+                    _ => RecordSource::Alias(AliasSource::Alias(key.name)),
+                };
+                self.record_places.contains_key(&source)
+            }
+        }
     }
 
     fn catch_all(&self, name: &NamespacedName, server: &NamespacedName, remarks: &mut Vec<String>) -> CatchAll {
@@ -247,6 +269,21 @@ impl Directory {
             }
         }
     }
+}
+
+/// A MailServer lends its name to Services and labels, which allow less than names of objects do.
+fn bad_server_name(name: &str) -> Option<String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = name.len() <= MOST_SERVER_NAME
+        && name.bytes().all(inner)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-');
+    (!fits).then(|| {
+        format!(
+            "Its Services cannot be named after it: create it again with a name of at most {MOST_SERVER_NAME} lower case \
+             letters, digits and dashes that begins with a letter."
+        )
+    })
 }
 
 fn domain_conflict(domain: &str, winner: &NamespacedName, loser: &NamespacedName) -> String {

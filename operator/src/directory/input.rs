@@ -83,6 +83,18 @@ impl Object {
             Self::RelayPolicy(entry) => ObjectKey::new(Kind::RelayPolicy, entry.name.clone()),
         }
     }
+
+    /// Its namespace and name.
+    #[must_use]
+    pub fn name(&self) -> &NamespacedName {
+        match self {
+            Self::MailServer(entry) => &entry.name,
+            Self::MailDomain(entry) => &entry.name,
+            Self::Mailbox(entry) => &entry.name,
+            Self::MailAlias(entry) => &entry.name,
+            Self::RelayPolicy(entry) => &entry.name,
+        }
+    }
 }
 
 macro_rules! objects_from {

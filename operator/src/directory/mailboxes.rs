@@ -5,7 +5,7 @@ use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey};
-use super::state::{RecordSource, Task, Work};
+use super::state::{AliasSource, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
 use super::verdict::Verdict;
 
@@ -117,6 +117,21 @@ impl Directory {
             work.add_all(self.links.mailbox_aliases.of(name).cloned().map(Task::Alias));
             work.add_all(self.links.mailbox_catch_alls.of(name).cloned().map(Task::Domain));
         }
+        if old_place.is_some() != new_place.is_some() {
+            work.add_all(self.domain_of_role_address(&source).map(Task::Domain));
+        }
+    }
+
+    /// The MailDomain, if the record is about its postmaster or abuse: that is part of what is said about it.
+    fn domain_of_role_address(&self, source: &RecordSource) -> Option<NamespacedName> {
+        let key = match source {
+            RecordSource::Mailbox(name) => ObjectKey::new(Kind::Mailbox, name.clone()),
+            RecordSource::Alias(AliasSource::Alias(name)) => ObjectKey::new(Kind::MailAlias, name.clone()),
+            RecordSource::Alias(AliasSource::Role(domain, _)) => return Some(domain.clone()),
+        };
+        let claim = self.member(&key)?.claim()?;
+        let (local_part, _) = claim.canonical.rsplit_once('@')?;
+        Role::ALL.iter().any(|role| role.local_part() == local_part).then(|| claim.domain.clone())
     }
 
     fn remove_record(&mut self, server: &NamespacedName, shard: ShardName, source: &RecordSource) {

@@ -149,28 +149,31 @@ pub(super) fn pending() -> Refusal {
     Refusal::new(Reason::Pending, "It has not been looked at yet.")
 }
 
+/// An object at an address. An object that moves to another address leaves one place and takes another, in either order.
+pub(super) type Seat = (Seniority, String);
+
 /// The places that a limit leaves: the older objects have them, the younger ones wait.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     limit: Option<usize>,
-    seated: BTreeSet<Seniority>,
-    waiting: BTreeSet<Seniority>,
+    seated: BTreeSet<Seat>,
+    waiting: BTreeSet<Seat>,
 }
 
 impl Seats {
     /// Adds an object; returns whose place has changed.
-    pub(super) fn insert(&mut self, rank: Seniority) -> Vec<ObjectKey> {
-        let key = rank.key();
-        self.seated.insert(rank);
+    pub(super) fn insert(&mut self, seat: Seat) -> Vec<ObjectKey> {
+        let key = seat.0.key();
+        self.seated.insert(seat);
         let mut moved = self.settle();
         moved.push(key);
         moved
     }
 
     /// Takes an object away; returns whose place has changed.
-    pub(super) fn remove(&mut self, rank: &Seniority) -> Vec<ObjectKey> {
-        self.waiting.remove(rank);
-        self.seated.remove(rank);
+    pub(super) fn remove(&mut self, seat: &Seat) -> Vec<ObjectKey> {
+        self.waiting.remove(seat);
+        self.seated.remove(seat);
         self.settle()
     }
 
@@ -180,8 +183,8 @@ impl Seats {
         self.settle()
     }
 
-    pub(super) fn is_seated(&self, rank: &Seniority) -> bool {
-        self.seated.contains(rank)
+    pub(super) fn is_seated(&self, seat: &Seat) -> bool {
+        self.seated.contains(seat)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -195,13 +198,13 @@ impl Seats {
         while self.seated.len() > limit
             && let Some(youngest) = self.seated.pop_last()
         {
-            moved.push(youngest.key());
+            moved.push(youngest.0.key());
             self.waiting.insert(youngest);
         }
         while self.seated.len() < limit
             && let Some(oldest) = self.waiting.pop_first()
         {
-            moved.push(oldest.key());
+            moved.push(oldest.0.key());
             self.seated.insert(oldest);
         }
         moved

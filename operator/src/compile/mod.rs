@@ -1,0 +1,181 @@
+//! Manifests in, configuration directory out (DESIGN §5): the same index and rendering as in the cluster, without one.
+//! `kubectl-paquebot` calls it, for `make try` and for pipelines that check manifests before they are applied.
+//!
+//! What an API server would refuse is refused by [`paquebot_crds::validate`] in its words; what the operator would not accept is reported
+//! with its reason. [`manifests`] and [`output`] hold the I/O.
+
+pub mod manifests;
+pub mod output;
+pub mod passwords;
+pub mod report;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paquebot_config::{BuildError, Content};
+use paquebot_crds::Kind;
+
+use crate::directory::{CredentialOutcome, CredentialsReport, Details, Directory, NamespacedName, ObjectKey, Options};
+use crate::render::{self, RenderError};
+use manifests::Manifests;
+use report::Problem;
+
+/// The label that Kubernetes gives every namespace: its name.
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Why nothing can be compiled at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// There is no MailServer.
+    #[error("the manifests have no MailServer; add one")]
+    NoServer,
+    /// The MailServer that was asked for is not there.
+    #[error("the manifests have no MailServer {wanted}; they have {present}")]
+    UnknownServer {
+        /// What was asked for.
+        wanted: NamespacedName,
+        /// What is there.
+        present: String,
+    },
+    /// There is more than one.
+    #[error("the manifests have several MailServers, {0}; choose one with --server NAMESPACE/NAME")]
+    SeveralServers(String),
+    /// A port was given for a listener that is not there.
+    #[error("--port {name}: MailServer {server} has no such listener; it has {listeners}")]
+    UnknownListener {
+        /// What was asked for.
+        name: String,
+        /// The server.
+        server: NamespacedName,
+        /// What is there.
+        listeners: String,
+    },
+    /// The MailServer cannot be rendered.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The files cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// An index of manifests, and which of its MailServers is meant.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The index.
+    pub directory: Directory,
+    /// The MailServer that objects mean that name none; absent where it is not clear which.
+    pub server: Option<NamespacedName>,
+    /// Where each object was read.
+    sources: BTreeMap<ObjectKey, String>,
+}
+
+/// Puts manifests into an index.
+#[must_use]
+pub fn index(manifests: &Manifests, server: Option<NamespacedName>) -> Compiled {
+    let mut directory = Directory::new(Options { default_server: server.clone(), ..Options::default() });
+    let homes: BTreeSet<&String> = manifests.objects.iter().map(|(object, _)| &object.name().namespace).collect();
+    for namespace in homes.into_iter().chain(manifests.namespaces.keys()) {
+        let mut labels = manifests.namespaces.get(namespace).cloned().unwrap_or_default();
+        labels.insert(NAMESPACE_NAME_LABEL.to_owned(), namespace.clone());
+        directory.apply_namespace(namespace, labels);
+    }
+    let mut sources = BTreeMap::new();
+    for (object, source) in &manifests.objects {
+        sources.insert(object.key(), source.clone());
+        directory.apply(object.clone());
+    }
+    Compiled { directory, server, sources }
+}
+
+/// The MailServer that is meant.
+///
+/// # Errors
+/// [`CompileError`] when it is not there, or when it is not clear which one it is.
+pub fn choose(manifests: &Manifests, wanted: Option<&NamespacedName>) -> Result<NamespacedName, CompileError> {
+    let mut servers: Vec<&NamespacedName> = manifests
+        .objects
+        .iter()
+        .map(|(object, _)| object)
+        .filter(|o| o.key().kind == Kind::MailServer)
+        .map(|o| o.name())
+        .collect();
+    servers.sort();
+    let present = || servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (wanted, servers.as_slice()) {
+        (_, []) => Err(CompileError::NoServer),
+        (Some(wanted), servers) if servers.contains(&wanted) => Ok(wanted.clone()),
+        (Some(wanted), _) => Err(CompileError::UnknownServer { wanted: wanted.clone(), present: present() }),
+        (None, [only]) => Ok((*only).clone()),
+        (None, _) => Err(CompileError::SeveralServers(present())),
+    }
+}
+
+impl Compiled {
+    /// The Mailboxes that have a password.
+    #[must_use]
+    pub fn mailboxes_with_credentials(&self) -> Vec<NamespacedName> {
+        let mailboxes = self.directory.objects().into_iter().filter(|key| key.kind == Kind::Mailbox);
+        mailboxes.map(|key| key.name).filter(|name| self.source_of(name).is_some()).collect()
+    }
+
+    /// What a Mailbox's password is read from.
+    #[must_use]
+    pub fn source_of(&self, mailbox: &NamespacedName) -> Option<paquebot_crds::mailbox::CredentialSource<'_>> {
+        self.directory.mailbox(mailbox)?.spec.credentials.as_ref()?.source()
+    }
+
+    /// Takes in what became of a Mailbox's password.
+    pub fn set_credentials(&mut self, mailbox: &NamespacedName, outcome: CredentialOutcome) {
+        self.directory.apply_credentials(mailbox, outcome);
+    }
+
+    /// Every object that is not in force, and every password that cannot be used.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for key in self.directory.objects() {
+            let Some(report) = self.directory.report(&key) else { continue };
+            let source = self.sources.get(&key).cloned().unwrap_or_default();
+            if !report.verdict.is_accepted() {
+                let (reason, message) = (report.verdict.reason(), report.verdict.message());
+                problems.push(Problem::of_object(source.clone(), &key, reason.as_str(), message));
+            }
+            if let Details::Mailbox { credentials: CredentialsReport::Failed(failure), .. } = &report.details {
+                problems.push(Problem::of_object(source, &key, failure.reason.as_str(), &failure.message));
+            }
+        }
+        problems
+    }
+
+    /// The remarks on what is in force, such as a missing postmaster.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<(ObjectKey, String)> {
+        let reports = self.directory.objects().into_iter().filter_map(|key| Some((self.directory.report(&key)?, key)));
+        reports
+            .filter(|(report, _)| report.verdict.is_accepted())
+            .map(|(report, key)| (key, report.verdict.message().to_owned()))
+            .collect()
+    }
+
+    /// The configuration, with some listeners on other ports than in a container.
+    ///
+    /// # Errors
+    /// [`CompileError`] when the MailServer is not accepted or has no listener of such a name.
+    pub fn content(&self, server: &NamespacedName, ports: &BTreeMap<String, u16>) -> Result<Content, CompileError> {
+        let mut content = render::content(&self.directory, server)?;
+        for (name, port) in ports {
+            let Some(listener) = content.server.listeners.iter_mut().find(|listener| listener.name == *name) else {
+                let listeners: Vec<_> = content.server.listeners.iter().map(|l| l.name.as_str()).collect();
+                return Err(CompileError::UnknownListener {
+                    name: name.clone(),
+                    server: server.clone(),
+                    listeners: listeners.join(", "),
+                });
+            };
+            listener.port = *port;
+        }
+        Ok(content)
+    }
+}

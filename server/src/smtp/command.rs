@@ -92,11 +92,20 @@ impl CommandError {
 const MAIL_USAGE: &str = "MAIL FROM:<address> [parameters]";
 const RCPT_USAGE: &str = "RCPT TO:<address>";
 
-/// Reads one line. `smtputf8` says whether that extension is offered in this session.
+/// The extensions with parameters that a session offers; what belongs to another one is not recognized.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// AUTH (RFC 4954).
+    pub auth: bool,
+}
+
+/// Reads one line.
 ///
 /// # Errors
 /// [`CommandError`], whose reply the client should get.
-pub fn parse(line: &[u8], smtputf8: bool) -> Result<Command, CommandError> {
+pub fn parse(line: &[u8], offers: Offers) -> Result<Command, CommandError> {
     if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
         return Err(CommandError::Octets);
     }
@@ -108,7 +117,7 @@ pub fn parse(line: &[u8], smtputf8: bool) -> Result<Command, CommandError> {
     match verb.to_ascii_uppercase().as_str() {
         "HELO" => client_name(argument).map(Command::Helo).ok_or(CommandError::Arguments("HELO hostname")),
         "EHLO" => client_name(argument).map(Command::Ehlo).ok_or(CommandError::Arguments("EHLO hostname")),
-        "MAIL" => mail(argument, smtputf8).map(Command::Mail),
+        "MAIL" => mail(argument, offers).map(Command::Mail),
         "RCPT" => recipient(argument).map(Command::Rcpt),
         "DATA" => bare(Command::Data, "DATA"),
         "RSET" => bare(Command::Rset, "RSET"),
@@ -138,7 +147,7 @@ fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     found.trim_end_matches(' ').eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
 }
 
-fn mail(argument: &str, smtputf8: bool) -> Result<Mail, CommandError> {
+fn mail(argument: &str, offers: Offers) -> Result<Mail, CommandError> {
     let text = after_keyword(argument, "FROM").ok_or(CommandError::Arguments(MAIL_USAGE))?;
     let (inside, parameters) = path::split(text).map_err(|_| CommandError::Arguments(MAIL_USAGE))?;
     let reverse_path = path::reverse(inside).map_err(|_| CommandError::ReversePath)?;
@@ -149,22 +158,22 @@ fn mail(argument: &str, smtputf8: bool) -> Result<Mail, CommandError> {
         if seen.contains(&keyword) {
             return Err(CommandError::Arguments(MAIL_USAGE));
         }
-        mail_parameter(&mut mail, &keyword, value, smtputf8)?;
+        mail_parameter(&mut mail, &keyword, value, offers)?;
         seen.push(keyword);
     }
     let is_ascii = mail.reverse_path.as_ref().is_none_or(Address::is_ascii);
     if is_ascii || mail.smtputf8 { Ok(mail) } else { Err(CommandError::NotAscii) }
 }
 
-fn mail_parameter(mail: &mut Mail, keyword: &str, value: Option<&str>, smtputf8: bool) -> Result<(), CommandError> {
+fn mail_parameter(mail: &mut Mail, keyword: &str, value: Option<&str>, offers: Offers) -> Result<(), CommandError> {
     match (keyword, value) {
         ("SIZE", Some(value)) => mail.size = Some(size(value).ok_or(CommandError::Arguments("SIZE=octets"))?),
         ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => mail.eight_bit = false,
         ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
-        ("SMTPUTF8", None) if smtputf8 => mail.smtputf8 = true,
+        ("SMTPUTF8", None) if offers.smtputf8 => mail.smtputf8 = true,
         // RFC 4954 §5: to be accepted by every server that has AUTH; what it asserts is not trusted, so it says nothing.
-        ("AUTH", Some(_)) => {}
-        ("SIZE" | "AUTH", None) => return Err(CommandError::Arguments(MAIL_USAGE)),
+        ("AUTH", Some(_)) if offers.auth => {}
+        ("SIZE", None) => return Err(CommandError::Arguments(MAIL_USAGE)),
         _ => return Err(CommandError::Parameter),
     }
     Ok(())
@@ -215,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn code(line: &str) -> String {
-        match parse(line.as_bytes(), false) {
+        match parse(line.as_bytes(), Offers::default()) {
             Ok(_) => "ok".to_owned(),
             Err(error) => {
                 let reply = error.reply();
@@ -236,7 +245,7 @@ mod tests {
             ("MAIL FROM:<>", "ok"),
             ("mail from:<a@b.example>", "ok"),
             ("MAIL FROM: <a@b.example> SIZE=10 BODY=8BITMIME", "ok"),
-            ("MAIL FROM:<a@b.example> AUTH=<>", "ok"),
+            ("MAIL FROM:<a@b.example> AUTH=<>", "555 5.5.4"),
             ("MAIL FROM:<a@b.example> SIZE=99999999999999999999", "ok"),
             ("MAIL", "501 5.5.4"),
             ("MAIL FROM:", "501 5.5.4"),
@@ -281,21 +290,25 @@ mod tests {
     }
 
     #[test]
-    fn smtputf8_where_it_is_offered() {
+    fn parameters_of_extensions_that_are_offered() {
+        let offers = Offers { smtputf8: true, auth: true };
         let line = "MAIL FROM:<ü@b.example> SMTPUTF8".as_bytes();
-        assert!(matches!(parse(line, true), Ok(Command::Mail(Mail { smtputf8: true, .. }))));
-        assert_eq!(parse(line, false), Err(CommandError::Parameter));
+        assert!(matches!(parse(line, offers), Ok(Command::Mail(Mail { smtputf8: true, .. }))));
+        assert_eq!(parse(line, Offers::default()), Err(CommandError::Parameter));
+        assert_eq!(parse("MAIL FROM:<ü@b.example>".as_bytes(), offers), Err(CommandError::NotAscii));
+        let line = b"MAIL FROM:<a@b.example> AUTH=<>";
+        assert!(matches!(parse(line, offers), Ok(Command::Mail(_))));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_command_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..600), smtputf8: bool) {
-            let _ = parse(&line, smtputf8);
+        fn any_bytes_are_a_command_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..600), smtputf8: bool, auth: bool) {
+            let _ = parse(&line, Offers { smtputf8, auth });
         }
 
         #[test]
         fn nearly_commands_never_panic(verb in "(?i)(MAIL FROM:|RCPT TO:|EHLO |AUTH )", rest in "[ <>@:,\"\\\\a-z.=ü\\[\\]0-9+-]{0,80}") {
-            let _ = parse(format!("{verb}{rest}").as_bytes(), true);
+            let _ = parse(format!("{verb}{rest}").as_bytes(), Offers { smtputf8: true, auth: true });
         }
     }
 }

@@ -177,12 +177,13 @@ impl Session {
                 }
                 Action::Commit(envelope) => {
                     let reply = self.commit(envelope).await;
-                    self.count_message(&reply);
                     self.machine.commit_answered(reply);
                 }
                 Action::Discard => {
-                    self.services.metrics.messages.get_or_create(&ByResult { result: Word("refused") }).inc();
-                    self.spool = None;
+                    // Without a spool the store had failed, which was counted.
+                    if self.spool.take().is_some() {
+                        self.count_message("refused");
+                    }
                 }
                 Action::Reset => {
                     self.transaction = None;
@@ -276,6 +277,7 @@ impl Session {
         let Some(spool) = &mut self.spool else { return Ok(()) };
         let Err(error) = spool.append(octets).await else { return Ok(()) };
         self.spool = None;
+        self.count_message("deferred");
         Err(self.store_failure(&error))
     }
 
@@ -290,6 +292,7 @@ impl Session {
         durable.unwrap_or_else(|error| {
             let reply = policy::store_failure(&error);
             tracing::warn!(message_id = %id, %error, %reply, "the message could not be stored");
+            self.count_message("deferred");
             reply
         })
     }
@@ -320,6 +323,7 @@ impl Session {
 
     fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
         let metrics = &self.services.metrics;
+        self.count_message("accepted");
         metrics.message_octets.inc_by(envelope.octets);
         metrics.delivered.inc_by(plan.local.len() as u64);
         tracing::info!(
@@ -383,12 +387,7 @@ impl Session {
         reply
     }
 
-    fn count_message(&self, reply: &Reply) {
-        let result = match reply.code() {
-            ..400 => "accepted",
-            400..500 => "deferred",
-            _ => "refused",
-        };
+    fn count_message(&self, result: &'static str) {
         self.services.metrics.messages.get_or_create(&ByResult { result: Word(result) }).inc();
     }
 

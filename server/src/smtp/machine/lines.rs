@@ -5,7 +5,7 @@ use memchr::memmem;
 
 use super::{Action, Hello, Machine, Question, State};
 use crate::smtp::bounds;
-use crate::smtp::command::{self, Command, CommandError, Mail};
+use crate::smtp::command::{self, Command, CommandError, Mail, Offers};
 use crate::smtp::path::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{Exchange, Step};
@@ -64,7 +64,8 @@ impl Machine {
     }
 
     fn command_line(&mut self, line: &[u8]) {
-        match command::parse(line, self.settings.smtputf8) {
+        let offers = Offers { smtputf8: self.settings.smtputf8, auth: self.settings.submission && self.tls };
+        match command::parse(line, offers) {
             Ok(command) => self.command(command),
             Err(error @ (CommandError::ForwardPath | CommandError::NotAscii)) => self.refuse_recipient(error.reply()),
             Err(error) => self.refuse(error.reply()),

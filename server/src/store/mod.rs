@@ -15,7 +15,7 @@ use paquebot_config::Address;
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Why the store refuses.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// There is no room on the volume: SMTP says 452 4.3.1 and readiness turns false.
     #[error("the volume of the mail store is full; make it larger or delete mail")]

@@ -19,6 +19,9 @@ pub struct Taken {
     pub connection: usize,
 }
 
+/// A reply that depends on what it is about.
+pub type Answer<T> = Arc<dyn Fn(&T) -> &'static str + Send + Sync>;
+
 /// How the peer behaves.
 #[derive(Clone)]
 pub struct Rules {
@@ -26,9 +29,9 @@ pub struct Rules {
     pub extensions: Vec<&'static str>,
     pub tls: Option<Tls>,
     /// The reply to RCPT for an address.
-    pub recipient: Arc<dyn Fn(&str) -> &'static str + Send + Sync>,
+    pub recipient: Answer<str>,
     /// The reply to the end of the message; empty: the connection is closed instead.
-    pub content: Arc<dyn Fn(&[u8]) -> &'static str + Send + Sync>,
+    pub content: Answer<[u8]>,
     /// After so many messages the connection is closed with 421.
     pub messages_per_connection: usize,
     /// Replies are written octet by octet.

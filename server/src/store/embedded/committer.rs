@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::is_fatal;
 use super::space::Space;
-use super::transaction::{Unreferenced, Work};
+use super::transaction::{Unreferenced, Work, to_sql};
 use crate::store::{Result, StoreError};
 
 /// Work in one transaction at most: enough to share an fsync well, few enough that the first does not wait long.
@@ -20,8 +20,12 @@ const BATCH: usize = 512;
 const WAITING: usize = 512;
 /// Pages of 8 KiB in the log after which they are carried over into the database: 32 MiB.
 const CHECKPOINT_PAGES: i64 = 4096;
-/// Free pages given back to the volume after a transaction: 2 MiB, so that nobody waits long for it.
+/// On a small volume: after one in so many of the free pages, for carrying over may lengthen the database by as much.
+const CHECKPOINT_SHARE: u64 = 4;
+/// Free pages given back to the volume at once: 2 MiB, so that work that comes meanwhile does not wait long.
 const VACUUM_PAGES: i64 = 256;
+/// Free pages are kept for new mail, up to this share of the database (one in so many).
+const FREE_SHARE: i64 = 4;
 
 /// A piece of work and who waits for its outcome.
 pub(super) struct Job {
@@ -77,6 +81,13 @@ enum Aborted {
     Unknown(StoreError),
 }
 
+/// Whether tidying up is finished.
+#[derive(PartialEq, Eq)]
+enum Tidied {
+    Done,
+    MoreToDo,
+}
+
 impl From<rusqlite::Error> for Aborted {
     fn from(error: rusqlite::Error) -> Self {
         if is_fatal(&error) { Self::Unknown(error.into()) } else { Self::Cleanly(error.into()) }
@@ -88,7 +99,7 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
             self.commit_together(std::mem::take(&mut batch));
-            self.tidy();
+            while self.tidy() == Tidied::MoreToDo && jobs.is_empty() {}
         }
         self.close();
     }
@@ -99,13 +110,16 @@ impl Writer {
             answer_all(batch, || StoreError::Failed("the store stopped after a failed write; restart".to_owned()));
             return;
         }
-        let room = self.space.has_room(0).unwrap_or(true);
+        if batch.iter().any(|job| job.work.is_nudge()) {
+            self.shorten_log();
+        }
+        let room = self.has_room_now();
         match self.transact(&batch, room) {
             Ok(outcomes) => self.report(batch, outcomes),
             Err(Aborted::Unknown(error)) => self.break_off(batch, &error),
             Err(Aborted::Cleanly(error)) if batch.len() == 1 => {
                 self.roll_back();
-                answer_all(batch, || repeat(&error));
+                answer_all(batch, || error.clone());
             }
             Err(Aborted::Cleanly(_)) => {
                 self.roll_back();
@@ -118,32 +132,50 @@ impl Writer {
 
     /// Does the work and commits it. The inner results are those of the pieces, in order.
     fn transact(&self, batch: &[Job], room: bool) -> std::result::Result<Vec<Result<Unreferenced>>, Aborted> {
-        let mut outcomes = Vec::with_capacity(batch.len());
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut outcomes = Vec::with_capacity(batch.len());
         for job in batch {
-            if job.work.is_new_mail() && !room {
-                outcomes.push(Err(StoreError::DiskFull));
-                continue;
-            }
-            self.connection.prepare_cached("SAVEPOINT work")?.execute([])?;
-            let outcome = job.work.perform(&self.connection, self.run);
-            if let Err(error) = outcome {
-                if self.connection.is_autocommit() {
-                    // SQLite has taken the whole transaction back, as it does when the volume is full.
-                    return Err(match error {
-                        StoreError::Corrupt(_) => Aborted::Unknown(error),
-                        _ => Aborted::Cleanly(error),
-                    });
-                }
-                self.connection.prepare_cached("ROLLBACK TO work")?.execute([])?;
-                outcomes.push(Err(error));
-            } else {
-                outcomes.push(outcome);
-            }
-            self.connection.prepare_cached("RELEASE work")?.execute([])?;
+            let outcome = match &job.work {
+                work if work.is_new_mail() && !room => Err(StoreError::DiskFull),
+                // Without a savepoint SQLite need not write the pages that a large deletion frees.
+                work if batch.len() == 1 => Ok(work.perform(&self.connection, self.run).map_err(Aborted::Cleanly)?),
+                work => self.perform_apart(work)?,
+            };
+            outcomes.push(outcome);
         }
         self.connection.execute_batch("COMMIT")?;
         Ok(outcomes)
+    }
+
+    /// Does one of several pieces of work; takes back it alone when it is refused.
+    fn perform_apart(&self, work: &Work) -> std::result::Result<Result<Unreferenced>, Aborted> {
+        self.connection.prepare_cached("SAVEPOINT work")?.execute([])?;
+        let outcome = work.perform(&self.connection, self.run);
+        if let Err(error) = &outcome {
+            if self.connection.is_autocommit() {
+                // SQLite has taken the whole transaction back, as it does when the volume is full.
+                return Err(Aborted::Cleanly(error.clone()));
+            }
+            self.connection.prepare_cached("ROLLBACK TO work")?.execute([])?;
+        }
+        self.connection.prepare_cached("RELEASE work")?.execute([])?;
+        Ok(outcome)
+    }
+
+    /// Before new mail is refused, the log, whose content is in the database by then, gives back what it takes.
+    fn has_room_now(&self) -> bool {
+        let has_room = || self.space.has_room(0).unwrap_or(true);
+        has_room() || {
+            self.shorten_log();
+            has_room()
+        }
+    }
+
+    fn shorten_log(&self) {
+        let shortened = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = shortened {
+            self.note(&error);
+        }
     }
 
     fn roll_back(&self) {
@@ -185,39 +217,58 @@ impl Writer {
         for job in &mut batch {
             job.work.own_files();
         }
-        answer_all(batch, || repeat(error));
+        answer_all(batch, || error.clone());
     }
 
     /// Carries the log over into the database and gives free pages back. Done here rather than by SQLite itself, which
     /// keeps to itself that an fsync failed.
-    fn tidy(&self) {
+    fn tidy(&self) -> Tidied {
         if self.broken.load(Ordering::Acquire) {
-            return;
+            return Tidied::Done;
         }
-        if let Err(error) = self.try_tidy() {
-            if is_fatal(&error) {
-                tracing::error!(%error, "the store stops writing until the process is restarted");
-                self.broken.store(true, Ordering::Release);
-            } else {
-                tracing::warn!(%error, "the store's log could not be carried over; it is tried again");
-            }
+        self.try_tidy().unwrap_or_else(|error| {
+            self.note(&error);
+            Tidied::Done
+        })
+    }
+
+    /// An error between transactions.
+    fn note(&self, error: &rusqlite::Error) {
+        if is_fatal(error) {
+            tracing::error!(%error, "the store stops writing until the process is restarted");
+            self.broken.store(true, Ordering::Release);
+        } else {
+            tracing::warn!(%error, "the store could not be tidied up; it is tried again after the next transaction");
         }
     }
 
-    fn try_tidy(&self) -> rusqlite::Result<()> {
-        let free: i64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
-        if free >= VACUUM_PAGES {
-            let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+    fn try_tidy(&self) -> rusqlite::Result<Tidied> {
+        let number = |pragma: &str, column: usize| -> rusqlite::Result<i64> {
+            self.connection.prepare_cached(pragma)?.query_row([], |row| row.get(column))
+        };
+        let is_full = !self.space.has_room(0).unwrap_or(true);
+        let free = number("PRAGMA freelist_count", 0)?;
+        let is_wasteful = free >= VACUUM_PAGES && free >= number("PRAGMA page_count", 0)? / FREE_SHARE;
+        let vacuum = is_wasteful || is_full && free > 0;
+        if vacuum {
+            let mut statement =
+                self.connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
         }
-        // Only this form tells how long the log is; it copies nothing.
-        let pages: i64 =
-            self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
-        if pages >= CHECKPOINT_PAGES {
-            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+        if vacuum || is_full {
+            // Only this shortens the files.
+            number("PRAGMA wal_checkpoint(TRUNCATE)", 0)?;
+        } else if number("PRAGMA wal_checkpoint(NOOP)", 1)? >= self.longest_log() {
+            number("PRAGMA wal_checkpoint(PASSIVE)", 0)?;
         }
-        Ok(())
+        Ok(if vacuum { Tidied::MoreToDo } else { Tidied::Done })
+    }
+
+    /// How many pages the log may have before it is carried over.
+    fn longest_log(&self) -> i64 {
+        let share = self.space.available().unwrap_or(u64::MAX) / 8192 / CHECKPOINT_SHARE;
+        to_sql(share).min(CHECKPOINT_PAGES)
     }
 
     fn close(self) {
@@ -237,14 +288,5 @@ fn answer_all(batch: Vec<Job>, error: impl Fn() -> StoreError) {
     for Job { work, reply } in batch {
         drop(work);
         let _ = reply.send(Err(error()));
-    }
-}
-
-/// The same error for another one that waits.
-fn repeat(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::DiskFull => StoreError::DiskFull,
-        StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
-        other => StoreError::Failed(other.to_string()),
     }
 }

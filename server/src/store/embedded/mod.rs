@@ -135,8 +135,17 @@ impl Store for EmbeddedStore {
         if self.broken.load(Ordering::Acquire) {
             return false;
         }
-        let space = self.space.clone();
-        blocking(move || space.has_room(octets)).await.unwrap_or(false)
+        for last_try in [false, true] {
+            let space = self.space.clone();
+            if blocking(move || space.has_room(octets)).await.unwrap_or(false) {
+                return true;
+            }
+            // The log may take what is missing. Without new mail nothing else would make the committer shorten it.
+            if last_try || self.commit_work(Work::MakeRoom).await.is_err() {
+                break;
+            }
+        }
+        false
     }
 
     async fn usage(&self, maildrop: &Address) -> Result<Usage> {
@@ -186,7 +195,10 @@ impl Store for EmbeddedStore {
         if keys.is_empty() {
             return Ok(());
         }
-        self.commit_work(Work::Delete { maildrop: maildrop.canonical(), keys: keys.to_vec() }).await
+        // In the order in which they lie on the pages, so that a page is written once at most.
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        self.commit_work(Work::Delete { maildrop: maildrop.canonical(), keys }).await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::store::Result;
 /// The reserve is never more than this …
 const RESERVE: u64 = 64 * 1024 * 1024;
 /// … nor more than this share of a small volume.
-const RESERVE_SHARE: u64 = 20;
+const RESERVE_SHARE: u64 = 8;
 
 /// The volume that holds the store.
 #[derive(Debug, Clone)]
@@ -23,9 +23,18 @@ impl Space {
 
     /// Whether so many octets more leave the reserve untouched. Blocks for one system call.
     pub(super) fn has_room(&self, octets: u64) -> Result<bool> {
-        let volume = rustix::fs::statvfs(&self.directory).map_err(std::io::Error::from)?;
-        let available = volume.f_bavail.saturating_mul(volume.f_frsize);
-        let size = volume.f_blocks.saturating_mul(volume.f_frsize);
+        let (available, size) = self.measure()?;
         Ok(available >= octets.saturating_add(RESERVE.min(size / RESERVE_SHARE)))
+    }
+
+    /// Octets that are free, the reserve included.
+    pub(super) fn available(&self) -> Result<u64> {
+        Ok(self.measure()?.0)
+    }
+
+    fn measure(&self) -> Result<(u64, u64)> {
+        let volume = rustix::fs::statvfs(&self.directory).map_err(std::io::Error::from)?;
+        let octets = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok((octets(volume.f_bavail), octets(volume.f_blocks)))
     }
 }

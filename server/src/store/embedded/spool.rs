@@ -19,7 +19,7 @@ pub(super) const THRESHOLD: usize = 64 * 1024;
 /// What is handed to the file at once.
 const PIECE: usize = 128 * 1024;
 /// After so many octets the volume is asked again whether it has room.
-const ROOM_CHECK: u64 = 4 * 1024 * 1024;
+const ROOM_CHECK: u64 = 1024 * 1024;
 
 /// See the module.
 pub(super) struct EmbeddedSpool {

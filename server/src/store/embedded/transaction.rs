@@ -18,6 +18,8 @@ pub(super) enum Work {
     Delete { maildrop: String, keys: Vec<i64> },
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
+    /// Nothing, but room is needed: the committer gives back what it can.
+    MakeRoom,
 }
 
 /// Files that nothing refers to once the transaction is durable.
@@ -31,6 +33,7 @@ impl Work {
             Self::Accept(acceptance) => accept(connection, acceptance, run)?,
             Self::Delete { maildrop, keys } => delete(connection, maildrop, keys, &mut unreferenced)?,
             Self::Settle(settlement) => settle(connection, settlement, run, &mut unreferenced)?,
+            Self::MakeRoom => {}
         }
         Ok(unreferenced)
     }
@@ -40,12 +43,17 @@ impl Work {
         matches!(self, Self::Accept(_))
     }
 
+    /// Whether it only asks for room.
+    pub(super) fn is_nudge(&self) -> bool {
+        matches!(self, Self::MakeRoom)
+    }
+
     /// Tells the message files of this work that the store owns them now.
     pub(super) fn own_files(&mut self) {
         let acceptances: &mut [Acceptance] = match self {
             Self::Accept(acceptance) => std::slice::from_mut(acceptance),
             Self::Settle(settlement) => &mut settlement.reports,
-            Self::Delete { .. } => &mut [],
+            Self::Delete { .. } | Self::MakeRoom => &mut [],
         };
         for acceptance in acceptances {
             // Without a recipient no row names the file.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use paquebot_crds::conditions::{ConditionStatus, ConditionType, ConditionUpdate, Reason};
+use paquebot_crds::conditions::{ConditionType, ConditionUpdate, Reason};
 use paquebot_crds::mail_domain::{DnsRecordPurpose, DnsRecordState, DnsRecordStatus};
 
 use super::wanted::{Exchanger, RecordType, ServerAddresses, Wanted, WantedRecord};
@@ -350,8 +350,10 @@ fn record_status(record: &WantedRecord, wanted: &Wanted, seen: &Seen, judged: &J
     };
     let message = match state {
         DnsRecordState::Match => String::new(),
-        DnsRecordState::Missing if verdict.status == ConditionStatus::True => {
-            format!("{} has no {} record.", record.name, record.kind.as_str())
+        DnsRecordState::Missing if matches!(record.kind, RecordType::A | RecordType::Aaaa) => {
+            let (name, kind) = (&record.name, record.kind.as_str());
+            let lines = record.values.iter().map(|ip| format!("{name}. IN {kind} {ip}"));
+            format!("{name} has no {kind} record. Publish: {}", lines.collect::<Vec<_>>().join("; "))
         }
         _ => verdict.message.clone(),
     };
@@ -363,7 +365,7 @@ fn record_status(record: &WantedRecord, wanted: &Wanted, seen: &Seen, judged: &J
         values: record.values.clone(),
         observed: bounded(observed.found()),
         state,
-        message,
+        message: bounded(vec![message]).pop().unwrap_or_default(),
     }
 }
 

@@ -324,3 +324,7 @@ fn unseen(wanted: &Wanted, why: &str) -> Seen {
         included: BTreeMap::new(),
     }
 }
+
+#[cfg(test)]
+#[path = "seen_tests.rs"]
+mod tests;

@@ -183,6 +183,7 @@ fn settings(arguments: &Arguments) -> (Settings, Scope) {
         default_server: arguments.default_server.clone(),
         defaults: Defaults { image: arguments.server_image.clone() },
         dns: seen::Settings::default(),
+        pod_admin_port: paquebot_operator::render::names::ADMIN_PORT,
         hashes_at_once: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let scope = if arguments.watch_namespaces.is_empty() {

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The admin port of a server pod.
-const ADMIN_PORT: u16 = 8080;
 /// A pod that answers at all answers at once.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// More than 67 digests and an error need.
@@ -35,16 +33,18 @@ pub struct Poller {
 }
 
 impl Poller {
+    /// Asks at this port of each pod.
+    ///
     /// # Errors
     /// When the HTTP client cannot be made.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(port: u16) -> Result<Self, reqwest::Error> {
         // A proxy from the environment must not see, and cannot reach, pods.
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, port: ADMIN_PORT })
+        Ok(Self { http, port })
     }
 
     /// Asks one pod.

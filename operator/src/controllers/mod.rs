@@ -62,7 +62,7 @@ pub async fn run(
     let reporter = Reporter { controller: "paquebot-operator".to_owned(), instance };
     let tools = Tools {
         recorder: Recorder::new(client.clone(), reporter),
-        poller: Poller::new()?,
+        poller: Poller::new(settings.pod_admin_port)?,
         client: client.clone(),
         health: Arc::clone(&health),
         metrics,

@@ -46,6 +46,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// How DNS is asked.
     pub dns: seen::Settings,
+    /// The port of `/configz` in the server pods: the one that they are rendered with, but for tests.
+    pub pod_admin_port: u16,
     /// Passwords that are hashed together.
     pub hashes_at_once: usize,
 }

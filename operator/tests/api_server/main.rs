@@ -1,0 +1,31 @@
+//! The operator against a real API server (etcd and kube-apiserver alone: no node, no controllers, no garbage
+//! collection). The API server is the one that `PAQUEBOT_API_SERVER_KUBECONFIG` names, or one that the test starts and
+//! takes down by itself with `tests/cluster/cluster apiserver`.
+//!
+//! One test, so that one API server serves all scenarios; each has a namespace and an operator of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
+
+mod election;
+mod scenarios;
+mod server;
+mod world;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_on_a_real_api_server() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let api_server = server::ApiServer::start();
+    let client = api_server.client().await;
+    world::install_definitions(&client).await;
+    eprintln!("objects become a server, and the second pass writes nothing");
+    scenarios::objects_become_a_server(&client).await;
+    eprintln!("passwords follow their Secrets");
+    scenarios::passwords_follow_their_secrets(&client).await;
+    eprintln!("references that appear later heal, and conflicts are settled");
+    scenarios::references_heal(&client).await;
+    eprintln!("what somebody else has changed is put right");
+    scenarios::drift_is_put_right(&client).await;
+    eprintln!("what is deleted leaves the directory and keeps its mail");
+    scenarios::deletion_retains(&client).await;
+    eprintln!("one of two operators leads");
+    election::one_of_two_leads(&client, api_server.kubeconfig()).await;
+}

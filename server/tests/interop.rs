@@ -33,6 +33,7 @@ fn messages_go_through_unchanged() {
 #[test]
 fn a_large_message_costs_no_memory() {
     let server = Server::start(content::story());
+    println!("resident memory after the start {} KiB", server.resident_kib());
     // Warm: threads, TLS, Argon2's memory, SQLite's caches.
     python(&server, &["--large", "2000000"]);
     server.reset_peak();

@@ -19,7 +19,10 @@ use tempfile::TempDir;
 /// How long anything may take before a test fails. Generous: machines are slow and busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_paquebot-server");
+/// The program under test; `PAQUEBOT_SERVER` names another build of it, such as an image's.
+fn binary() -> String {
+    std::env::var("PAQUEBOT_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paquebot-server").to_owned())
+}
 
 /// Waits until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -107,13 +110,13 @@ impl Server {
 
     /// Starts a server and waits until its admin HTTP is open.
     pub fn spawn(home: Home) -> Self {
-        Self::spawn_with(home, Command::new(BINARY))
+        Self::spawn_with(home, Command::new(binary()))
     }
 
     /// Like [`Server::spawn`], for a process that may have so many file descriptors.
     pub fn spawn_limited(home: Home, descriptors: u32) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), BINARY]);
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), &binary()]);
         Self::spawn_with(home, command)
     }
 
@@ -185,15 +188,17 @@ impl Server {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.status_kib("VmRSS:")
     }
 
     /// The largest resident memory so far, in KiB.
     pub fn peak_resident_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -249,7 +254,7 @@ impl Drop for Server {
 
 /// Starts `paquebot-server serve` on loopback with its log in a file.
 pub fn spawn(arguments: &[&str], log: &Path) -> Child {
-    spawn_command(Command::new(BINARY), arguments, log)
+    spawn_command(Command::new(binary()), arguments, log)
 }
 
 fn spawn_command(mut command: Command, arguments: &[&str], log: &Path) -> Child {

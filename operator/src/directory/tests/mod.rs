@@ -1,5 +1,6 @@
 //! The index from outside: objects go in, verdicts and content come out.
 
+mod changes;
 mod order;
 mod verdicts;
 

@@ -2,13 +2,14 @@
 
 use paquebot_config::{CatchAll, Domain, DomainConfig};
 use paquebot_crds::conditions::Reason;
-use paquebot_crds::{Kind, unsupported};
+use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
 use super::verdict::{Refusal, Verdict};
+use crate::render::names::ADMIN_PORT_NAME;
 
 /// A StatefulSet puts its name, a dash and ten characters into a label of at most 63.
 const MOST_SERVER_NAME: usize = 52;
@@ -17,7 +18,7 @@ impl Directory {
     pub(super) fn settle_server(&mut self, name: &NamespacedName, work: &mut Work) {
         let Some(node) = self.servers.get_mut(name) else { return };
         let fields = unsupported::mail_server(&node.entry.spec);
-        let verdict = match bad_server_name(&name.name).or_else(|| unsupported::refusal(&fields)) {
+        let verdict = match bad_server(&name.name, &node.entry.spec).or_else(|| unsupported::refusal(&fields)) {
             Some(message) => Verdict::Refused(Refusal::new(Reason::InvalidSpec, message)),
             None => Verdict::accepted(
                 format!("The server {} is configured from this object.", node.entry.spec.hostname),
@@ -271,18 +272,23 @@ impl Directory {
     }
 }
 
-/// A MailServer lends its name to Services and labels, which allow less than names of objects do.
-fn bad_server_name(name: &str) -> Option<String> {
+/// A MailServer lends its name to Services and labels, and its listeners theirs to ports of containers, which allow less
+/// than names of objects do.
+fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let fits = name.len() <= MOST_SERVER_NAME
         && name.bytes().all(inner)
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-');
-    (!fits).then(|| {
-        format!(
+    if !fits {
+        return Some(format!(
             "Its Services cannot be named after it: create it again with a name of at most {MOST_SERVER_NAME} lower case \
              letters, digits and dashes that begins with a letter."
-        )
+        ));
+    }
+    let admin = spec.listeners.iter().any(|listener| listener.name == ADMIN_PORT_NAME);
+    admin.then(|| {
+        format!("The port for health and metrics is called {ADMIN_PORT_NAME}: give that listener another name.")
     })
 }
 

@@ -1,1 +1,180 @@
+//! What is written for a small and for a full MailServer, and what does and does not restart its pods.
 
+use std::collections::BTreeMap;
+
+use paquebot_config::{Configuration as Contract, Protocol};
+use paquebot_crds::{MailServer, Mailbox};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::directory::{Directory, NamespacedName, Options};
+
+fn directory(spec: Value) -> Directory {
+    let server: MailServer = serde_json::from_value(json!({
+        "apiVersion": "paquebot.dev/v1alpha1", "kind": "MailServer",
+        "metadata": {"name": "default", "namespace": "mail", "uid": "5f0d", "generation": 3},
+        "spec": spec,
+    }))
+    .unwrap();
+    let mut directory = Directory::new(Options { default_server: Some(name()), ..Options::default() });
+    directory.apply(server);
+    let domain: paquebot_crds::MailDomain = serde_json::from_value(json!({
+        "apiVersion": "paquebot.dev/v1alpha1", "kind": "MailDomain",
+        "metadata": {"name": "d", "namespace": "mail"}, "spec": {"domain": "server1.com"},
+    }))
+    .unwrap();
+    directory.apply(domain);
+    directory.apply(mailbox("anna"));
+    directory
+}
+
+fn mailbox(local_part: &str) -> Mailbox {
+    serde_json::from_value(json!({
+        "apiVersion": "paquebot.dev/v1alpha1", "kind": "Mailbox",
+        "metadata": {"name": local_part, "namespace": "mail"},
+        "spec": {"domainRef": {"name": "d"}, "localPart": local_part},
+    }))
+    .unwrap()
+}
+
+fn name() -> NamespacedName {
+    NamespacedName::new("mail", "default")
+}
+
+fn small() -> Value {
+    json!({"hostname": "mx.server1.com"})
+}
+
+fn full() -> Value {
+    json!({
+        "hostname": "mx.server1.com",
+        "image": "registry.example/paquebot-server:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"limits": {"memory": "256Mi"}},
+        "podTemplate": {
+            "metadata": {
+                "labels": {"team": "post", "app.kubernetes.io/name": "mine"},
+                "annotations": {"note": "x", "paquebot.dev/restart-digest": "mine"},
+            },
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"key": "mail", "operator": "Exists"}],
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+            "priorityClassName": "high", "runtimeClassName": "gvisor",
+            "securityContext": {"fsGroup": 1000}, "containerSecurityContext": {"runAsUser": 1000},
+        },
+        "storage": {"embedded": {"size": "100Gi", "storageClassName": "fast"}},
+        "listeners": [
+            {"name": "smtp", "protocol": "SMTP", "port": 25},
+            {"name": "smtp-2025", "protocol": "SMTP", "port": 2025},
+            {"name": "pop3s", "protocol": "POP3S", "port": 995},
+        ],
+        "service": {
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": {"lb": "public"},
+            "loadBalancerClass": "internal.example/lb", "ipFamilyPolicy": "PreferDualStack", "nodePorts": {"smtp": 30025},
+        },
+        "tls": {"secretRef": {"name": "mx-certificate"}, "minVersion": "TLS13"},
+        "shutdown": {"preStopDelay": "15s", "drainTimeout": "2m"},
+        "disruptionBudget": {"maxUnavailable": 0},
+    })
+}
+
+fn rendered(directory: &Directory) -> Workload {
+    workload(&directory.accepted_server(&name()).unwrap(), &Defaults { image: "paquebot-server:dev".to_owned() })
+}
+
+fn yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value).unwrap()
+}
+
+/// The shards in the middle of the list of volumes all look alike.
+fn without_most_shards(text: &str) -> String {
+    let parts: Vec<&str> = text.split("          - secret:\n").collect();
+    let kept = parts.iter().enumerate().filter(|(index, _)| *index < 3 || *index + 2 > parts.len());
+    kept.map(|(_, part)| *part).collect::<Vec<_>>().join("          - secret:\n")
+}
+
+fn snapshot(workload: &Workload) -> String {
+    let budget = workload.disruption_budget.as_ref().map(yaml).unwrap_or_default();
+    [
+        yaml(&workload.service_account),
+        yaml(&workload.headless_service),
+        yaml(&workload.service),
+        without_most_shards(&yaml(&workload.stateful_set)),
+        budget,
+    ]
+    .join("---\n")
+}
+
+#[test]
+fn a_small_server() {
+    insta::assert_snapshot!(snapshot(&rendered(&directory(small()))));
+}
+
+#[test]
+fn a_full_server() {
+    insta::assert_snapshot!(snapshot(&rendered(&directory(full()))));
+}
+
+#[test]
+fn the_configuration_of_a_small_server() {
+    let directory = directory(small());
+    let bundle = bundle(&directory, &name()).unwrap();
+    let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
+    let shards: Vec<String> = configuration.shards.values().map(yaml).collect();
+    let all = [yaml(&configuration.domains), shards.join("---\n"), yaml(&configuration.config_map)].join("---\n");
+    insta::assert_snapshot!(all);
+    let empty: Vec<String> = configuration.empty_shards(directory.server(&name()).unwrap()).collect();
+    assert_eq!(empty.len() + configuration.shards.len(), 64);
+}
+
+#[test]
+fn the_objects_hold_the_files_that_the_server_reads() {
+    let directory = directory(full());
+    let bundle = bundle(&directory, &name()).unwrap();
+    let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    files.extend(configuration.config_map.data.unwrap().into_iter().map(|(key, text)| (key, text.into_bytes())));
+    for secret in configuration.shards.into_values().chain([configuration.domains]) {
+        files.extend(secret.data.unwrap().into_iter().map(|(key, bytes)| (key, bytes.0)));
+    }
+    let contract = Contract::read(&files, "0.1.0").unwrap();
+    assert_eq!(contract.counts(), (1, 1, 0));
+    let listeners: Vec<_> = contract.server.listeners.iter().map(|l| (l.name.as_str(), l.protocol, l.port)).collect();
+    let expected =
+        [("smtp", Protocol::Smtp, 2025), ("smtp-2025", Protocol::Smtp, 2026), ("pop3s", Protocol::Pop3s, 2995)];
+    assert_eq!(listeners, expected, "the ports that the pod opens");
+}
+
+#[test]
+fn mailboxes_and_limits_restart_nothing_and_listeners_do() {
+    let mut directory = directory(small());
+    let template = |directory: &Directory| rendered(directory).stateful_set.spec.unwrap().template;
+    let before = template(&directory);
+    let revision = bundle(&directory, &name()).unwrap().revision().clone();
+    directory.apply(mailbox("tom"));
+    assert_ne!(*bundle(&directory, &name()).unwrap().revision(), revision);
+    assert_eq!(template(&directory), before);
+    for live in [
+        json!({"hostname": "other.example"}),
+        json!({"hostname": "mx.server1.com", "limits": {"connections": 5}, "outbound": {"maxAge": "1h"}}),
+    ] {
+        assert_eq!(template(&super::tests::directory(live)), before, "the server reads it again while it runs");
+    }
+    let protocol =
+        json!({"hostname": "mx.server1.com", "listeners": [{"name": "smtp", "protocol": "Submission", "port": 25}]});
+    assert_ne!(template(&super::tests::directory(protocol)), before);
+}
+
+#[test]
+fn a_server_that_is_refused_is_not_rendered() {
+    let directory = directory(json!({"hostname": "mx.server1.com", "replicas": 3}));
+    assert!(directory.accepted_server(&name()).is_none());
+    assert!(matches!(content(&directory, &name()), Err(RenderError::NotAccepted(_))));
+}
+
+#[test]
+fn a_certificate_is_for_the_host_name_and_the_names_inside_the_cluster() {
+    let directory = directory(small());
+    let expected = ["mx.server1.com", "default", "default.mail", "default.mail.svc", "default.mail.svc.cluster.local"];
+    assert_eq!(certificate::names(directory.server(&name()).unwrap()), expected);
+}

@@ -1,8 +1,10 @@
 //! The index from outside: objects go in, verdicts and content come out.
 
 mod changes;
+mod mailboxes_and_aliases;
 mod order;
-mod verdicts;
+mod relay_policies;
+mod servers_and_domains;
 
 use std::collections::BTreeMap;
 
@@ -119,4 +121,39 @@ pub(super) fn lines(directory: &Directory) -> BTreeMap<String, String> {
             }
         })
         .collect()
+}
+
+/// Objects, the object in question, the reason that is expected, and words of the message.
+pub(super) struct Case {
+    rule: &'static str,
+    objects: Vec<Object>,
+    about: (Kind, &'static str),
+    reason: &'static str,
+    words: &'static [&'static str],
+}
+
+pub(super) fn check(cases: Vec<Case>) {
+    for Case { rule, objects, about: (kind, name), reason: expected, words } in cases {
+        let directory = directory(objects);
+        let message = message(&directory, kind, name);
+        assert_eq!(reason(&directory, kind, name), expected, "{rule}: {message}");
+        for word in words {
+            assert!(message.contains(word), "{rule}: {word:?} is not in {message:?}");
+        }
+    }
+}
+
+pub(super) fn case(
+    rule: &'static str,
+    about: (Kind, &'static str),
+    reason: &'static str,
+    words: &'static [&'static str],
+    objects: Vec<Object>,
+) -> Case {
+    Case { rule, objects, about, reason, words }
+}
+
+/// mail/default with one/d for server1.com, and more.
+pub(super) fn served(more: Vec<Object>) -> Vec<Object> {
+    [server("mail/default"), domain("one/d", 1, "server1.com", json!({}))].into_iter().chain(more).collect()
 }

@@ -1,0 +1,251 @@
+//! One sentence for each rule about addresses.
+
+use super::*;
+
+#[test]
+fn mailboxes() {
+    use Kind::Mailbox;
+    let limited = |limits: Value| {
+        vec![
+            server("mail/default"),
+            domain("one/d", 1, "a.example", json!({"limits": limits, "allowedNamespaces": {"from": "All"}})),
+        ]
+    };
+    let with = |mut objects: Vec<Object>, more: Vec<Object>| {
+        objects.extend(more);
+        objects
+    };
+    check(vec![
+        case(
+            "a mailbox needs its domain",
+            (Mailbox, "one/m"),
+            "DomainNotFound",
+            &["MailDomain one/d", "create it"],
+            vec![mailbox("one/m", 1, "one/d", "a", json!({}))],
+        ),
+        case(
+            "which must be accepted itself",
+            (Mailbox, "one/m"),
+            "DomainNotFound",
+            &["not accepted itself"],
+            vec![domain("one/d", 1, "a.example", json!({})), mailbox("one/m", 1, "one/d", "a", json!({}))],
+        ),
+        case(
+            "and admit its namespace",
+            (Mailbox, "two/m"),
+            "NamespaceNotAllowed",
+            &["MailDomain one/d", "namespace two"],
+            served(vec![mailbox("two/m", 2, "one/d", "a", json!({}))]),
+        ),
+        case(
+            "the older of two mailboxes has the address",
+            (Mailbox, "one/new"),
+            "AddressConflict",
+            &["Mailbox one/old", "a@server1.com"],
+            served(vec![
+                mailbox("one/new", 3, "one/d", "a", json!({})),
+                mailbox("one/old", 2, "one/d", "a", json!({})),
+            ]),
+        ),
+        case(
+            "aliases share the addresses",
+            (Mailbox, "one/new"),
+            "AddressConflict",
+            &["MailAlias one/old"],
+            served(vec![
+                mailbox("one/new", 3, "one/d", "a", json!({})),
+                alias("one/old", 2, "one/d", "a", json!([{"address": "x@y.example"}])),
+            ]),
+        ),
+        case(
+            "a limit leaves room to the older",
+            (Mailbox, "one/old"),
+            "Accepted",
+            &[],
+            with(
+                limited(json!({"maxMailboxes": 1})),
+                vec![mailbox("one/new", 3, "one/d", "b", json!({})), mailbox("one/old", 2, "one/d", "a", json!({}))],
+            ),
+        ),
+        case(
+            "and none to the younger",
+            (Mailbox, "one/new"),
+            "LimitExceeded",
+            &["one/d", "1 mailboxes", "maxMailboxes"],
+            with(
+                limited(json!({"maxMailboxes": 1})),
+                vec![mailbox("one/new", 3, "one/d", "b", json!({})), mailbox("one/old", 2, "one/d", "a", json!({}))],
+            ),
+        ),
+        case(
+            "a quota stays below the domain's",
+            (Mailbox, "one/m"),
+            "QuotaExceedsDomainLimit",
+            &["2Gi", "1Gi", "spec.limits.maxQuota"],
+            with(limited(json!({"maxQuota": "1Gi"})), vec![mailbox("one/m", 2, "one/d", "a", json!({"quota": "2Gi"}))]),
+        ),
+    ]);
+}
+
+#[test]
+fn mailboxes_and_what_goes_before_them() {
+    use Kind::Mailbox;
+    check(vec![
+        case(
+            "a field that must not be passed over refuses the mailbox",
+            (Mailbox, "one/m"),
+            "InvalidSpec",
+            &["spec.filter"],
+            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"filter": {"sieve": "keep;"}}))]),
+        ),
+        case(
+            "what a role of the domain names is the role's",
+            (Mailbox, "one/m"),
+            "AddressConflict",
+            &["spec.roles.postmaster", "one/d"],
+            vec![
+                server("mail/default"),
+                domain("one/d", 9, "a.example", json!({"roles": {"postmaster": [{"address": "x@y.example"}]}})),
+                mailbox("one/m", 1, "one/d", "postmaster", json!({})),
+            ],
+        ),
+        case(
+            "unless it names this very mailbox",
+            (Mailbox, "one/m"),
+            "Accepted",
+            &[],
+            vec![
+                server("mail/default"),
+                domain("one/d", 9, "a.example", json!({"roles": {"postmaster": [{"mailboxRef": {"name": "m"}}]}})),
+                mailbox("one/m", 1, "one/d", "postmaster", json!({})),
+            ],
+        ),
+        case(
+            "nobody may send as a domain that does not admit them",
+            (Mailbox, "one/m"),
+            "Accepted",
+            &["spec.sendAs", "boss@b.example"],
+            served(vec![
+                domain("two/d", 1, "b.example", json!({})),
+                mailbox("one/m", 2, "one/d", "a", json!({"sendAs": {"allowed": ["boss@b.example"]}})),
+            ]),
+        ),
+        case(
+            "suspension is said",
+            (Mailbox, "one/m"),
+            "Accepted",
+            &["suspended"],
+            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"suspended": true}))]),
+        ),
+    ]);
+}
+
+#[test]
+fn aliases() {
+    use Kind::{MailAlias, MailDomain};
+    let to = |address: &str| json!([{"address": address}]);
+    check(vec![
+        case(
+            "an alias to somewhere else",
+            (MailAlias, "one/l"),
+            "Accepted",
+            &["a@server1.com"],
+            served(vec![alias("one/l", 2, "one/d", "a", to("x@y.example"))]),
+        ),
+        case(
+            "a mailbox that is missing leaves nobody",
+            (MailAlias, "one/l"),
+            "InvalidSpec",
+            &["Mailbox one/m", "nobody receives it"],
+            served(vec![alias("one/l", 2, "one/d", "a", json!([{"mailboxRef": {"name": "m"}}]))]),
+        ),
+        case(
+            "or the others",
+            (MailAlias, "one/l"),
+            "Accepted",
+            &["Mailbox one/m", "the other targets"],
+            served(vec![alias(
+                "one/l",
+                2,
+                "one/d",
+                "a",
+                json!([{"mailboxRef": {"name": "m"}}, {"address": "x@y.example"}]),
+            )]),
+        ),
+        case(
+            "an alias to itself",
+            (MailAlias, "one/l"),
+            "AliasLoop",
+            &["a@server1.com"],
+            served(vec![alias("one/l", 2, "one/d", "a", to("a@server1.com"))]),
+        ),
+        case(
+            "a circle of two",
+            (MailAlias, "one/l"),
+            "AliasLoop",
+            &[],
+            served(vec![
+                alias("one/l", 2, "one/d", "a", to("B@server1.com")),
+                alias("one/k", 2, "one/d", "b", to("a@server1.com")),
+            ]),
+        ),
+        case(
+            "a way into a circle is not on it",
+            (MailAlias, "one/l"),
+            "Accepted",
+            &[],
+            served(vec![
+                alias("one/l", 2, "one/d", "a", to("b@server1.com")),
+                alias("one/k", 2, "one/d", "b", to("b@server1.com")),
+            ]),
+        ),
+        case(
+            "a circle through a role",
+            (MailAlias, "one/l"),
+            "AliasLoop",
+            &[],
+            vec![
+                server("mail/default"),
+                domain("one/d", 1, "a.example", json!({"roles": {"abuse": [{"address": "a@a.example"}]}})),
+                alias("one/l", 2, "one/d", "a", to("abuse@a.example")),
+            ],
+        ),
+        case(
+            "is said at the domain too",
+            (MailDomain, "one/d"),
+            "Accepted",
+            &["abuse@a.example leads back to itself"],
+            vec![
+                server("mail/default"),
+                domain("one/d", 1, "a.example", json!({"roles": {"abuse": [{"address": "a@a.example"}]}})),
+                alias("one/l", 2, "one/d", "a", to("abuse@a.example")),
+            ],
+        ),
+        case(
+            "aliases have a limit of their own",
+            (MailAlias, "one/l"),
+            "LimitExceeded",
+            &["0 aliases", "maxAliases"],
+            vec![
+                server("mail/default"),
+                domain("one/d", 1, "a.example", json!({"limits": {"maxAliases": 0}})),
+                alias("one/l", 2, "one/d", "a", to("x@y.example")),
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn a_role_that_names_nobody_is_said() {
+    let roles = json!({"roles": {"postmaster": [{"mailboxRef": {"name": "tom"}}]}});
+    let mut directory = directory([server("mail/default"), domain("one/d", 1, "a.example", roles)]);
+    let before = message(&directory, Kind::MailDomain, "one/d");
+    assert!(
+        before.contains("Mailbox one/tom") && before.contains("Nobody receives mail for postmaster@a.example"),
+        "{before}"
+    );
+    assert_eq!(lines(&directory), BTreeMap::new());
+    directory.apply(mailbox("one/tom", 2, "one/d", "tom", json!({})));
+    assert_eq!(message(&directory, Kind::MailDomain, "one/d"), "MailServer mail/default serves a.example.");
+    assert_eq!(lines(&directory)["postmaster@a.example"], "tom@a.example");
+}

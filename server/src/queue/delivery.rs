@@ -106,9 +106,16 @@ impl Courier {
             if groups.is_empty() || self.stop.is_cancelled() {
                 break;
             }
-            match self.deliver_by(configuration, &dialer, &hop, &mut groups).await {
-                Ok(()) => reached = Destination::Reached,
-                Err(refusal) => failure = refusal,
+            let connection = match dialer.connect(&hop).await {
+                Ok(connection) => connection,
+                Err(refusal) => {
+                    failure = refusal;
+                    continue;
+                }
+            };
+            reached = Destination::Reached;
+            if let Err(refusal) = self.deliver_by(configuration, &dialer, &hop, connection, &mut groups).await {
+                failure = refusal;
             }
         }
         if !self.stop.is_cancelled() {
@@ -123,27 +130,30 @@ impl Courier {
         configuration: &Configuration,
         dialer: &Dialer,
         hop: &NextHop,
+        mut connection: Connection,
         groups: &mut VecDeque<Group>,
     ) -> std::result::Result<(), Refusal> {
-        let mut connection = dialer.connect(hop).await?;
-        let mut sent_here = 0;
+        let mut is_fresh = true;
         while let Some((message, recipients)) = groups.pop_front() {
             if self.stop.is_cancelled() {
                 // Nothing was tried: the rows stay as they are.
                 break;
             }
-            let mut outcomes = self.send(&mut connection, message, &recipients).await;
-            if sent_here > 0 && !connection.is_open() && nobody_was_answered(&outcomes) {
+            let outcomes = self.send(&mut connection, message, &recipients).await;
+            let unanswered = if connection.is_open() { None } else { unanswered(&outcomes) };
+            if unanswered.is_some() && !is_fresh {
                 // Servers may end a connection after some messages; that says nothing about this one.
-                connection =
-                    dialer.connect(hop).await.inspect_err(|_| groups.push_front((message, recipients.clone())))?;
-                outcomes = self.send(&mut connection, message, &recipients).await;
-                sent_here = 0;
+                groups.push_front((message, recipients));
+            } else {
+                self.settle(configuration, message, recipients, outcomes).await;
+                is_fresh = false;
+                if let Some(refusal) = unanswered {
+                    return Err(refusal);
+                }
             }
-            sent_here += 1;
-            self.settle(configuration, message, recipients, outcomes).await;
-            if !connection.is_open() {
-                return Ok(());
+            if !connection.is_open() && !groups.is_empty() {
+                connection = dialer.connect(hop).await?;
+                is_fresh = true;
             }
         }
         connection.quit().await;
@@ -270,6 +280,8 @@ impl Courier {
         };
         self.settle_until_durable(message, settlement).await?;
         self.record(message, &attempts, &decision);
+        let copies = local.len() + notices.iter().map(Notice::copies).sum::<usize>();
+        self.metrics.delivered.inc_by(copies as u64);
         Ok(())
     }
 
@@ -361,9 +373,14 @@ impl Courier {
     }
 }
 
-/// Whether the connection ended before the server said anything about any recipient.
-fn nobody_was_answered(outcomes: &[Outcome]) -> bool {
-    outcomes.iter().all(|outcome| matches!(outcome, Err(refusal) if !refusal.said_by_host || refusal.code == 421))
+/// What ended a connection before the server said anything about any recipient; `None` when it did.
+fn unanswered(outcomes: &[Outcome]) -> Option<Refusal> {
+    let ended = |outcome: &Outcome| match outcome {
+        Err(refusal) if !refusal.said_by_host || refusal.code == 421 => Some(refusal.clone()),
+        _ => None,
+    };
+    let mut endings = outcomes.iter().map(ended).collect::<Option<Vec<_>>>()?;
+    endings.pop()
 }
 
 fn refusal_of(reason: Undeliverable, address: &Address) -> Refusal {

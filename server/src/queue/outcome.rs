@@ -100,6 +100,12 @@ impl Notice {
         }
     }
 
+    /// Copies that it puts into maildrops here.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.local.len()
+    }
+
     /// Its id in logs.
     #[must_use]
     pub fn id(&self) -> &MessageId {
@@ -150,4 +156,61 @@ pub fn notice(
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
     Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote: plan.remote })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::outgoing::MessageNumber;
+
+    const SCHEDULE: Schedule = Schedule { max_age: Duration::from_secs(1000), delay_warning: Duration::from_secs(100) };
+
+    fn message() -> QueuedMessage {
+        QueuedMessage {
+            id: MessageId::generate(),
+            received_at: Timestamp::UNIX_EPOCH,
+            reverse_path: None,
+            declared: Declared::default(),
+            octets: 1,
+        }
+    }
+
+    fn attempt(key: i64, warned: bool, outcome: Outcome) -> (QueuedRecipient, Outcome) {
+        let address = Address::parse(&format!("r{key}@x.example")).unwrap();
+        let message = MessageNumber::for_test(1);
+        (QueuedRecipient { key, message, address, attempts: 3, warned, last_error: None }, outcome)
+    }
+
+    fn decide_after(seconds: i64, attempts: &[(QueuedRecipient, Outcome)]) -> Decision {
+        decide(&message(), attempts, SCHEDULE, Timestamp::from_second(seconds).unwrap(), 0)
+    }
+
+    #[test]
+    fn each_recipient_has_an_outcome_of_its_own() {
+        let busy = || Err(Refusal::transient(7, 1, "busy"));
+        let attempts = [
+            attempt(1, false, Ok("250".to_owned())),
+            attempt(2, false, Err(Refusal::permanent(1, 1, "no"))),
+            attempt(3, false, busy()),
+            attempt(4, true, busy()),
+        ];
+        let addresses = |list: &[(Address, Refusal)]| -> Vec<String> {
+            list.iter().map(|(address, refusal)| format!("{address} {}", refusal.status())).collect()
+        };
+        let young = decide_after(50, &attempts);
+        assert_eq!((young.finished, addresses(&young.failed)), (vec![1, 2], vec!["r2@x.example 5.1.1".to_owned()]));
+        assert!(young.delayed.is_empty() && young.deferred.iter().all(|deferral| !deferral.warned));
+        let late = decide_after(200, &attempts);
+        assert_eq!(addresses(&late.delayed), ["r3@x.example 4.7.1"], "the other was told before");
+        assert_eq!(
+            late.deferred.iter().map(|deferral| (deferral.key, deferral.warned)).collect::<Vec<_>>(),
+            [(3, true), (4, false)]
+        );
+        let old = decide_after(1000, &attempts);
+        assert_eq!(old.finished, [1, 2, 3, 4]);
+        assert_eq!(addresses(&old.failed)[1..], ["r3@x.example 5.4.7", "r4@x.example 5.4.7"]);
+        assert!(old.failed[1].1.text.contains("4.7.1 busy"));
+    }
 }

@@ -28,6 +28,8 @@ const PER_DESTINATION: usize = 4;
 const BATCH: usize = 100;
 /// The queue is looked at after this time at the latest, and after an error of the store.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Failures of a destination are forgotten so long after it could have been tried again.
+const FORGET_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often the queue is counted for metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
@@ -91,6 +93,14 @@ struct State {
     resting_until: Option<Timestamp>,
 }
 
+impl State {
+    /// Failures count as long as they are recent; without them there is nothing to remember.
+    fn is_of_interest(&self, now: Timestamp) -> bool {
+        let failed = self.failures > 0 && self.resting_until.is_some_and(|until| later(until, FORGET_AFTER) > now);
+        self.attempts > 0 || failed
+    }
+}
+
 /// An attempt that runs.
 struct Running {
     destination: Domain,
@@ -131,10 +141,7 @@ impl Scheduler {
 
     /// Starts attempts for what is due; gives how long nothing more will be.
     async fn start_what_is_due(&mut self, now: Timestamp) -> Result<Duration> {
-        self.destinations.retain(|_, state| {
-            state.attempts > 0
-                || state.failures > 0 && state.resting_until.is_some_and(|until| later(until, LOOK_AGAIN * 240) > now)
-        });
+        self.destinations.retain(|_, state| state.is_of_interest(now));
         for destination in self.courier.store.due_destinations(now).await? {
             while self.attempts.len() < ATTEMPTS && self.may_start(&destination, now) {
                 let batch = self.claim(&destination, now).await?;

@@ -11,6 +11,14 @@ use super::{Acceptance, Declared, LocalDelivery, MessageId, MessageReader, Resul
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageNumber(pub(in crate::store) i64);
 
+#[cfg(test)]
+impl MessageNumber {
+    /// A number that no store gave.
+    pub(crate) fn for_test(number: i64) -> Self {
+        Self(number)
+    }
+}
+
 /// One recipient that waits for delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedRecipient {
@@ -86,7 +94,7 @@ pub struct QueueCounts {
 /// What the queue asks of the store.
 #[async_trait]
 pub trait QueueStore: Store {
-    /// The destinations that have recipients due by `now`.
+    /// The destinations that have recipients due by `now`, the longest due first.
     async fn due_destinations(&self, now: Timestamp) -> Result<Vec<Domain>>;
     /// At most `limit` recipients of one destination that are due by `now`, the longest due first.
     async fn due_recipients(&self, destination: &Domain, now: Timestamp, limit: usize) -> Result<Vec<QueuedRecipient>>;

@@ -490,3 +490,57 @@ async fn a_full_mailbox_of_a_domain_that_became_ours_defers() {
         .await;
     assert_eq!(world.store.usage(&address("tom@full.example")).await.unwrap().messages, 0);
 }
+
+/// Rules by which the peer waits for a word before it answers the end of a message, and a receiver that hears when it
+/// waits.
+fn waits() -> (Rules, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
+    let (arrived, has_arrived) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel();
+    let may_go = std::sync::Mutex::new(may_go);
+    let content = move |_: &[u8]| {
+        arrived.send(()).unwrap();
+        let answer = tokio::task::block_in_place(|| may_go.lock().unwrap().recv());
+        if answer.is_ok() { "250 taken" } else { "" }
+    };
+    (Rules { content: Arc::new(content), ..Rules::default() }, has_arrived, go)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_is_being_sent_at_the_end_is_finished_and_settled() {
+    let (rules, has_arrived, go) = waits();
+    let mut world = World::new(rules).await;
+    world.send(b"\r\n", &["jack@server2.com"]).await;
+    tokio::task::block_in_place(|| has_arrived.recv_timeout(Duration::from_secs(60))).unwrap();
+    let end = tokio::spawn(world.queue.take().unwrap().shutdown(Duration::from_secs(60)));
+    world.send(b"\r\n", &["jill@server2.com"]).await;
+    go.send(()).unwrap();
+    end.await.unwrap();
+    assert_eq!(world.peer.taken().len(), 1);
+    let left = world.store.due_recipients(&domain("server2.com"), Timestamp::MAX, 10).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(), ["jill@server2.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_peer_that_does_not_answer_does_not_hold_up_the_end() {
+    let (rules, has_arrived, go) = waits();
+    let mut world = World::new(rules).await;
+    world.send(b"\r\n", &["jack@server2.com"]).await;
+    tokio::task::block_in_place(|| has_arrived.recv_timeout(Duration::from_secs(60))).unwrap();
+    world.queue.take().unwrap().shutdown(Duration::from_millis(100)).await;
+    let left = world.store.due_recipients(&domain("server2.com"), Timestamp::now(), 10).await.unwrap();
+    assert_eq!((left.len(), left[0].attempts), (1, 0), "it is due as if it had not been tried");
+    drop(go);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_message_is_never_taken_for_a_whole_one() {
+    let mut world = World::new(Rules::default()).await;
+    world.queue.take().unwrap().shutdown(Duration::from_secs(30)).await;
+    world.send(&b"a line\r\n".repeat(50_000), &["jack@server2.com"]).await;
+    let file = std::fs::read_dir(world.directory.path().join("bodies")).unwrap().next().unwrap().unwrap().path();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(100_000).unwrap();
+    world.start();
+    let rows = world.until_deferred("server2.com", 1).await;
+    assert!(rows[0].last_error.as_deref().unwrap().contains("damaged"), "{rows:?}");
+    assert!(world.peer.taken().is_empty());
+}

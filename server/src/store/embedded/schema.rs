@@ -92,7 +92,7 @@ fn prepare(path: &Path) -> Result<Connection> {
     let mut connection = connect(path, false)?;
     check_identity(&connection, path)?;
     migrate(&mut connection, path, MIGRATIONS)?;
-    check_content(&connection, path)?;
+    check_content(&connection, path, QUICK_CHECK_LIMIT)?;
     Ok(connection)
 }
 
@@ -202,8 +202,8 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(
     Ok(())
 }
 
-fn check_content(connection: &Connection, path: &Path) -> Result<()> {
-    let check = if fs::metadata(path)?.len() <= QUICK_CHECK_LIMIT {
+fn check_content(connection: &Connection, path: &Path, limit: u64) -> Result<()> {
+    let check = if fs::metadata(path)?.len() <= limit {
         "PRAGMA quick_check(1)"
     } else {
         // Looks at the pages of this one table and at the schema itself.
@@ -218,4 +218,39 @@ fn damaged(path: &Path, what: &str) -> StoreError {
         "{}: {what}; nothing was changed: restore the file from a backup, or move the whole directory aside to start empty",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_brought_forward_step_by_step_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DATABASE_FILE);
+        let mut connection = open_database(directory.path(), true).unwrap();
+        let steps = [VERSION_1, "CREATE TABLE second (a) STRICT", "nonsense"];
+        assert!(migrate(&mut connection, &path, &[VERSION_1, "CREATE TABLE second (a INTEGER) STRICT"]).is_ok());
+        let version = |connection: &Connection| -> i64 {
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+        };
+        assert_eq!(version(&connection), 2);
+        assert!(migrate(&mut connection, &path, &steps).is_err());
+        assert_eq!(version(&connection), 2, "a step that fails leaves the version before it");
+    }
+
+    #[test]
+    fn a_large_database_is_checked_in_its_schema() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DATABASE_FILE);
+        let connection = open_database(directory.path(), true).unwrap();
+        assert!(check_content(&connection, &path, 0).is_ok());
+        drop(connection);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[100..8192].fill(0xa5);
+        fs::write(&path, bytes).unwrap();
+        assert!(
+            matches!(open_database(directory.path(), true), Err(StoreError::Corrupt(text)) if text.contains(DATABASE_FILE))
+        );
+    }
 }

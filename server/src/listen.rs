@@ -192,7 +192,8 @@ fn admit(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &Arc<Sh
         }
         Err(refusal) => {
             count_refusal(shared, protocol, refusal.word());
-            tracing::info!(%client, ?protocol, reason = refusal.word(), "connection turned away");
+            // A flood must not fill the log: it is counted, and shown only to who looks closer.
+            tracing::debug!(%client, ?protocol, reason = refusal.word(), "connection turned away");
             turn_away(&tcp, protocol, refusal);
         }
     }
@@ -272,4 +273,19 @@ async fn begin(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &
 fn count_refusal(shared: &Shared, protocol: Protocol, result: &'static str) {
     let labels = ByProtocolAndResult { protocol: protocol_word(protocol), result: Word(result) };
     shared.services.metrics.refused_connections.get_or_create(&labels).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_unspecified_address_takes_ipv4_with_or_without_ipv6() {
+        let (listener, address) = bind_tcp("[::]:0".parse().unwrap()).unwrap();
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.unwrap();
+        let (_stream, peer) = listener.accept().await.unwrap();
+        assert_eq!(canonical(peer), client.local_addr().unwrap());
+        let taken = bind_tcp(SocketAddr::new(address.ip(), address.port())).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
 }

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub fetched: Counter,
     /// Messages deleted by POP3 sessions.
     pub deleted: Counter,
+    /// When the certificate in force ends, in seconds since 1970; 0 without one.
+    pub certificate_not_after: Gauge,
     /// Configurations and certificates read, by `result`: accepted, refused.
     pub reloads: Family<ByResult, Counter>,
 }
@@ -99,6 +101,7 @@ impl Metrics {
             queued: Gauge::default(),
             fetched: Counter::default(),
             deleted: Counter::default(),
+            certificate_not_after: Gauge::default(),
             reloads: Family::default(),
         };
         metrics.register();
@@ -121,6 +124,8 @@ impl Metrics {
         registry.register("queued_recipients", "Recipients that wait in the queue", self.queued.clone());
         registry.register("fetched", "Messages fetched by POP3", self.fetched.clone());
         registry.register("deleted", "Messages deleted by POP3 sessions", self.deleted.clone());
+        let help = "When the certificate in force ends, in seconds since 1970";
+        registry.register("certificate_not_after_seconds", help, self.certificate_not_after.clone());
         registry.register("reloads", "Configurations and certificates read by result", self.reloads.clone());
     }
 

@@ -2,12 +2,14 @@
 //! bad is refused whole: the last good one stays, and [`Status`] says why. Started by `main`, shown by `/configz`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use paquebot_config::bundle::INDEX_FILE;
+use paquebot_config::bundle::{INDEX_FILE, MAX_FILE_SIZE};
 use paquebot_config::{Configuration, Listener, TlsVersion};
 use serde::Serialize;
 
@@ -123,7 +125,7 @@ impl Watcher {
     }
 
     fn poll_configuration(&mut self) {
-        let index = std::fs::read(self.directory.join(INDEX_FILE)).ok();
+        let index = read_bounded(&self.directory.join(INDEX_FILE)).ok();
         // The index names every other file's digest, and is written last: the same index is the same set. Only a set
         // that was refused is read again, because its missing part may have come.
         if index.is_some() && index == self.index && self.status.get().error.is_none() {
@@ -185,6 +187,7 @@ impl Watcher {
             Ok(loaded) => {
                 tracing::info!(not_after = %loaded.not_after, sha256 = loaded.sha256, "certificate in force");
                 self.certificates.replace(loaded.config);
+                self.metrics.certificate_not_after.set(loaded.not_after.as_second());
                 next.certificate = Some(CertificateStatus { not_after: loaded.not_after, sha256: loaded.sha256 });
                 next.certificate_error = None;
                 self.count("accepted");
@@ -201,6 +204,13 @@ impl Watcher {
     fn count(&self, result: &'static str) {
         self.metrics.reloads.get_or_create(&ByResult { result: Word(result) }).inc();
     }
+}
+
+/// No file of the set is larger than this (a Kubernetes Secret); what is, is refused when the set is read.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn notes(open: &[Listener], configuration: &Configuration) -> Vec<String> {

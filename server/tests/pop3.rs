@@ -165,6 +165,9 @@ fn wrong_passwords_cost_time_and_end_the_session() {
     assert!(answers[0].starts_with("-ERR [AUTH]"), "{answers:?}");
     assert_eq!(answers[0], answers[1]);
     assert_eq!(client.line(), None);
+    log_in(&server, "anna");
+    let log = server.log();
+    assert!(log.contains("login refused") && !log.contains("anna-password") && !log.contains("argon2"), "{log}");
 }
 
 #[test]

@@ -330,7 +330,10 @@ impl Machine {
                 self.reply(ok("no message is marked"));
             }
             Command::User(_) | Command::Pass(_) | Command::Auth { .. } | Command::Stls => {
+                // In this order: the error may be the one too many, which ends the session.
+                self.resume(transaction);
                 self.error(replies::WRONG_STATE_LOGGED_IN);
+                return None;
             }
         }
         self.resume(transaction);

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use paquebot_config::{Address, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,6 +24,9 @@ const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(3 * 60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Octets that are read at a time; commands are short.
 const READ_SIZE: usize = 2048;
+/// Replies wait for one another up to this size, so that pipelined commands and short messages are answered with one
+/// packet. They are sent before the session waits for the client.
+const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Serves one client until it leaves, is silent for too long, or the server goes down.
 pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, services: SharedServices) {
@@ -34,7 +36,8 @@ pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, service
         (false, false) => Security::Clear,
     };
     let hostname = services.configuration.snapshot().server.hostname.to_string();
-    let mut session = Session { client, protocol, services, mailbox: None, maildrop: None };
+    let unsent = Vec::new();
+    let mut session = Session { client, protocol, services, mailbox: None, maildrop: None, unsent };
     let mut machine = Machine::new(&hostname, security);
     let mut stream = stream;
     loop {
@@ -65,6 +68,8 @@ struct Session {
     services: SharedServices,
     mailbox: Option<Address>,
     maildrop: Option<Maildrop>,
+    /// Replies that have not been written yet; at most [`WRITE_BUFFER`] and one piece.
+    unsent: Vec<u8>,
 }
 
 impl Session {
@@ -73,9 +78,9 @@ impl Session {
         let mut commands = machine.commands();
         loop {
             match machine.next_output() {
-                Output::Send(reply) => send(stream, &reply).await?,
+                Output::Send(reply) => self.send(stream, &reply).await?,
                 Output::NeedBytes => {
-                    stream.flush().await?;
+                    self.flush(stream).await?;
                     // A client that sends a command octet by octet is as silent as one that sends none.
                     if machine.commands() != commands {
                         commands = machine.commands();
@@ -85,7 +90,7 @@ impl Session {
                 }
                 Output::Login { login, password } => self.log_in(machine, &login, password).await,
                 Output::StartTls => {
-                    stream.flush().await?;
+                    self.flush(stream).await?;
                     let config = self.services.certificates.server_config();
                     return config.map(End::StartTls).ok_or_else(|| io::Error::other("the certificate is gone"));
                 }
@@ -94,7 +99,10 @@ impl Session {
                     silent_since = Instant::now();
                 }
                 Output::Update { keys } => self.update(machine, &keys).await,
-                Output::Close => return Ok(End::Closed),
+                Output::Close => {
+                    self.flush(stream).await?;
+                    return Ok(End::Closed);
+                }
             }
         }
     }
@@ -149,7 +157,7 @@ impl Session {
     }
 
     async fn retrieve(
-        &self,
+        &mut self,
         stream: &mut Stream,
         machine: &mut Machine,
         index: usize,
@@ -165,19 +173,19 @@ impl Session {
         };
         machine.message_opened(Ok(()));
         if let Output::Send(reply) = machine.next_output() {
-            send(stream, &reply).await?;
+            self.send(stream, &reply).await?;
         }
         let mut transfer = Transfer::new(extent);
         while !transfer.is_complete() {
             match reader.next().await {
-                Ok(Some(piece)) => send(stream, &transfer.push(&piece)).await?,
+                Ok(Some(piece)) => self.send(stream, &transfer.push(&piece)).await?,
                 Ok(None) => break,
                 // There is no reply for this in the middle of a message: only a broken connection tells the client that
                 // the rest is missing.
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
-        send(stream, &transfer.finish()).await?;
+        self.send(stream, &transfer.finish()).await?;
         if extent == Extent::Whole {
             self.services.metrics.fetched.inc();
         }
@@ -202,12 +210,20 @@ impl Session {
         tracing::info!(client = %self.client, deleted = keys.len(), ok = result.is_ok(), "maildrop closed");
         machine.updated(result.as_ref().copied());
     }
-}
 
-async fn send(stream: &mut Stream, bytes: &Bytes) -> io::Result<()> {
-    match timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
+    async fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+        self.unsent.extend_from_slice(bytes);
+        if self.unsent.len() < WRITE_BUFFER { Ok(()) } else { self.flush(stream).await }
+    }
+
+    async fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        let write = async {
+            stream.write_all(&self.unsent).await?;
+            stream.flush().await
+        };
+        let written = timeout(WRITE_TIMEOUT, write).await;
+        self.unsent.clear();
+        written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 }
 

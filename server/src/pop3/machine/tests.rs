@@ -296,6 +296,15 @@ fn garbage_ends_the_session_after_a_while() {
 }
 
 #[test]
+fn errors_are_counted_after_the_login_too() {
+    for line in ["USER tom@server1.com", "STLS", "XYZ", "RETR x"] {
+        let answer = Driver::logged_in().say(format!("{line}\r\n").repeat(20).as_bytes());
+        assert_eq!(answer.matches("-ERR").count(), 10, "{line}: {answer}");
+        assert!(answer.ends_with("-ERR too many errors; closing\r\n[closed]\n"), "{line}: {answer}");
+    }
+}
+
+#[test]
 fn a_large_listing_comes_in_pieces() {
     let mut machine = Machine::new("mail.server1.com", Security::Tls);
     machine.next_output();

@@ -2,6 +2,7 @@
 
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
+use bytes::Bytes;
 use paquebot_config::{Record, TlsVersion, Verifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};

@@ -71,6 +71,9 @@ fn nothing_published_names_each_record_to_publish() {
     assert!(comparison.records.iter().all(|record| record.state == DnsRecordState::Missing));
 }
 
+/// MX records, the host of the first, the server's addresses; status, reason, and a part of the message.
+type MxCase<'a> = (&'a [(u16, &'a str)], SeenHost, ServerAddresses, ConditionStatus, Reason, &'a str);
+
 /// Each way that MX can be wrong, by its reason.
 #[test]
 fn mx_reasons() {
@@ -80,7 +83,7 @@ fn mx_reasons() {
     let silent = SeenHost { alias_of: None, addresses: Answer::Failed("timed out".to_owned()) };
     let inside = ServerAddresses::Inside(vec![ADDRESS.parse().unwrap()]);
     let one: &[(u16, &str)] = &[(10, "mx.a.org")];
-    let cases: &[(&[(u16, &str)], SeenHost, ServerAddresses, ConditionStatus, Reason, &str)] = &[
+    let cases: &[MxCase] = &[
         (one, host(ADDRESS), public(), True, Reason::RecordsMatch, ""),
         (&[(5, "mx.a.org")], host(ADDRESS), public(), True, Reason::RecordsMatch, ""),
         (&[(10, "old.host.net")], host(ADDRESS), public(), False, Reason::RecordMismatch, "10 old.host.net"),

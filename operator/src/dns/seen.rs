@@ -57,7 +57,7 @@ struct Zone {
 /// Where a name's records are.
 #[derive(Clone)]
 enum Place {
-    Zone(Zone),
+    Zone(Box<Zone>),
     /// No zone holds the name: nobody delegated it.
     Nowhere,
     Unknown(String),
@@ -220,7 +220,7 @@ impl Looker {
         let port = self.settings.authoritative_port;
         let servers = addresses.into_iter().take(2 * MOST_SERVERS).map(|ip| name_server(ip, port)).collect();
         match resolver(ResolverConfig::from_parts(None, Vec::new(), servers), &self.settings, false) {
-            Ok(resolver) => Place::Zone(Zone { nameservers, resolver }),
+            Ok(resolver) => Place::Zone(Box::new(Zone { nameservers, resolver })),
             Err(error) => Place::Unknown(error.to_string()),
         }
     }

@@ -266,7 +266,7 @@ impl Engine {
         self.tools.metrics.passes.inc();
         let client = self.tools.client.clone();
         let pass = Pass { server: entry, workload, configuration, known, stale_shards };
-        self.start(async move { Input::PassDone(Box::new(server_worker::run(client, pass).await)) });
+        self.start(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
 
     /// Notes what the new contents of the files are, and which objects are waiting for them.

@@ -73,6 +73,8 @@ pub struct Judged {
     pub not_after: Option<Timestamp>,
     /// The names that it is for.
     pub names: Vec<String>,
+    /// The digest of its DER form, which the pods report.
+    pub sha256: Option<String>,
 }
 
 /// What is said when the Secret does not exist.
@@ -82,7 +84,7 @@ pub fn absent(namespace: &str, secret: &str) -> Judged {
         "Secret {secret} does not exist in namespace {namespace}. Create it with tls.crt and tls.key, or remove spec.tls.secretRef."
     );
     let condition = ConditionUpdate::no(ConditionType::CertificateReady, Reason::NotFound, message);
-    Judged { condition, not_after: None, names: Vec::new() }
+    Judged { condition, not_after: None, names: Vec::new(), sha256: None }
 }
 
 /// Judges a certificate chain and its key, as they lie in a Secret.
@@ -99,6 +101,7 @@ pub fn judge(chain_pem: &[u8], key_pem: &[u8], hostname: &str, own: bool, now: T
         ),
         not_after: None,
         names: Vec::new(),
+        sha256: None,
     };
     let Some(Ok(leaf)) = CertificateDer::pem_slice_iter(chain_pem).next() else {
         return unreadable("certificate (tls.crt)");
@@ -140,7 +143,7 @@ pub fn judge(chain_pem: &[u8], key_pem: &[u8], hostname: &str, own: bool, now: T
     } else {
         ConditionUpdate::yes(TYPE, Reason::Valid, format!("The certificate in Secret {secret} is for {hostname}."))
     };
-    Judged { condition, not_after, names }
+    Judged { condition, not_after, names, sha256: Some(paquebot_config::bundle::digest(&leaf)) }
 }
 
 fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {

@@ -23,6 +23,16 @@ pub struct Configz {
     /// The digest of each file of the set in force.
     #[serde(default)]
     pub digests: BTreeMap<String, String>,
+    /// The certificate in force.
+    #[serde(default)]
+    pub certificate: Option<ServedCertificate>,
+}
+
+/// The certificate that a pod serves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ServedCertificate {
+    /// The digest of its DER form.
+    pub sha256: String,
 }
 
 /// Asks pods.

@@ -338,14 +338,16 @@ pub struct StatusWritten {
     pub key: ObjectKey,
     /// What was written.
     pub status: Status,
+    /// The conditions that were there before.
+    pub before: Vec<Condition>,
     /// The object's metadata after it; `None` when the object is gone.
     pub result: Result<Option<ObjectMeta>, CallError>,
 }
 
 /// Writes a status.
-pub async fn write(client: Client, key: ObjectKey, status: Status) -> StatusWritten {
+pub async fn write(client: Client, key: ObjectKey, status: Status, before: Vec<Condition>) -> StatusWritten {
     let result = patch(client, &key, &status).await;
-    StatusWritten { key, status, result }
+    StatusWritten { key, status, before, result }
 }
 
 async fn patch(client: Client, key: &ObjectKey, status: &Status) -> Result<Option<ObjectMeta>, CallError> {

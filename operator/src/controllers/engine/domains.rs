@@ -113,7 +113,8 @@ impl Engine {
     pub(super) fn looked(&mut self, looked: Looked) {
         let Some(state) = self.domains.get_mut(&looked.domain) else { return };
         state.busy = false;
-        if state.wanted != looked.wanted {
+        let off = state.facts.as_ref().is_some_and(|facts| facts.updates == disabled());
+        if state.wanted != looked.wanted || off {
             // It was asked before a change; the timer of the change is set already.
             return;
         }

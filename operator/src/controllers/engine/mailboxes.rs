@@ -15,7 +15,7 @@ use crate::controllers::input::Input;
 use crate::controllers::server_worker::Recovered;
 use crate::controllers::status::Status;
 use crate::credentials::Access;
-use crate::directory::{CredentialOutcome, Details, NamespacedName, ObjectKey, SecretVersion};
+use crate::directory::{CredentialOutcome, CredentialsReport, Details, NamespacedName, ObjectKey, SecretVersion};
 
 /// How soon a Secret that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -69,7 +69,11 @@ impl Engine {
             return;
         }
         let Some(entry) = self.directory.mailbox(mailbox) else { return };
-        let Some(credentials) = entry.spec.credentials.clone() else { return };
+        let Some(credentials) = entry.spec.credentials.clone().filter(|credentials| credentials.source().is_some())
+        else {
+            self.mailboxes.remove(mailbox);
+            return;
+        };
         let Some(source) = credentials.source() else { return };
         let secret = NamespacedName::new(&mailbox.namespace, source.secret_name());
         let access = self.access(mailbox);
@@ -77,9 +81,10 @@ impl Engine {
         if matches!(source, CredentialSource::Generate(_)) && access.is_none() {
             return;
         }
+        let pending = self.is_pending(mailbox);
         let version = self.secret_versions.get(&secret);
         let state = self.mailboxes.entry(mailbox.clone()).or_default();
-        if state.busy || !state.needs_read(&credentials, version) {
+        if state.busy || !(pending || state.needs_read(&credentials, version)) {
             return;
         }
         state.busy = true;
@@ -87,6 +92,13 @@ impl Engine {
         self.tools.metrics.secret_reads.inc();
         let (client, hasher) = (self.tools.client.clone(), self.hasher.clone());
         self.start(async move { Input::Credentials(run(client, hasher, job).await) });
+    }
+
+    /// Whether the index has never heard of the mailbox's Secret, or has forgotten it.
+    fn is_pending(&self, mailbox: &NamespacedName) -> bool {
+        let report = self.directory.report(&ObjectKey::new(Kind::Mailbox, mailbox.clone()));
+        let details = report.map(|report| report.details);
+        matches!(details, Some(Details::Mailbox { credentials: CredentialsReport::Pending, .. }))
     }
 
     fn access(&self, mailbox: &NamespacedName) -> Option<Access> {

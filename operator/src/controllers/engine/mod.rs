@@ -286,7 +286,7 @@ impl Engine {
         if let Some(server) = place
             && changes.servers.contains_key(&server)
         {
-            self.server_state(&server).awaiting.insert(key.clone());
+            self.server_state(&server).await_render(key.clone());
         }
     }
 }

@@ -106,6 +106,11 @@ impl Engine {
         self.undecodable.remove(&key);
         match self.objects.get_mut(&key) {
             // Our own write is newer than what the watch says.
+            Some(live) if live.uid.is_empty() => {
+                // Until now it could not be understood.
+                *live = Live { uid, version, status: status.unwrap_or_else(|| Status::empty(key.kind)) };
+                self.status_dirty.insert(key.clone());
+            }
             Some(live) if live.uid == uid && is_older(&version, &live.version) => {}
             Some(live) if live.uid == uid => {
                 let status = status.unwrap_or_else(|| Status::empty(key.kind));
@@ -120,6 +125,9 @@ impl Engine {
                 let status = status.unwrap_or_else(|| Status::empty(key.kind));
                 self.objects.insert(key.clone(), Live { uid, version, status });
                 if recreated {
+                    if key.kind == Kind::Mailbox {
+                        self.mailboxes.remove(&key.name);
+                    }
                     let changes = self.directory.delete(&key);
                     self.absorb(changes);
                 }
@@ -128,6 +136,9 @@ impl Engine {
         let is_new_server = key.kind == Kind::MailServer && self.directory.server(&key.name).is_none();
         let changes = self.directory.apply(object);
         self.absorb(changes);
+        if key.kind == Kind::MailServer {
+            self.server_state(&key.name).deleting = metadata.deletion_timestamp.is_some();
+        }
         if is_new_server && self.is_synced() {
             self.recover(&key.name);
         }

@@ -34,6 +34,8 @@ const POLL_EAGER: Duration = Duration::from_millis(250);
 const POLL_SLOW: Duration = Duration::from_secs(15);
 /// How long a pod may have an old revision before it is nudged again.
 const NUDGE_AGAIN: Duration = Duration::from_secs(3);
+/// How often it is nudged for one revision; the kubelet looks by itself each minute.
+const MOST_NUDGES: u32 = 5;
 /// How long a pod may refuse a configuration before that counts: files of one set arrive one after the other.
 const REJECTION: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,12 @@ pub struct ServerState {
     pub awaiting: BTreeSet<ObjectKey>,
     /// Objects whose entry has not arrived at every pod yet.
     pub needs: BTreeMap<ObjectKey, Need>,
+    /// Objects whose entry was rendered first when this process began, and has not changed since then.
+    pub carried: BTreeSet<ObjectKey>,
     /// Objects whose status waits for what is not known yet.
     pub held: BTreeSet<ObjectKey>,
+    /// The MailServer is being deleted, and its objects with it: nothing is made anew.
+    pub deleting: bool,
 }
 
 impl ServerState {
@@ -72,9 +78,16 @@ impl ServerState {
         self.dirty_since.get_or_insert(now);
     }
 
+    /// An object's entry is to be rendered again.
+    pub fn await_render(&mut self, key: ObjectKey) {
+        self.carried.remove(&key);
+        self.awaiting.insert(key);
+    }
+
     /// An object is no longer here.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.awaiting.remove(key);
+        self.carried.remove(key);
         self.needs.remove(key);
         self.held.remove(key);
     }
@@ -131,6 +144,15 @@ impl PodState {
     /// The configuration that it serves.
     pub fn configz(&self) -> Option<&Configz> {
         self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
+    }
+
+    /// Whether it serves this revision with this certificate.
+    fn serves(&self, revision: &String, certificate: Option<&String>) -> bool {
+        self.configz().is_some_and(|configz| {
+            let served = configz.certificate.as_ref().map(|certificate| &certificate.sha256);
+            configz.revision.as_ref() == Some(revision)
+                && (served.is_none() || certificate.is_none() || served == certificate)
+        })
     }
 
     /// Why it refuses the newest configuration, if it does so for good.
@@ -221,7 +243,7 @@ impl Engine {
         let due: Vec<(NamespacedName, Instant)> = self
             .servers
             .iter()
-            .filter(|(_, state)| state.recovered && !state.busy)
+            .filter(|(_, state)| state.recovered && !state.busy && !state.deleting)
             .filter_map(|(server, state)| Some((server.clone(), state.dirty_since?)))
             .collect();
         for (server, since) in due {
@@ -280,8 +302,13 @@ impl Engine {
                 state.history.record_absent(&shard);
             }
         }
+        let is_first = state.revision.is_none() && state.writing.is_none();
         state.writing = Some(bundle.revision().to_string());
         for key in std::mem::take(&mut state.awaiting) {
+            // What a MailServer says of itself is about its pods as they are now.
+            if is_first && key.kind != Kind::MailServer {
+                state.carried.insert(key.clone());
+            }
             if let Some((_, file)) = self.directory.place(&key) {
                 let need = state.history.need(&file);
                 state.needs.insert(key, need);
@@ -333,13 +360,14 @@ impl Engine {
 
     /// Has the kubelet refresh the volume of a pod that does not serve the newest revision.
     fn nudge(&mut self, server: &NamespacedName, pod: &NamespacedName, now: Instant) {
-        let Some(revision) = self.servers.get(server).and_then(|state| state.revision.clone()) else { return };
+        let Some((revision, certificate)) = self.wanted_in_pods(server) else { return };
         let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
-        let serves = state.configz().is_some_and(|configz| configz.revision.as_ref() == Some(&revision));
+        let serves = state.serves(&revision, certificate.as_ref());
         let annotations = state.pod.metadata.annotations.as_ref();
         let told = annotations.and_then(|annotations| annotations.get(names::REVISION_ANNOTATION)) == Some(&revision);
         let attempt = match &state.nudged {
             Some((nudged, _, at)) if *nudged == revision && now.duration_since(*at) < NUDGE_AGAIN => return,
+            Some((nudged, attempt, _)) if *nudged == revision && *attempt >= MOST_NUDGES => return,
             Some((nudged, attempt, _)) if *nudged == revision => attempt + 1,
             _ if told => 1,
             _ => 0,
@@ -354,6 +382,13 @@ impl Engine {
                 tracing::warn!(%pod, %error, "a pod could not be annotated; the kubelet refreshes its files later");
             }
         });
+    }
+
+    /// The revision and the digest of the certificate that pods should serve.
+    fn wanted_in_pods(&self, server: &NamespacedName) -> Option<(String, Option<String>)> {
+        let state = self.servers.get(server)?;
+        let certificate = state.certificate.as_ref().and_then(|judged| judged.sha256.clone());
+        Some((state.revision.clone()?, certificate))
     }
 
     pub(super) fn poll(&mut self, server: &NamespacedName, pod: &NamespacedName) {
@@ -375,7 +410,8 @@ impl Engine {
         answer: Result<Configz, String>,
     ) {
         let now = Instant::now();
-        let revision = self.servers.get(server).and_then(|state| state.revision.clone());
+        let wanted = self.wanted_in_pods(server);
+        let revision = wanted.as_ref().map(|(revision, _)| revision.clone());
         let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
         state.asking = false;
         let refuses = answer.as_ref().is_ok_and(|configz| configz.error.is_some());
@@ -384,7 +420,7 @@ impl Engine {
         let changed = state.answer.as_ref() != Some(&answer);
         state.answer = Some(answer);
         let is_refusing = state.refusal(revision.as_ref(), now).is_some();
-        let current = state.configz().is_some_and(|configz| configz.revision == revision);
+        let current = wanted.is_some_and(|(revision, certificate)| state.serves(&revision, certificate.as_ref()));
         if changed || current {
             state.polls = 0;
         }

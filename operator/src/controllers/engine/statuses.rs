@@ -43,8 +43,8 @@ impl Engine {
             }
             self.status_busy.insert(key.clone());
             self.tools.metrics.status_writes.inc();
-            let client = self.tools.client.clone();
-            self.start(async move { Input::Status(Box::new(status::write(client, key, wanted).await)) });
+            let (client, before) = (self.tools.client.clone(), live.status.conditions().to_vec());
+            self.start(async move { Input::Status(Box::new(status::write(client, key, wanted, before).await)) });
         }
         self.status_dirty.extend(later);
     }
@@ -103,6 +103,9 @@ impl Engine {
     ) -> ConditionUpdate {
         const TYPE: ConditionType = ConditionType::Programmed;
         let of_server = key.kind == Kind::MailServer;
+        if self.is_carried_over(key, server) {
+            return ConditionUpdate::yes(TYPE, Reason::Programmed, "Every ready pod serves it.");
+        }
         let refusal = self.refusal(server);
         let ready = self.observed.get(server).map_or(0, |observed| observed.ready().count());
         match (need, refusal) {
@@ -128,6 +131,15 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the object had arrived before this process began, and nothing has changed about it since then.
+    fn is_carried_over(&self, key: &ObjectKey, server: &NamespacedName) -> bool {
+        let carried = self.servers.get(server).is_some_and(|state| state.carried.contains(key));
+        let Some(live) = self.objects.get(key).filter(|_| carried) else { return false };
+        let generation = self.directory.report(key).map(|report| report.generation);
+        conditions::find(live.status.conditions(), ConditionType::Programmed)
+            .is_some_and(|condition| condition.status == "True" && condition.observed_generation == generation)
     }
 
     /// The first pod that refuses the newest configuration, and its words.
@@ -199,11 +211,11 @@ impl Engine {
             Ok(Some(metadata)) => {
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
-                let before = std::mem::replace(&mut live.status, written.status);
+                live.status = written.status;
                 if !is_older(&version, &live.version) {
                     live.version = version;
                 }
-                self.tell(&written.key, before.conditions());
+                self.tell(&written.key, &written.before);
                 // What has changed since the write began is looked at again.
                 self.status_dirty.insert(written.key);
             }

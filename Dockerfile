@@ -14,7 +14,7 @@ LABEL org.opencontainers.image.title="paquebot-operator" \
       org.opencontainers.image.description="The operator of Paquebot, mail for Kubernetes" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY paquebot-operator kubectl-paquebot /usr/bin/
+COPY paquebot-operator /usr/bin/
 ENV PATH=/usr/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/paquebot-operator"]

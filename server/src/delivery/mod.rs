@@ -27,10 +27,17 @@ pub struct Maildrop {
 pub struct Plan {
     /// Maildrops here.
     pub local: Vec<Maildrop>,
-    /// Addresses elsewhere.
+    /// What the queue takes: addresses elsewhere, and targets of aliases and forwardings here that cannot be delivered to
+    /// now. The queue tries those again, or tells the sender.
     pub remote: Vec<Address>,
-    /// Targets of aliases and forwardings that get nothing, though others of the same recipient do. Logged.
-    pub undeliverable: Vec<(Address, Undeliverable)>,
+}
+
+impl Plan {
+    /// Whether one maildrop decides about the whole message.
+    #[must_use]
+    pub fn is_one_maildrop(&self) -> bool {
+        self.local.len() == 1 && self.remote.is_empty()
+    }
 }
 
 /// Why nothing can be delivered to a served address.
@@ -55,7 +62,7 @@ pub fn expand(configuration: &Configuration, recipient: &Address) -> Result<Plan
     let mut expansion = Expansion::new(configuration);
     let mut waiting = VecDeque::from([recipient.clone()]);
     let mut visits = 0;
-    let mut worst = None;
+    let mut undeliverable = Vec::new();
     while let Some(address) = waiting.pop_front() {
         visits += 1;
         if visits + waiting.len() > MAX_EXPANSION {
@@ -63,35 +70,30 @@ pub fn expand(configuration: &Configuration, recipient: &Address) -> Result<Plan
         }
         match expansion.visit(&address) {
             Ok(next) => waiting.extend(next),
-            Err(reason) => {
-                worst = worst.max(Some(reason));
-                expansion.plan.undeliverable.push((address, reason));
-            }
+            Err(reason) => undeliverable.push((address, reason)),
         }
     }
-    let plan = expansion.plan;
+    let mut plan = expansion.plan;
     if plan.local.is_empty() && plan.remote.is_empty() {
-        Err(worst.or(expansion.came_back.then_some(Undeliverable::Loop)).unwrap_or(Undeliverable::Unknown))
-    } else {
-        Ok(plan)
+        let worst = undeliverable.into_iter().map(|(_, reason)| reason).max();
+        return Err(worst.or(expansion.came_back.then_some(Undeliverable::Loop)).unwrap_or(Undeliverable::Unknown));
     }
+    // The others must not wait for these, and these must not be forgotten.
+    plan.remote.extend(undeliverable.into_iter().map(|(address, _)| address));
+    Ok(plan)
 }
 
-/// The plan for all recipients of a message. What cannot be expanded was refused at RCPT, and appears as undeliverable
-/// here.
+/// The plan for all recipients of a message. What cannot be expanded was refused at RCPT; were it here all the same, the
+/// queue would deal with it.
 #[must_use]
 pub fn plan(configuration: &Configuration, recipients: &[Address]) -> Plan {
     let mut whole = Plan::default();
     let (mut maildrops, mut elsewhere) = (HashSet::new(), HashSet::new());
     for recipient in recipients {
-        match expand(configuration, recipient) {
-            Ok(part) => {
-                whole.local.extend(part.local.into_iter().filter(|drop| maildrops.insert(drop.address.canonical())));
-                whole.remote.extend(part.remote.into_iter().filter(|address| elsewhere.insert(address.to_string())));
-                whole.undeliverable.extend(part.undeliverable);
-            }
-            Err(reason) => whole.undeliverable.push((recipient.clone(), reason)),
-        }
+        let part = expand(configuration, recipient);
+        let part = part.unwrap_or_else(|_| Plan { local: Vec::new(), remote: vec![recipient.clone()] });
+        whole.local.extend(part.local.into_iter().filter(|drop| maildrops.insert(drop.address.canonical())));
+        whole.remote.extend(part.remote.into_iter().filter(|address| elsewhere.insert(address.to_string())));
     }
     whole
 }
@@ -119,12 +121,12 @@ pub fn alias_reaches(configuration: &Configuration, alias: &AliasRecord, mailbox
 /// The store's share of a plan: each maildrop with its `Return-Path`.
 ///
 /// A message has one reply for all its maildrops. With one, its quota is exact: the message is refused when it does not
-/// fit. With several, one that became full since RCPT must not keep the others from theirs, so each may go beyond its
-/// quota by this one message.
+/// fit. With several, one that is full must not keep the others from theirs: the caller has given it to the queue, and
+/// the rest may go beyond their quotas by what is accepted at the same moment.
 #[must_use]
 pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<LocalDelivery> {
     let fields = Bytes::from(trace::return_path(reverse_path));
-    let alone = plan.local.len() == 1 && plan.remote.is_empty();
+    let alone = plan.is_one_maildrop();
     let delivery = |maildrop: &Maildrop| LocalDelivery {
         maildrop: maildrop.address.clone(),
         fields: fields.clone(),

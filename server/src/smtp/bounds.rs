@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// For a complete command line, from the reply before it (RFC 5321 §4.5.3.2.7 asks for 5 minutes at least).
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For all commands between two messages: a client that says NOOP every few minutes holds a place that others need.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// For the next piece of a message's content (RFC 5321 §4.5.3.2.5: 3 minutes).
 pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// For the whole content of one message: 50 MiB in an hour is 15 kB/s, which any line that carries such messages has.

@@ -4,9 +4,10 @@
 //! around it, started by `listen` for each connection. What may be sent by whom is decided in [`policy`], which asks
 //! [`crate::relay`] and [`crate::delivery`]. The other modules are the pieces of the protocol: [`command`] and [`path`]
 //! parse, [`reply`] writes, [`content`] takes DATA apart, [`sasl`] holds an AUTH exchange, [`trace`] writes `Received` and
-//! `Return-Path`.
+//! `Return-Path`, `clock` keeps the time limits.
 
 pub mod bounds;
+mod clock;
 pub mod command;
 pub mod content;
 pub mod machine;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
 use super::bounds;
+use super::clock::Clock;
 use super::command::Mail;
 use super::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settings};
 use super::path::ForwardPath;
@@ -252,8 +253,11 @@ impl Session {
         let configuration = &transaction.configuration;
         let client = relay_client(configuration, self.client, self.user.as_ref())?;
         let admission = policy::recipient(configuration, client, &transaction.mail, forward_path)?;
-        for maildrop in &admission.plan.local {
-            let Some(quota) = maildrop.quota else { continue };
+        // Of several maildrops one that is full must not refuse the others' mail.
+        if let [maildrop] = admission.plan.local.as_slice()
+            && admission.plan.is_one_maildrop()
+            && let Some(quota) = maildrop.quota
+        {
             let usage = self.services.store.usage(&maildrop.address).await;
             let usage = usage.map_err(|error| self.store_failure(&error))?;
             policy::quota(quota, usage, transaction.mail.size)?;
@@ -305,7 +309,8 @@ impl Session {
         spool: Box<dyn Spool>,
     ) -> Result<Reply, StoreError> {
         let body = spool.finish().await?;
-        let plan = delivery::plan(configuration, &envelope.recipients);
+        let mut plan = delivery::plan(configuration, &envelope.recipients);
+        self.queue_for_full_maildrops(&mut plan, envelope.octets).await?;
         let received_at = jiff::Timestamp::now();
         let acceptance = Acceptance {
             id: id.clone(),
@@ -319,6 +324,29 @@ impl Session {
         };
         self.services.store.commit(acceptance).await?;
         Ok(self.accepted(id, envelope, &plan))
+    }
+
+    /// Where a message has several maildrops, a full one gets it from the queue when it has room again. One alone has its
+    /// answer from the store.
+    async fn queue_for_full_maildrops(&self, plan: &mut Plan, octets: u64) -> Result<(), StoreError> {
+        if plan.is_one_maildrop() {
+            return Ok(());
+        }
+        for maildrop in std::mem::take(&mut plan.local) {
+            let is_full = match maildrop.quota {
+                Some(quota) => {
+                    let usage = self.services.store.usage(&maildrop.address).await?;
+                    policy::quota(quota, usage, Some(octets)).is_err()
+                }
+                None => false,
+            };
+            if is_full {
+                plan.remote.push(maildrop.address);
+            } else {
+                plan.local.push(maildrop);
+            }
+        }
+        Ok(())
     }
 
     fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
@@ -337,9 +365,6 @@ impl Session {
         );
         for maildrop in &plan.local {
             tracing::info!(message_id = %id, maildrop = %maildrop.address, "delivered");
-        }
-        for (address, reason) in &plan.undeliverable {
-            tracing::warn!(message_id = %id, %address, ?reason, "a target of an alias or a forwarding gets no copy");
         }
         if !plan.remote.is_empty() {
             self.services.queue.notify_one();
@@ -393,31 +418,6 @@ impl Session {
 
     fn by_result(&self, result: &'static str) -> ByProtocolAndResult {
         ByProtocolAndResult { protocol: protocol_word(self.protocol), result: Word(result) }
-    }
-}
-
-/// How long the session may wait.
-struct Clock {
-    deadline: Instant,
-    lines: u64,
-    message_since: Option<Instant>,
-}
-
-impl Clock {
-    fn new(now: Instant) -> Self {
-        Self { deadline: now + bounds::COMMAND_TIMEOUT, lines: 0, message_since: None }
-    }
-
-    /// Sets the deadline for the next read: a command has its time for the whole line, content for each piece and for the
-    /// whole message.
-    fn advance(&mut self, machine: &Machine, now: Instant) {
-        if machine.is_receiving() {
-            let since = *self.message_since.get_or_insert(now);
-            self.deadline = (now + bounds::DATA_BLOCK_TIMEOUT).min(since + bounds::MESSAGE_TIMEOUT);
-        } else if self.message_since.take().is_some() || machine.lines() != self.lines {
-            self.deadline = now + bounds::COMMAND_TIMEOUT;
-        }
-        self.lines = machine.lines();
     }
 }
 

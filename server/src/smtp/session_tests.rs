@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::services::Services;
 use crate::smtp::testing::{address, configuration};
 use crate::store::embedded::EmbeddedStore;
+use crate::store::outgoing::{QueueStore, Settlement};
 use crate::store::{Body, Maildrop, MessageReader, Result as StoreResult, Store, Usage};
 use crate::tls::Certificates;
 
@@ -155,6 +156,19 @@ impl World {
         *self.store.fault.lock().unwrap() = fault;
     }
 
+    /// Whom the queue has to deliver to; they leave it.
+    async fn take_queued(&self) -> Vec<String> {
+        let now = jiff::Timestamp::now();
+        let mut found = Vec::new();
+        for destination in self.store.store.due_destinations(now).await.unwrap() {
+            let rows = self.store.store.due_recipients(&destination, now, 10).await.unwrap();
+            let finished = rows.iter().map(|row| row.key).collect();
+            self.store.store.settle(Settlement { finished, ..Settlement::default() }).await.unwrap();
+            found.extend(rows.into_iter().map(|row| row.address.to_string()));
+        }
+        found
+    }
+
     async fn octets(&self, maildrop: &str) -> u64 {
         self.store.store.usage(&address(maildrop)).await.unwrap().octets
     }
@@ -207,6 +221,28 @@ async fn the_queue_is_woken_for_remote_recipients_only() {
         let notified = futures::FutureExt::now_or_never(queue.notified()).is_some();
         assert_eq!(notified, woken, "{recipient}");
     }
+}
+
+/// What an alias leads to gets the message from the queue where it cannot be delivered to at once.
+#[tokio::test]
+async fn no_target_of_an_alias_is_forgotten_or_stands_in_the_way_of_the_others() {
+    let mut world = World::new().await;
+    for (alias, waiting) in [
+        ("everybody@server1.com", &["full@server1.com"][..]),
+        ("crew@server1.com", &["eve@server1.com", "sue@suspended.example"]),
+        ("half@server1.com", &["ghost@server1.com"]),
+    ] {
+        let before = world.octets("anna@server1.com").await;
+        world.say("MAIL FROM:<x@elsewhere.example> SIZE=3000", "250").await;
+        world.say(&format!("RCPT TO:<{alias}>"), "250").await;
+        world.say("DATA", "354").await;
+        world.say(&format!("Subject: all\r\n\r\n{}.", "text\r\n".repeat(500)), "250 2.0.0").await;
+        assert!(world.octets("anna@server1.com").await > before, "{alias}");
+        assert_eq!(world.take_queued().await, waiting, "{alias}");
+    }
+    assert_eq!(world.octets("full@server1.com").await, 0);
+    world.say("MAIL FROM:<x@elsewhere.example> SIZE=3000", "250").await;
+    world.say("RCPT TO:<full@server1.com>", "552 5.2.2").await;
 }
 
 #[tokio::test]
@@ -279,4 +315,11 @@ async fn time_limits() {
     settle(&mut machine);
     clock.advance(&machine, minutes(64));
     assert_eq!(clock.deadline, minutes(69));
+    // Commands without a message have an hour together.
+    for minute in (68..124).step_by(4) {
+        machine.feed(b"NOOP\r\n");
+        settle(&mut machine);
+        clock.advance(&machine, minutes(minute));
+        assert_eq!(clock.deadline, minutes((minute + 5).min(124)));
+    }
 }

@@ -72,6 +72,8 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
         alias("circle2@server1.com", &["circle@server1.com"]),
         alias("broken@server1.com", &["ghost@server1.com"]),
         alias("half@server1.com", &["ghost@server1.com", "anna@server1.com"]),
+        alias("crew@server1.com", &["anna@server1.com", "eve@server1.com", "sue@suspended.example"]),
+        alias("everybody@server1.com", &["anna@server1.com", "full@server1.com"]),
         alias("away-alias@server1.com", &["away@server1.com"]),
         alias("eves@server1.com", &["eve@server1.com", "ghost@server1.com"]),
     ];

@@ -22,9 +22,9 @@ pub const MAIL_LINE: usize = COMMAND_LINE + 26 + 17 + 500 + 10;
 /// A line of an AUTH exchange, and AUTH with its initial response (RFC 4954 §4: 12288 octets of base64).
 pub const SASL_LINE: usize = 12_288;
 
-/// Commands that are wrong in themselves, in one session. A person at a keyboard makes fewer, a program makes none.
+/// Commands that are wrong in themselves, since the last accepted message. A person at a keyboard makes fewer, a program makes none.
 pub const ERRORS: u32 = 20;
-/// Recipients refused in one session: more is somebody who guesses addresses.
+/// Recipients refused since the last accepted message: more is somebody who guesses addresses.
 pub const REFUSED_RECIPIENTS: u32 = 200;
 /// Failed logins in one session (RFC 4954 §9 asks for a bound).
 pub const FAILED_LOGINS: u32 = 5;

@@ -15,8 +15,8 @@ impl Machine {
     pub(super) fn read_line(&mut self) -> Option<()> {
         let line = self.take_line()?;
         self.tally.lines += 1;
-        self.tally.commands = self.tally.commands.saturating_add(1);
-        if self.tally.commands > bounds::IDLE_COMMANDS.saturating_add(self.settings.max_recipients) {
+        self.tally.since_message.commands += 1;
+        if self.tally.since_message.commands > bounds::IDLE_COMMANDS.saturating_add(self.settings.max_recipients) {
             self.close(Reply::new(421, 7, 0, "too many commands without a message; closing the connection"));
             return Some(());
         }

@@ -131,12 +131,17 @@ enum Question {
 
 #[derive(Debug, Default)]
 struct Tally {
+    since_message: SinceMessage,
+    failed_logins: u32,
+    lines: u64,
+}
+
+/// Counted since the last accepted message: a client that delivers mail may stay.
+#[derive(Debug, Default)]
+struct SinceMessage {
+    commands: u32,
     errors: u32,
     refused_recipients: u32,
-    failed_logins: u32,
-    /// Since the last accepted message.
-    commands: u32,
-    lines: u64,
 }
 
 #[derive(Debug)]
@@ -358,7 +363,7 @@ impl Machine {
         }
         self.state = State::Command;
         if reply.is_positive() {
-            self.tally.commands = 0;
+            self.tally.since_message = SinceMessage::default();
         }
         self.end_transaction();
         self.reply(reply);
@@ -377,23 +382,24 @@ impl Machine {
 
     /// Counts a mistake; too many end the session.
     fn refuse(&mut self, reply: Reply) {
-        self.tally.errors += 1;
+        self.tally.since_message.errors += 1;
         self.reply(reply);
-        if self.tally.errors > bounds::ERRORS {
+        if self.tally.since_message.errors > bounds::ERRORS {
             self.close(Reply::new(421, 7, 0, "too many errors; closing the connection"));
         }
     }
 
     fn refuse_recipient(&mut self, reply: Reply) {
-        self.tally.refused_recipients += 1;
+        self.tally.since_message.refused_recipients += 1;
         self.reply(reply);
-        if self.tally.refused_recipients > bounds::REFUSED_RECIPIENTS {
+        if self.tally.since_message.refused_recipients > bounds::REFUSED_RECIPIENTS {
             self.close(Reply::new(421, 7, 0, "too many refused recipients; closing the connection"));
         }
     }
 
     fn login_failed(&mut self, reply: Reply) {
-        self.tally.failed_logins += 1;
+        // What may pass is no guess.
+        self.tally.failed_logins += u32::from(reply.code() >= 500);
         self.reply(reply);
         if self.tally.failed_logins >= bounds::FAILED_LOGINS {
             self.close(Reply::new(421, 7, 0, "too many failed logins; closing the connection"));

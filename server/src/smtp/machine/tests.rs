@@ -67,9 +67,11 @@ impl World {
             }
             Action::StartTls => self.machine.tls_started(),
             Action::Authenticate(credentials) => {
-                let accepted = credentials.login == "tom@server1.com";
-                let refused = || Login::Refused(Reply::new(535, 7, 8, "no"));
-                let login = if accepted { Login::Accepted(address("tom@server1.com")) } else { refused() };
+                let login = match credentials.login.as_str() {
+                    "tom@server1.com" => Login::Accepted(address("tom@server1.com")),
+                    "patient" => Login::Refused(Reply::new(454, 7, 0, "busy")),
+                    _ => Login::Refused(Reply::new(535, 7, 8, "no")),
+                };
                 self.machine.authentication_answered(login);
             }
             Action::CheckSender(mail) => {

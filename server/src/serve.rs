@@ -85,7 +85,10 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     tokio::spawn(keep_watching(watcher));
     tracing::info!(version = reload::RUNNING_VERSION, "serving mail");
 
-    signals.received().await;
+    let is_broken = tokio::select! {
+        () = signals.received() => false,
+        () = store.broken() => true,
+    };
     readiness.set_draining();
     tokio::select! {
         () = drain(&services, &listening, queue) => {}
@@ -96,6 +99,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     }
     store.close().await;
     tracing::info!("ended");
+    anyhow::ensure!(!is_broken, "the mail store stopped writing, as logged above; the next start checks it");
     Ok(())
 }
 

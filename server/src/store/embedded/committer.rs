@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::error::is_fatal;
 use super::space::Space;
@@ -61,7 +60,7 @@ pub(super) struct Writer {
     /// Marks the entries that this process makes.
     pub(super) run: i64,
     /// Set when nothing may be written any more.
-    pub(super) broken: Arc<AtomicBool>,
+    pub(super) broken: CancellationToken,
     /// Held until everything is written: no other process may open the store before.
     pub(super) lock: fs::File,
 }
@@ -106,7 +105,7 @@ impl Writer {
 
     /// One transaction for the whole batch. Should it fail as a whole, each piece of work gets one of its own.
     fn commit_together(&mut self, mut batch: Vec<Job>) {
-        if self.broken.load(Ordering::Acquire) {
+        if self.broken.is_cancelled() {
             answer_all(batch, || StoreError::Failed("the store stopped after a failed write; restart".to_owned()));
             return;
         }
@@ -183,7 +182,7 @@ impl Writer {
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
             tracing::error!(%error, "the store could not take back a transaction");
-            self.broken.store(true, Ordering::Release);
+            self.broken.cancel();
         }
     }
 
@@ -212,7 +211,7 @@ impl Writer {
     /// The transaction may be on disk or not: nobody is told that it is, and its files stay for the next start to judge.
     fn break_off(&self, mut batch: Vec<Job>, error: &StoreError) {
         tracing::error!(%error, "the store stops writing until the process is restarted");
-        self.broken.store(true, Ordering::Release);
+        self.broken.cancel();
         self.roll_back();
         for job in &mut batch {
             job.work.own_files();
@@ -223,7 +222,7 @@ impl Writer {
     /// Carries the log over into the database and gives free pages back. Done here rather than by SQLite itself, which
     /// keeps to itself that an fsync failed.
     fn tidy(&self) -> Tidied {
-        if self.broken.load(Ordering::Acquire) {
+        if self.broken.is_cancelled() {
             return Tidied::Done;
         }
         self.try_tidy().unwrap_or_else(|error| {
@@ -236,7 +235,7 @@ impl Writer {
     fn note(&self, error: &rusqlite::Error) {
         if is_fatal(error) {
             tracing::error!(%error, "the store stops writing until the process is restarted");
-            self.broken.store(true, Ordering::Release);
+            self.broken.cancel();
         } else {
             tracing::warn!(%error, "the store could not be tidied up; it is tried again after the next transaction");
         }
@@ -272,7 +271,7 @@ impl Writer {
     }
 
     fn close(self) {
-        if !self.broken.load(Ordering::Acquire)
+        if !self.broken.is_cancelled()
             && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         {
             tracing::warn!(%error, "the store's log stays beside the database; the next start carries it over");

@@ -15,13 +15,13 @@ mod transaction;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use paquebot_config::Address;
 use rusqlite::{Connection, OptionalExtension};
+use tokio_util::sync::CancellationToken;
 
 use self::committer::{Committer, Writer, stopped};
 use self::readers::{MessageFile, PieceReader, Readers};
@@ -38,7 +38,7 @@ pub struct EmbeddedStore {
     /// `None` once the store is closed.
     committer: Mutex<Option<Committer>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    broken: Arc<AtomicBool>,
+    broken: CancellationToken,
     open_maildrops: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -53,13 +53,13 @@ impl EmbeddedStore {
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StoreError::Failed(error.to_string()))?;
         let space = Space::new(directory.to_owned());
-        let broken = Arc::new(AtomicBool::new(false));
+        let broken = CancellationToken::new();
         let (committer, thread) = committer::start(Writer {
             connection: opened.connection,
             bodies: opened.bodies.clone(),
             space: space.clone(),
             run: i64::from_ne_bytes(run),
-            broken: Arc::clone(&broken),
+            broken: broken.clone(),
             lock: opened.lock,
         })?;
         Ok(Arc::new(Self {
@@ -83,6 +83,12 @@ impl EmbeddedStore {
             // A committer that panicked has said so already; there is nothing to wait for then.
             let _ = blocking(move || thread.join().map_err(|_| stopped())).await;
         }
+    }
+
+    /// Returns when nothing can be written any more until the process is started again: the operating system said that
+    /// what was written may not be on the volume, or the database turned out to be damaged.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     async fn commit_work(&self, work: Work) -> Result<()> {
@@ -132,7 +138,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn has_room(&self, octets: u64) -> bool {
-        if self.broken.load(Ordering::Acquire) {
+        if self.broken.is_cancelled() {
             return false;
         }
         for last_try in [false, true] {

@@ -3,6 +3,7 @@
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use paquebot_config::{Record, TlsVersion, Verifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
@@ -160,6 +161,31 @@ async fn deliver(bench: &Bench, maildrop: &Address) {
         remote: Vec::new(),
     };
     store.commit(acceptance).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_maildrop_of_many_messages_opens_at_once_and_is_emptied_in_one_transaction() {
+    const MESSAGES: usize = 10_000;
+    let bench = Bench::new();
+    let tom = testing::address("tom@server1.com");
+    let deliveries = futures::stream::iter((0..MESSAGES).map(|_| deliver(&bench, &tom)));
+    deliveries.buffer_unordered(200).collect::<Vec<()>>().await;
+    let mut client = BufReader::new(bench.connect_tls().await);
+    line(&mut client).await;
+    say(&mut client, "USER tom@server1.com").await;
+    let begin = Instant::now();
+    assert!(say(&mut client, "PASS secret").await.starts_with("+OK 10000 messages"));
+    let opened = begin.elapsed();
+    assert!(opened < Duration::from_secs(5), "{opened:?}");
+    println!("opened in {opened:?}");
+    for number in 1..=MESSAGES {
+        client.get_mut().write_all(format!("DELE {number}\r\n").as_bytes()).await.unwrap();
+        assert!(line(&mut client).await.starts_with("+OK"));
+    }
+    let begin = Instant::now();
+    assert_eq!(say(&mut client, "QUIT").await, "+OK 10000 messages deleted, bye\r\n");
+    println!("deleted in {:?}", begin.elapsed());
+    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 0);
 }
 
 #[tokio::test]

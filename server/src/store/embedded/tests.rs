@@ -297,6 +297,26 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
     assert_eq!(files(directory.path()), 0);
 }
 
+#[tokio::test]
+async fn a_maildrop_of_100_000_messages_opens_by_its_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    store.commit(acceptance(Body::Memory(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
+    let database = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
+    let copies = "INSERT INTO entry (maildrop, message, octets, run, fields)
+        WITH RECURSIVE number (value) AS (SELECT 2 UNION ALL SELECT value + 1 FROM number WHERE value < 100000)
+        SELECT 1, 1, value, 0, '' FROM number";
+    database.execute_batch(&copies.replace("''", "x''")).unwrap();
+    let plan = "EXPLAIN QUERY PLAN SELECT key, octets, run FROM entry WHERE maildrop = 1 ORDER BY key";
+    let plan: String = database.query_row(plan, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("USING COVERING INDEX entry_listing"), "{plan}");
+    let start = std::time::Instant::now();
+    let open = store.open_maildrop(&address("anna@server1.com")).await.unwrap();
+    println!("100,000 entries in {:?}", start.elapsed());
+    assert_eq!(open.entries.len(), 100_000);
+    assert!(open.entries.is_sorted_by_key(|entry| entry.key));
+}
+
 fn refusal(directory: &Path) -> String {
     match EmbeddedStore::open(directory) {
         Ok(_) => panic!("the store opened"),

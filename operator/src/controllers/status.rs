@@ -381,3 +381,86 @@ pub fn resource(kind: Kind) -> ApiResource {
         Kind::RelayPolicy => erase::<RelayPolicy>(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::{Refusal, Verdict};
+
+    const TYPE: ConditionType = ConditionType::Accepted;
+
+    fn key() -> ObjectKey {
+        ObjectKey::new(Kind::MailDomain, NamespacedName::new("mail", "a.org"))
+    }
+
+    fn report(verdict: Verdict) -> Report {
+        Report { generation: 3, verdict, details: Details::MailDomain { server: None, mailboxes: 2, aliases: 1 } }
+    }
+
+    fn accepted_report() -> Report {
+        report(Verdict::Accepted { message: "served".to_owned() })
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn programmed() -> ConditionUpdate {
+        ConditionUpdate::yes(ConditionType::Programmed, Reason::Programmed, "Every ready pod serves it.")
+    }
+
+    fn facts(zone: &str) -> Facts {
+        let updates = crate::dns::compare::disabled();
+        let dns = DnsStatus { zone_file: Some(zone.to_owned()), ..DnsStatus::default() };
+        Facts::Domain(Some(Box::new(DnsFacts { updates, dns })))
+    }
+
+    fn verified(status: &Status) -> i64 {
+        let Status::MailDomain(status) = status else { panic!("another kind") };
+        status.dns.as_ref().unwrap().last_verified.as_ref().unwrap().0.as_second()
+    }
+
+    #[test]
+    fn a_second_look_at_the_same_changes_nothing() {
+        let empty = Status::empty(Kind::MailDomain);
+        let first = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &empty, at(100));
+        let second = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &first, at(200));
+        assert_eq!(first, second);
+        assert_eq!(verified(&second), 100);
+        let third = wanted(&key(), &accepted_report(), programmed(), &facts("other"), &second, at(300));
+        assert_eq!(verified(&third), 300);
+    }
+
+    #[test]
+    fn every_condition_is_there_from_the_first_time_on() {
+        let empty = Status::empty(Kind::MailDomain);
+        let status = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(None), &empty, at(100));
+        let types: Vec<&str> = status.conditions().iter().map(|condition| condition.type_.as_str()).collect();
+        let all: Vec<&str> = conditions::condition_types(Kind::MailDomain).iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(types, all);
+        assert!(status.conditions().iter().all(|condition| condition.observed_generation == Some(3)));
+        let dns = conditions::find(status.conditions(), ConditionType::DNSReady).unwrap();
+        assert_eq!((dns.status.as_str(), dns.reason.as_str()), ("Unknown", "Verifying"));
+    }
+
+    #[test]
+    fn a_refusal_is_copied_into_ready_and_moves_the_transition_time() {
+        let empty = Status::empty(Kind::MailDomain);
+        let good = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &empty, at(100));
+        let refusal = Refusal { reason: Reason::DomainConflict, message: "another has it".to_owned() };
+        let bad = wanted(&key(), &report(Verdict::Refused(refusal)), programmed(), &facts("zone"), &good, at(200));
+        let ready = conditions::find(bad.conditions(), ConditionType::Ready).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "DomainConflict"));
+        assert_eq!(ready.last_transition_time.0.as_second(), 200);
+        let kept = conditions::find(bad.conditions(), ConditionType::Programmed).unwrap();
+        assert_eq!(kept.last_transition_time.0.as_second(), 100);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_says_so() {
+        let status = undecodable(Kind::Mailbox, 7, "missing field localPart", &Status::empty(Kind::Mailbox), at(1));
+        let accepted = conditions::find(status.conditions(), TYPE).unwrap();
+        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "InvalidSpec"));
+        assert!(accepted.message.contains("localPart") && accepted.observed_generation == Some(7));
+    }
+}

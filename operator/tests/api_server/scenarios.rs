@@ -6,6 +6,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordVerifier};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
@@ -62,6 +63,15 @@ pub async fn objects_become_a_server(client: &Client) {
     assert_eq!(status.configuration.unwrap().revision, space.index("mx1").await.unwrap().revision.to_string());
     assert_eq!(status.addresses.len(), 1);
     assert!(status.certificate.unwrap().names.contains(&"mx1.server1.com".to_owned()));
+    eventually("an event tells that the mailbox is ready", async || {
+        let events = space.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let tells = |event: &Event| {
+            let about = event.regarding.as_ref().and_then(|about| about.kind.as_deref()) == Some("Mailbox");
+            about && event.reason.as_deref() == Some("Ready")
+        };
+        events.iter().any(tells).then_some(())
+    })
+    .await;
     operator.stop().await;
 
     second_operator_writes_nothing(&space, port).await;

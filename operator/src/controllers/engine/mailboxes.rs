@@ -1,5 +1,6 @@
 //! The Secrets of mailboxes: which are to be read, and what came of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use paquebot_config::Verifier;
@@ -90,8 +91,11 @@ impl Engine {
         state.busy = true;
         let job = Job { mailbox: mailbox.clone(), uid: entry.meta.uid.clone(), credentials, access };
         self.tools.metrics.secret_reads.inc();
-        let (client, hasher) = (self.tools.client.clone(), self.hasher.clone());
-        self.start(async move { Input::Credentials(run(client, hasher, job).await) });
+        let (client, hasher, reads) = (self.tools.client.clone(), self.hasher.clone(), Arc::clone(&self.secret_reads));
+        self.start(async move {
+            let _turn = reads.acquire().await;
+            Input::Credentials(run(client, hasher, job).await)
+        });
     }
 
     /// Whether the index has never heard of the mailbox's Secret, or has forgotten it.

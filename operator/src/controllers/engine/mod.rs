@@ -18,7 +18,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use paquebot_crds::Kind;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ use crate::render::Defaults;
 const IDLE: Duration = Duration::from_secs(5);
 /// Inputs that are taken in before what follows from them is started.
 const BATCH: usize = 2048;
+/// Secrets of mailboxes that are read together.
+const SECRET_READS: usize = 16;
 
 /// What the engine is started with.
 pub struct Settings {
@@ -69,8 +71,10 @@ pub struct Tools {
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Timer {
-    /// A pass over a MailServer, because one failed or to see whether somebody has touched its objects.
+    /// A pass over a MailServer, because one failed or the last complete one is long ago.
     Pass(NamespacedName),
+    /// Whether somebody has touched a MailServer's objects.
+    Drift(NamespacedName),
     /// A MailServer whose inputs have settled.
     Settled(NamespacedName),
     /// A question to a pod.
@@ -91,6 +95,7 @@ pub struct Engine {
     defaults: Defaults,
     sender: mpsc::Sender<Input>,
     hasher: Hasher,
+    secret_reads: Arc<Semaphore>,
     dns: DnsWorker,
     directory: Directory,
     /// Watches that have not reported everything yet.
@@ -121,6 +126,7 @@ impl Engine {
             defaults: settings.defaults,
             sender,
             hasher: Hasher::new(settings.hashes_at_once),
+            secret_reads: Arc::new(Semaphore::new(SECRET_READS)),
             dns: DnsWorker::new(settings.dns),
             directory: Directory::new(options),
             unsynced: watches,
@@ -237,6 +243,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Pass(server) => self.pass_due(&server),
+                Timer::Drift(server) => self.drift_due(&server),
                 // That the engine turns is all.
                 Timer::Settled(_) => {}
                 Timer::Poll(server, pod) => self.poll(&server, &pod),

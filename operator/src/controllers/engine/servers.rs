@@ -218,12 +218,20 @@ impl Engine {
 
     pub(super) fn pass_due(&mut self, server: &NamespacedName) {
         let Some(state) = self.servers.get_mut(server) else { return };
-        let now = Instant::now();
-        if state.failure.is_some() || state.has_drifted() {
-            state.touch(now);
-        } else {
+        if state.failure.is_none() {
             // The hourly look reads every object again.
             state.known.clear();
+        }
+        state.touch(Instant::now());
+    }
+
+    pub(super) fn drift_due(&mut self, server: &NamespacedName) {
+        let Some(state) = self.servers.get_mut(server) else { return };
+        let now = Instant::now();
+        if state.busy {
+            self.timers.set(Timer::Drift(server.clone()), now + DRIFT_CHECK);
+        } else if state.has_drifted() {
+            tracing::info!(%server, "somebody has changed an object of the server; it is looked at");
             state.touch(now);
         }
     }
@@ -233,7 +241,7 @@ impl Engine {
         let foreign = state.known.get(&target).is_some_and(|applied| applied.token != token);
         state.seen.insert(target, token);
         if foreign && !state.busy {
-            self.timers.set_by(Timer::Pass(server.clone()), Instant::now() + Duration::from_millis(100));
+            self.timers.set_by(Timer::Drift(server.clone()), Instant::now() + Duration::from_millis(100));
         }
     }
 
@@ -343,9 +351,12 @@ impl Engine {
                 state.failure = None;
                 state.failures = 0;
                 state.revision = state.writing.take();
-                let next = if state.has_drifted() { DRIFT_CHECK } else { RESYNC };
                 let now = Instant::now();
-                self.timers.set(Timer::Pass(server.clone()), now + next);
+                // What was seen while it was written may be older than the write, or newer.
+                if state.has_drifted() {
+                    self.timers.set(Timer::Drift(server.clone()), now + DRIFT_CHECK);
+                }
+                self.timers.set(Timer::Pass(server.clone()), now + RESYNC);
                 let pods: Vec<NamespacedName> =
                     self.observed.get(&server).into_iter().flat_map(|observed| observed.pods.keys().cloned()).collect();
                 for pod in pods {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::objects::{Live, is_older};
 use super::{Engine, Timer};
+use crate::controllers::apply::within_deadline;
 use crate::controllers::input::Input;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
 use crate::controllers::{availability, server_worker};
@@ -247,7 +248,7 @@ impl Engine {
         };
         let (recorder, reference, key) = (self.tools.recorder.clone(), reference(key, live), key.clone());
         tokio::spawn(async move {
-            if let Err(error) = recorder.publish(&event, &reference).await {
+            if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
                 tracing::debug!(object = %key, %error, "an event could not be published");
             }
         });

@@ -204,6 +204,7 @@ impl Directory {
         }
         if old.is_none_or(|old| concerns_members(&old.spec, &entry.spec)) {
             work.add_all(self.links.members.of(&name).cloned().map(Task::AddressGate));
+            work.add_all(self.links.domain_policies.of(&name).cloned().map(Task::Policy));
         }
         self.add_roles(&name, work);
         self.link_domain(&name, false);

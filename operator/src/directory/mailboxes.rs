@@ -7,7 +7,7 @@ use super::Directory;
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{AliasSource, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
-use super::verdict::Verdict;
+use super::verdict::{CredentialsReport, Verdict};
 
 impl Directory {
     pub(super) fn settle_mailbox(&mut self, name: &NamespacedName, work: &mut Work) {
@@ -92,6 +92,11 @@ impl Directory {
         work: &mut Work,
     ) {
         let old_place = self.record_places.get(&source).cloned();
+        self.note_pending(
+            &source,
+            old_place.as_ref().map(|(server, _)| server),
+            record.as_ref().map(|(server, _)| server),
+        );
         let new_place =
             record.as_ref().map(|(server, record)| (server.clone(), ShardName::of(&record.address().canonical())));
         if let Some((server, shard)) = &old_place
@@ -119,6 +124,17 @@ impl Directory {
         }
         if old_place.is_some() != new_place.is_some() {
             work.add_all(self.domain_of_role_address(&source).map(Task::Domain));
+        }
+    }
+
+    /// Notes whether a mailbox's record waits for its password.
+    fn note_pending(&mut self, source: &RecordSource, old: Option<&NamespacedName>, new: Option<&NamespacedName>) {
+        let RecordSource::Mailbox(name) = source else { return };
+        if let Some(server) = old {
+            self.pending.set(server, name.clone(), false);
+        }
+        if let Some(server) = new.filter(|_| self.credentials_report(name) == Some(CredentialsReport::Pending)) {
+            self.pending.set(server, name.clone(), true);
         }
     }
 

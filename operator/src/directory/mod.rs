@@ -51,7 +51,8 @@ use std::collections::BTreeSet;
 use key::Seniority;
 use paquebot_config::ShardName;
 use state::{
-    AliasNode, DomainNode, DomainSeats, Holder, Links, MailboxNode, PolicyNode, Published, RecordSource, ServerNode,
+    AliasNode, DomainNode, DomainSeats, Holder, Index, Links, MailboxNode, PolicyNode, Published, RecordSource,
+    ServerNode,
 };
 use tenancy::Labels;
 
@@ -79,6 +80,8 @@ pub struct Directory {
     seats: HashMap<NamespacedName, DomainSeats>,
     /// MailDomain → how many mailboxes and aliases of it are accepted.
     counts: HashMap<NamespacedName, (usize, usize)>,
+    /// MailServer → its mailboxes whose Secrets nobody has reported on yet.
+    pending: Index<NamespacedName, NamespacedName>,
     /// MailServer → the content of its configuration.
     published: HashMap<NamespacedName, Published>,
     /// Whose record is where.

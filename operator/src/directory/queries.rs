@@ -48,7 +48,7 @@ impl Directory {
         })
     }
 
-    fn credentials_report(&self, name: &NamespacedName) -> Option<CredentialsReport> {
+    pub(super) fn credentials_report(&self, name: &NamespacedName) -> Option<CredentialsReport> {
         let node = self.mailboxes.get(name)?;
         let source = node.entry.spec.credentials.as_ref().and_then(|credentials| credentials.source());
         Some(match (source, &node.credentials.failure) {
@@ -178,13 +178,7 @@ impl Directory {
     /// The Mailboxes of a server whose Secrets nobody has reported on yet. A configuration that is written before that
     /// would lock their owners out for a while.
     pub fn pending_credentials(&self, server: &NamespacedName) -> impl Iterator<Item = &NamespacedName> {
-        let records = self.published(server).into_iter().flat_map(|published| published.records.values());
-        records.flat_map(|records| records.keys()).filter_map(|source| match source {
-            RecordSource::Mailbox(name) if self.credentials_report(name) == Some(CredentialsReport::Pending) => {
-                Some(name)
-            }
-            _ => None,
-        })
+        self.pending.of(server)
     }
 
     /// Whether some RelayPolicy selects pods, so that somebody has to watch them.
@@ -207,6 +201,7 @@ impl Directory {
             && self.record_places.is_empty()
             && self.domain_places.is_empty()
             && self.rule_places.is_empty()
+            && self.pending.keys().next().is_none()
             && self.links.is_empty()
     }
 }

@@ -1,13 +1,13 @@
 //! The configuration contract of one server, from the index.
 
 use paquebot_config::{
-    BuildError, Bundle, Content, Domain, Limits, Listener, Outbound, Protocol, Resolvers, ServerConfig, Shutdown,
-    TlsConfig, TlsVersion,
+    BuildError, Bundle, Content, Domain, Limits, Listener, Outbound, Protocol, Record, Resolvers, ServerConfig,
+    Shutdown, TlsConfig, TlsVersion, Update,
 };
 use paquebot_crds::{MailServerSpec, mail_server};
 
 use super::ports::container_ports;
-use crate::directory::{Directory, NamespacedName};
+use crate::directory::{Directory, DirtyFiles, NamespacedName};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,31 @@ pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content
 /// [`RenderError`] when the MailServer is not accepted or a file would be too large.
 pub fn bundle(directory: &Directory, server: &NamespacedName) -> Result<Bundle, RenderError> {
     Ok(Bundle::build(content(directory, server)?)?)
+}
+
+/// Brings a bundle up to date after [`crate::directory::Changes`]: only the files that have changed are written again.
+///
+/// # Errors
+/// As [`bundle`]; the bundle is as it was then.
+pub fn refresh(
+    bundle: &mut Bundle,
+    directory: &Directory,
+    server: &NamespacedName,
+    dirty: &DirtyFiles,
+) -> Result<(), RenderError> {
+    let entry = directory.accepted_server(server).ok_or_else(|| RenderError::NotAccepted(server.clone()))?;
+    let domains = || directory.domain_configs(server).map(|config| config.into_inner().clone()).collect();
+    let rules = || directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect();
+    let lines = |shard| {
+        directory.records(server, Some(shard)).map(|record| record.into_inner().clone()).collect::<Vec<Record>>()
+    };
+    bundle.update(Update {
+        server: dirty.server.then(|| server_config(&entry.into_inner().spec)).transpose()?,
+        domains: dirty.domains.then(domains),
+        relay: dirty.relay.then(rules),
+        shards: dirty.shards.iter().map(|shard| (*shard, lines(*shard))).collect(),
+    })?;
+    Ok(())
 }
 
 /// `server.json`, with the ports of the containers.

@@ -1,7 +1,8 @@
 //! Turns the index and a MailServer into what is written: the configuration contract, and the Kubernetes objects of the
 //! server. Pure: equal input gives equal output, so that a comparison tells whether anything is to be written.
 //!
-//! - [`content`] and [`bundle`]: the contract's files of one server (DESIGN §5);
+//! - [`content`], [`bundle`] and [`refresh`]: the contract's files of one server (DESIGN §5), from scratch or after a
+//!   change;
 //! - [`configuration`]: the ConfigMap and Secrets that carry them, written whenever they change;
 //! - [`workload`]: StatefulSet, Services and the rest, which depend on the MailServer alone. A change of domains,
 //!   mailboxes or rules leaves them as they are: nothing of that restarts a pod;
@@ -22,7 +23,7 @@ mod workload;
 mod tests;
 
 pub use configuration::{Configuration, configuration};
-pub use content::{RenderError, bundle, content, server_config};
+pub use content::{RenderError, bundle, content, refresh, server_config};
 pub use workload::{Defaults, Workload, workload};
 
 /// A MailServer as the index keeps it.

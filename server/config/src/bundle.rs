@@ -83,6 +83,19 @@ pub struct Content {
     pub records: Vec<Record>,
 }
 
+/// What has changed of a set; what is absent stays as it was. The order of lists does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// `server.json`.
+    pub server: Option<ServerConfig>,
+    /// `domains.json`.
+    pub domains: Option<Vec<DomainConfig>>,
+    /// `relay.json`.
+    pub relay: Option<Vec<RelayRule>>,
+    /// All the lines of the directory shards that have changed; a shard without lines goes.
+    pub shards: BTreeMap<ShardName, Vec<Record>>,
+}
+
 /// Why a set cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -118,43 +131,46 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BuildError`] when a file would be too large.
-    pub fn build(mut content: Content) -> Result<Self, BuildError> {
-        content.domains.sort_by(|a, b| a.domain.cmp(&b.domain));
-        content.relay.sort_by(|a, b| a.name.cmp(&b.name));
-        content.records.sort_by_cached_key(|record| record.address().canonical());
-        let mut shards: BTreeMap<String, (Vec<u8>, usize)> = BTreeMap::new();
-        shards.insert(SERVER_FILE.to_owned(), (json(SERVER_FILE, &content.server)?, 1));
-        shards.insert(DOMAINS_FILE.to_owned(), (json(DOMAINS_FILE, &content.domains)?, content.domains.len()));
-        shards.insert(RELAY_FILE.to_owned(), (json(RELAY_FILE, &content.relay)?, content.relay.len()));
-        for record in &content.records {
-            let name = ShardName::of(&record.address().canonical()).to_string();
-            let mut line = json(&name, record)?;
-            let (bytes, records) = shards.entry(name).or_default();
-            bytes.append(&mut line);
-            bytes.push(b'\n');
-            *records += 1;
+    pub fn build(content: Content) -> Result<Self, BuildError> {
+        let mut shards: BTreeMap<ShardName, Vec<Record>> = BTreeMap::new();
+        for record in content.records {
+            shards.entry(ShardName::of(&record.address().canonical())).or_default().push(record);
         }
-        Self::seal(shards)
+        let mut bundle = Self { files: BTreeMap::new(), index: index_of(Vec::new()) };
+        let (server, domains, relay) = (Some(content.server), Some(content.domains), Some(content.relay));
+        bundle.update(Update { server, domains, relay, shards })?;
+        Ok(bundle)
     }
 
-    fn seal(shards: BTreeMap<String, (Vec<u8>, usize)>) -> Result<Self, BuildError> {
-        let mut entries = Vec::with_capacity(shards.len());
-        let mut files = BTreeMap::new();
-        for (name, (bytes, records)) in shards {
-            if bytes.len() > MAX_FILE_SIZE {
-                return Err(BuildError::TooLarge { name, octets: bytes.len() });
+    /// Writes the files of a set that have changed; the cost is that of those files. What comes of it is what
+    /// [`Self::build`] makes of the whole.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a file would be too large; the bundle is as it was then.
+    pub fn update(&mut self, update: Update) -> Result<(), BuildError> {
+        let written = write_files(update)?;
+        let mut entries: BTreeMap<String, IndexEntry> =
+            self.index.shards.iter().map(|entry| (entry.name.clone(), entry.clone())).collect();
+        for (name, file) in &written {
+            match file {
+                Some((bytes, records)) => {
+                    let entry = IndexEntry { name: name.clone(), sha256: digest(bytes), records: *records };
+                    entries.insert(name.clone(), entry);
+                }
+                None => drop(entries.remove(name)),
             }
-            entries.push(IndexEntry { name: name.clone(), sha256: digest(&bytes), records });
-            files.insert(name, bytes);
         }
-        let index = Index {
-            format_version: FORMAT_VERSION,
-            revision: revision_of(&entries),
-            min_server_version: MIN_SERVER_VERSION.to_owned(),
-            shards: entries,
-        };
-        files.insert(INDEX_FILE.to_owned(), json(INDEX_FILE, &index)?);
-        Ok(Self { files, index })
+        let index = index_of(entries.into_values().collect());
+        let index_bytes = json(INDEX_FILE, &index)?;
+        for (name, file) in written {
+            match file {
+                Some((bytes, _)) => drop(self.files.insert(name, bytes)),
+                None => drop(self.files.remove(&name)),
+            }
+        }
+        self.files.insert(INDEX_FILE.to_owned(), index_bytes);
+        self.index = index;
+        Ok(())
     }
 
     /// Every file by name, the index included.
@@ -173,6 +189,50 @@ impl Bundle {
     #[must_use]
     pub fn revision(&self) -> &Revision {
         &self.index.revision
+    }
+}
+
+/// A file's bytes and how many records they hold; `None`: there is no such file any more.
+type Written = Option<(Vec<u8>, usize)>;
+
+fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> {
+    let mut files: BTreeMap<String, Written> = BTreeMap::new();
+    if let Some(server) = &update.server {
+        files.insert(SERVER_FILE.to_owned(), Some((json(SERVER_FILE, server)?, 1)));
+    }
+    if let Some(mut domains) = update.domains {
+        domains.sort_by(|a, b| a.domain.cmp(&b.domain));
+        files.insert(DOMAINS_FILE.to_owned(), Some((json(DOMAINS_FILE, &domains)?, domains.len())));
+    }
+    if let Some(mut relay) = update.relay {
+        relay.sort_by(|a, b| a.name.cmp(&b.name));
+        files.insert(RELAY_FILE.to_owned(), Some((json(RELAY_FILE, &relay)?, relay.len())));
+    }
+    for (shard, mut records) in update.shards {
+        let name = shard.to_string();
+        records.sort_by_cached_key(|record| record.address().canonical());
+        let mut bytes = Vec::new();
+        for record in &records {
+            bytes.append(&mut json(&name, record)?);
+            bytes.push(b'\n');
+        }
+        files.insert(name, (!records.is_empty()).then_some((bytes, records.len())));
+    }
+    for (name, file) in &files {
+        let octets = file.as_ref().map_or(0, |(bytes, _)| bytes.len());
+        if octets > MAX_FILE_SIZE {
+            return Err(BuildError::TooLarge { name: name.clone(), octets });
+        }
+    }
+    Ok(files)
+}
+
+fn index_of(entries: Vec<IndexEntry>) -> Index {
+    Index {
+        format_version: FORMAT_VERSION,
+        revision: revision_of(&entries),
+        min_server_version: MIN_SERVER_VERSION.to_owned(),
+        shards: entries,
     }
 }
 

@@ -12,7 +12,7 @@ pub mod model;
 mod shard;
 
 pub use address::{Address, AddressError, Domain, LocalPart};
-pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry, Revision};
+pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry, Revision, Update};
 pub use configuration::{Configuration, ReadError, Resolution};
 pub use model::{
     AliasRecord, CatchAll, DomainConfig, Forwarding, Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols,

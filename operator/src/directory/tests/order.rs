@@ -301,18 +301,21 @@ fn circular() -> impl Strategy<Value = Fact> {
 fn follow(start: Vec<Fact>, history: Vec<Step>) -> Result<(), TestCaseError> {
     let mut directory = empty();
     let mut last: BTreeMap<String, Fact> = BTreeMap::new();
+    let mut bundles: BTreeMap<NamespacedName, paquebot_config::Bundle> = BTreeMap::new();
     let steps = start.into_iter().map(|fact| (fact, None)).chain(history);
     for (fact, taken_back) in steps.filter(|(fact, _)| !matches!(fact, Fact::Credentials(..))) {
         let before = view(&directory);
         let changes = fact.tell(&mut directory);
         last.insert(fact.name(), fact);
         check_changes(&before, &view(&directory), &changes)?;
+        check_bundles(&mut bundles, &directory, changes)?;
         if let Some(index) = taken_back {
             let before = view(&directory);
             let name = index.get(&last.keys().cloned().collect::<Vec<_>>()).clone();
             if let Some(fact) = last.remove(&name) {
                 let changes = fact.take_back(&mut directory);
                 check_changes(&before, &view(&directory), &changes)?;
+                check_bundles(&mut bundles, &directory, changes)?;
             }
         }
         prop_assert_eq!(view(&directory), view(&told_in_order(&last)));
@@ -344,6 +347,27 @@ fn check_changes(
             after.get(name),
             changes
         );
+    }
+    Ok(())
+}
+
+/// A configuration that follows the changes is that which would be rendered from scratch.
+fn check_bundles(
+    bundles: &mut BTreeMap<NamespacedName, paquebot_config::Bundle>,
+    directory: &Directory,
+    changes: Changes,
+) -> Result<(), TestCaseError> {
+    for (server, dirty) in changes.servers {
+        let whole = crate::render::bundle(directory, &server).ok();
+        match (bundles.remove(&server), whole) {
+            (Some(mut bundle), Some(whole)) => {
+                crate::render::refresh(&mut bundle, directory, &server, &dirty).unwrap();
+                prop_assert!(bundle.files() == whole.files() && bundle.index() == whole.index(), "{dirty:?}");
+                bundles.insert(server, bundle);
+            }
+            (_, Some(whole)) => drop(bundles.insert(server, whole)),
+            (_, None) => {}
+        }
     }
     Ok(())
 }

@@ -258,9 +258,11 @@ impl Engine {
     /// Takes in what the index says has changed.
     fn absorb(&mut self, changes: Changes) {
         let now = Instant::now();
-        for server in changes.servers.keys() {
+        for (server, files) in &changes.servers {
             if self.directory.server(server).is_some() {
-                self.server_state(server).touch(now);
+                self.server_state(server).change(files, now);
+            } else if let Some(state) = self.servers.get_mut(server) {
+                state.discard();
             }
         }
         for key in &changes.statuses {

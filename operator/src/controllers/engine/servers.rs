@@ -17,8 +17,8 @@ use crate::controllers::configz::Configz;
 use crate::controllers::input::Input;
 use crate::controllers::propagation::{History, Need};
 use crate::controllers::server_worker::{self, Failure, Pass, PassDone, Recovered};
-use crate::directory::{NamespacedName, ObjectKey};
-use crate::render::{self, names};
+use crate::directory::{DirtyFiles, NamespacedName, ObjectKey};
+use crate::render::{self, RenderError, names};
 
 /// A server's objects are compared with what they should be this often even when nobody seems to have touched them; it
 /// also renews the certificate in time.
@@ -46,6 +46,9 @@ pub struct ServerState {
     pub recovered: bool,
     /// Since when something is to be written.
     dirty_since: Option<Instant>,
+    /// The files as they were rendered last, and which of them have changed since.
+    bundle: Option<Bundle>,
+    dirty_files: DirtyFiles,
     busy: bool,
     failures: u32,
     /// Why the last pass failed.
@@ -82,6 +85,17 @@ impl ServerState {
     pub fn await_render(&mut self, key: ObjectKey) {
         self.carried.remove(&key);
         self.awaiting.insert(key);
+    }
+
+    /// Files of the configuration have changed.
+    pub fn change(&mut self, files: &DirtyFiles, now: Instant) {
+        self.dirty_files.merge(files.clone());
+        self.touch(now);
+    }
+
+    /// The MailServer is not there: its files are rendered from scratch if it comes back.
+    pub fn discard(&mut self) {
+        self.bundle = None;
     }
 
     /// An object is no longer here.
@@ -264,15 +278,28 @@ impl Engine {
         }
     }
 
+    /// The files of a server's configuration; only those that have changed are written anew.
+    fn render(&mut self, server: &NamespacedName) -> Result<Bundle, RenderError> {
+        let state = self.servers.entry(server.clone()).or_default();
+        let dirty = std::mem::take(&mut state.dirty_files);
+        match state.bundle.take() {
+            Some(mut bundle) => {
+                render::refresh(&mut bundle, &self.directory, server, &dirty)?;
+                Ok(bundle)
+            }
+            None => render::bundle(&self.directory, server),
+        }
+    }
+
     fn start_pass(&mut self, server: &NamespacedName) {
-        let Some(accepted) = self.directory.accepted_server(server) else {
+        if self.directory.accepted_server(server).is_none() {
             // What runs stays as it is.
             let state = self.server_state(server);
             state.dirty_since = None;
             self.release(server);
             return;
-        };
-        let bundle = match render::bundle(&self.directory, server) {
+        }
+        let bundle = match self.render(server) {
             Ok(bundle) => bundle,
             Err(error) => {
                 let failure = Failure { message: error.to_string(), invalid: true };
@@ -280,12 +307,14 @@ impl Engine {
                 return;
             }
         };
+        let Some(accepted) = self.directory.accepted_server(server) else { return };
         let configuration = render::configuration(&accepted, &bundle);
         let workload = render::workload(&accepted, &self.defaults);
         let entry = accepted.into_inner().clone();
         let empty: Vec<String> = configuration.empty_shards(&entry).collect();
         self.rendered(server, &bundle);
         let state = self.server_state(server);
+        state.bundle = Some(bundle);
         state.dirty_since = None;
         state.busy = true;
         let seen = &state.seen;

@@ -159,13 +159,20 @@ impl Client {
     }
 
     /// Begins a transaction. Call it only after [`Action::Ready`] or [`Client::finish`].
-    pub fn begin(&mut self, transaction: Transaction) -> Action {
-        self.outcomes = vec![None; transaction.recipients.len()];
+    pub fn begin(&mut self, mut transaction: Transaction) -> Action {
+        // An alias may lead to an address beyond ASCII of which the sender knew nothing.
+        let mut addresses = transaction.recipients.iter().chain(&transaction.reverse_path);
+        transaction.declared.smtputf8 |= !addresses.all(Address::is_ascii);
+        self.outcomes = transaction.recipients.iter().map(|recipient| self.unsuited_recipient(recipient)).collect();
         self.refused = None;
         let unsuited = self.unsuited(&transaction);
         self.transaction = Some(transaction);
         if let Some(refusal) = unsuited {
             return self.fail_rest(&refusal);
+        }
+        if self.next_recipient(0).is_none() {
+            self.state = State::Over;
+            return Action::Finished;
         }
         if std::mem::take(&mut self.needs_reset) {
             self.state = State::Reset;
@@ -271,7 +278,8 @@ impl Client {
     }
 
     fn on_mail_reply(&mut self, reply: &Reply) -> Action {
-        self.state = State::Recipient(0);
+        let first = self.next_recipient(0).unwrap_or_default();
+        self.state = State::Recipient(first);
         if !reply.is_positive() {
             let refusal = reply.refusal(&self.host);
             if !self.capabilities.pipelining {
@@ -280,7 +288,7 @@ impl Client {
             // The replies to the recipients, which were sent along, are still to come.
             self.refused = Some(refusal);
         }
-        if self.capabilities.pipelining { Action::Read(Wait::Command) } else { self.send_recipient(0) }
+        if self.capabilities.pipelining { Action::Read(Wait::Command) } else { self.send_recipient(first) }
     }
 
     fn on_recipient_reply(&mut self, index: usize, reply: &Reply) -> Action {
@@ -289,8 +297,7 @@ impl Client {
         {
             *outcome = Some(Err(reply.refusal(&self.host)));
         }
-        let next = index + 1;
-        if next < self.outcomes.len() {
+        if let Some(next) = self.next_recipient(index + 1) {
             self.state = State::Recipient(next);
             return if self.capabilities.pipelining { Action::Read(Wait::Command) } else { self.send_recipient(next) };
         }
@@ -314,11 +321,17 @@ impl Client {
         let Some(transaction) = &self.transaction else { return Action::Finished };
         let mut bytes = self.mail_command(transaction).into_bytes();
         if self.capabilities.pipelining {
-            for recipient in &transaction.recipients {
+            let open = transaction.recipients.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none());
+            for (recipient, _) in open {
                 bytes.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());
             }
         }
         Action::Send(bytes, Wait::Command)
+    }
+
+    /// The first recipient from this one on that the server is to be asked about.
+    fn next_recipient(&self, from: usize) -> Option<usize> {
+        (from..self.outcomes.len()).find(|index| self.outcomes[*index].is_none())
     }
 
     fn send_recipient(&self, index: usize) -> Action {
@@ -355,16 +368,23 @@ impl Client {
             let text = format!("the message has {} octets, the server takes {limit} at most", transaction.octets);
             return Some(Refusal { code: 552, ..Refusal::permanent(3, 4, text).at(&self.host) });
         }
-        if transaction.declared.smtputf8 && !self.capabilities.smtputf8 {
-            let addresses = transaction.recipients.iter().chain(&transaction.reverse_path);
-            if found.header || !addresses.into_iter().all(Address::is_ascii) {
-                return refusal(6, 7, "the server does not take internationalised mail (SMTPUTF8)");
-            }
+        let sender_is_ascii = transaction.reverse_path.as_ref().is_none_or(Address::is_ascii);
+        if transaction.declared.smtputf8 && !self.capabilities.smtputf8 && (found.header || !sender_is_ascii) {
+            return Some(self.no_smtputf8());
         }
         if (found.header || found.body) && !self.capabilities.eight_bit {
             return refusal(6, 3, "the server does not take 8-bit content, and it is not converted");
         }
         None
+    }
+
+    /// RFC 6531 §3.4: an address beyond ASCII goes only to a server that offers the extension.
+    fn unsuited_recipient(&self, recipient: &Address) -> Option<Outcome> {
+        (!self.capabilities.smtputf8 && !recipient.is_ascii()).then(|| Err(self.no_smtputf8()))
+    }
+
+    fn no_smtputf8(&self) -> Refusal {
+        Refusal::permanent(6, 7, "the server does not take internationalised mail (SMTPUTF8)").at(&self.host)
     }
 
     fn fail_rest(&mut self, refusal: &Refusal) -> Action {

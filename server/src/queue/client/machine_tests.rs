@@ -206,6 +206,17 @@ fn what_the_server_cannot_take_is_not_offered() {
     let mut international = declaring(false, true, EightBit::default());
     international.recipients = vec![Address::parse("j\u{e4}ck@x.example").unwrap()];
     assert_eq!(status(international, ""), Err("5.6.7".to_owned()));
+    // An alias led there: the sender declared nothing. The other recipient gets the message.
+    for hello in ["220 hi\r\n250 mx\r\n", "220 hi\r\n250-mx\r\n250 PIPELINING\r\n"] {
+        let mixed = transaction(&["j\u{e4}ck@x.example", "a@x.example"]);
+        let talked = talk(&format!("{hello}250 m\r\n250 a\r\n354 go\r\n250 done\r\n"), &[], &[mixed]);
+        let told = "550 5.6.7 the server does not take internationalised mail (SMTPUTF8)";
+        assert_eq!(talked.outcomes, [vec![err(told), ok("250 done")]]);
+        assert!(!talked.sent.contains('\u{e4}'), "{}", talked.sent);
+    }
+    let hello_utf8 = "220 hi\r\n250-mx\r\n250 SMTPUTF8\r\n250 m\r\n250 a\r\n354 go\r\n250 done\r\n";
+    let talked = talk(hello_utf8, &[], &[transaction(&["j\u{e4}ck@x.example"])]);
+    assert!(talked.sent.contains("MAIL FROM:<tom@server1.com> SMTPUTF8\r\nRCPT TO:<j\u{e4}ck@x.example>"));
     let whole = "250 m\r\n250 a\r\n354 go\r\n250 done\r\n";
     assert_eq!(status(declaring(true, true, EightBit::default()), whole), ok("250 done"), "declared, but not needed");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -39,7 +39,15 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
         .route("/metrics", get(metrics))
         .route("/configz", get(configz))
         .with_state(admin);
-    axum::serve(connections::Bounded::new(listener), router).await
+    axum::serve(connections::Bounded::new(listener), close_after_each(router)).await
+}
+
+/// One request for each connection: a place is free again with the answer.
+fn close_after_each(router: Router) -> Router {
+    router.layer(axum::middleware::map_response(async |mut response: Response| {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }))
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -1,4 +1,5 @@
-//! How many connections there may be, in all and from one client. Pure counting; used by [`crate::listen`].
+//! How many connections there may be, in all and from one client. Pure counting; used by [`crate::listen`] and
+//! [`crate::admin`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -59,14 +60,23 @@ impl Gate {
     /// # Errors
     /// [`Refusal`] says which limit is reached.
     pub fn enter(&self, client: IpAddr, limits: &Limits) -> Result<Pass, Refusal> {
+        // Loopback is this machine or this pod: sidecars, probes and port-forwards, which stand for many clients.
+        let from_client = if client.is_loopback() { u32::MAX } else { limits.per_client_connections };
+        self.enter_within(client, limits.connections, from_client)
+    }
+
+    /// Takes a place where there may be so many in all, and so many from the client.
+    ///
+    /// # Errors
+    /// [`Refusal`] says which limit is reached.
+    pub fn enter_within(&self, client: IpAddr, connections: u32, from_client: u32) -> Result<Pass, Refusal> {
         let client = counted_as(client);
         let mut counts = self.counts();
-        if counts.total >= limits.connections {
+        if counts.total >= connections {
             return Err(Refusal::TooMany);
         }
         let open = counts.clients.get(&client).copied().unwrap_or(0);
-        // Loopback is this machine or this pod: sidecars, probes and port-forwards, which stand for many clients.
-        if open >= limits.per_client_connections && !client.is_loopback() {
+        if open >= from_client {
             return Err(Refusal::TooManyFromClient);
         }
         counts.total += 1;
@@ -94,7 +104,7 @@ impl Drop for Pass {
 }
 
 /// One IPv6 client has a network of its own: its /64 is counted.
-fn counted_as(client: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(v6) if v6.is_loopback() => client,

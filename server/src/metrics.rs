@@ -63,7 +63,8 @@ pub struct Metrics {
     pub message_octets: Counter,
     /// Copies put into maildrops.
     pub delivered: Counter,
-    /// Attempts to send to other servers, per recipient, by `result`: sent, deferred, bounced.
+    /// Attempts to send to other servers, per recipient, by `result`: sent, deferred, bounced; and reports of failures
+    /// that nobody could be sent: unreported.
     pub outbound: Family<ByResult, Counter>,
     /// Recipients that wait in the queue.
     pub queued: Gauge,

@@ -181,7 +181,7 @@ impl Configuration {
         self.mailboxes.get(&address.canonical())
     }
 
-    /// What an address means here: exactly, then without its subaddress, then as postmaster, then by catch-all.
+    /// What an address means here: exactly, then without its subaddress, then by catch-all.
     #[must_use]
     pub fn resolve(&self, address: &Address) -> Resolution<'_> {
         let Some(domain) = self.domains.get(address.domain()) else { return Resolution::NotServed };

@@ -29,7 +29,7 @@ const LONGEST_PASSWORD: usize = 1024;
 /// The longest PHC string that is taken over.
 const LONGEST_PHC: usize = 512;
 /// What a foreign hash may cost to verify, so that one mailbox cannot stall the logins of all: the server refuses more.
-const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_MEMORY_KIB: u32 = 64 * 1024;
 const MOST_PASSES: u32 = 64;
 
 /// A clear-text password: no `Debug`, no `Display`, no `Serialize`, wiped when dropped.

@@ -1,6 +1,7 @@
 //! Who is this? Passwords are verified here, off the I/O threads, under a limit, with a short memory of successes. Called
 //! by the SMTP and POP3 sessions; the verifiers come from the configuration in force.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use paquebot_config::{Address, Configuration, MailboxRecord};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::listen::gate::counted_as;
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByProtocolAndResult, Metrics, Word};
 
@@ -28,8 +31,13 @@ const MEMORY: Duration = Duration::from_secs(300);
 const MEMORIES: u64 = 20_000;
 /// The longest password that is looked at. Longer ones are wrong.
 const MAX_PASSWORD: usize = 1024;
-/// The most memory, in KiB, that a verifier may ask for: a mistyped parameter must not take the whole server's.
-const MAX_MEMORY_COST: u32 = 256 * 1024;
+/// The most memory, in KiB, that a verifier may ask for. Tenants choose it, so it is bounded for one and for all together.
+const MAX_MEMORY_COST: u32 = 64 * 1024;
+/// Memory, in KiB, of all verifications that run at once: a quarter of a small pod's.
+const MEMORY_BUDGET: u32 = 128 * 1024;
+/// Client networks whose logins are kept in turn, and how long each is remembered: longer than a login waits and runs.
+const CLIENTS: u64 = 20_000;
+const CLIENT_MEMORY: Duration = Duration::from_secs(60);
 /// The most passes and lanes that a verifier may ask for.
 const MAX_TIME_COST: u32 = 64;
 
@@ -71,6 +79,20 @@ impl Access {
 pub struct Identity {
     /// Its mailbox, as the configuration writes the address.
     pub mailbox: Address,
+    access: Access,
+    /// The digest of the verifier that its password belongs to.
+    verifier: [u8; 32],
+}
+
+impl Identity {
+    /// The mailbox, if the login would still be right: the password was not changed since, and the mailbox may do what
+    /// was logged in for.
+    #[must_use]
+    pub fn mailbox_in<'a>(&self, configuration: &'a Configuration) -> Option<&'a MailboxRecord> {
+        let mailbox = configuration.mailbox(&self.mailbox)?;
+        let is_known = mailbox.verifiers.iter().any(|verifier| digest(verifier.expose()) == self.verifier);
+        (is_known && is_permitted(self.access, mailbox, configuration)).then_some(mailbox)
+    }
 }
 
 /// Why a login fails.
@@ -103,8 +125,13 @@ pub struct Authenticator {
     configuration: LiveConfiguration,
     metrics: Option<Arc<Metrics>>,
     failure_delay: Duration,
-    /// One Argon2 per core at a time: more would only take memory (19 MiB each) from one another.
-    turns: Arc<Semaphore>,
+    /// KiB of [`MEMORY_BUDGET`] that are free.
+    memory_left: Arc<Semaphore>,
+    /// What a verification takes of it at least, so that there are no more at once than cores.
+    smallest_share: u32,
+    /// One verification at a time for each client network, so that who guesses on many connections keeps only itself from
+    /// logging in.
+    clients: Cache<IpAddr, Arc<Semaphore>>,
     /// Keys of what was verified: see [`Authenticator::memory_key`].
     memory: Cache<[u8; 32], ()>,
     /// Makes the keys of `memory` worthless outside this process.
@@ -122,7 +149,13 @@ impl Authenticator {
             configuration,
             metrics: None,
             failure_delay: FAILURE_DELAY,
-            turns: Arc::new(Semaphore::new(cores)),
+            memory_left: Arc::new(Semaphore::new(MEMORY_BUDGET as usize)),
+            smallest_share: MEMORY_BUDGET / u32::try_from(cores).unwrap_or(u32::MAX).clamp(1, MEMORY_BUDGET),
+            clients: Cache::builder()
+                .max_capacity(CLIENTS)
+                .time_to_idle(CLIENT_MEMORY)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             memory: Cache::builder().max_capacity(MEMORIES).time_to_live(MEMORY).build(),
             secret: Arc::new(Zeroizing::new(random())),
             decoy: decoy().into(),
@@ -143,13 +176,20 @@ impl Authenticator {
         self
     }
 
-    /// Verifies a login, which is the full address of a mailbox. A failure takes its time, so that guessing is slow.
+    /// Verifies a login of `client`, which is the full address of a mailbox. A failure takes its time, so that guessing is
+    /// slow.
     ///
     /// # Errors
     /// [`Failure`]; a session allows a few of them and ends then.
-    pub async fn verify(&self, access: Access, login: &str, password: Password) -> Result<Identity, Failure> {
+    pub async fn verify(
+        &self,
+        client: IpAddr,
+        access: Access,
+        login: &str,
+        password: Password,
+    ) -> Result<Identity, Failure> {
         let answer_not_before = Instant::now() + self.failure_delay;
-        let result = self.decide(access, login, password).await;
+        let result = self.decide(client, access, login, password).await;
         let word = result.as_ref().map_or_else(|failure| failure.word(), |_| Word("accepted"));
         if let Some(metrics) = &self.metrics {
             let labels = ByProtocolAndResult { protocol: access.word(), result: word };
@@ -161,7 +201,13 @@ impl Authenticator {
         result
     }
 
-    async fn decide(&self, access: Access, login: &str, password: Password) -> Result<Identity, Failure> {
+    async fn decide(
+        &self,
+        client: IpAddr,
+        access: Access,
+        login: &str,
+        password: Password,
+    ) -> Result<Identity, Failure> {
         let configuration = self.configuration.snapshot();
         let mailbox = Address::parse(login).ok().and_then(|address| configuration.mailbox(&address));
         let verifiers: Vec<Arc<str>> = match mailbox {
@@ -170,45 +216,63 @@ impl Authenticator {
             }
             _ => vec![Arc::clone(&self.decoy)],
         };
-        if !self.matches_any(verifiers, Arc::new(password)).await? {
-            return Err(Failure::Rejected);
-        }
+        let verifier = self.find_match(client, verifiers, Arc::new(password)).await?.ok_or(Failure::Rejected)?;
         // The decoy's password is nobody's, but a match with it must not open anything either.
         let mailbox = mailbox.filter(|mailbox| !mailbox.verifiers.is_empty()).ok_or(Failure::Rejected)?;
         if is_permitted(access, mailbox, &configuration) {
-            Ok(Identity { mailbox: mailbox.address.clone() })
+            Ok(Identity { mailbox: mailbox.address.clone(), access, verifier: digest(&verifier) })
         } else {
             Err(Failure::NotPermitted)
         }
     }
 
-    /// Whether the password belongs to any of the verifiers. What was verified lately is answered from memory.
-    async fn matches_any(&self, verifiers: Vec<Arc<str>>, password: Arc<Password>) -> Result<bool, Failure> {
+    /// The verifier to which the password belongs. What was verified lately is answered from memory.
+    async fn find_match(
+        &self,
+        client: IpAddr,
+        verifiers: Vec<Arc<str>>,
+        password: Arc<Password>,
+    ) -> Result<Option<Arc<str>>, Failure> {
         if password.expose().len() > MAX_PASSWORD {
-            return Ok(false);
+            return Ok(None);
         }
         for verifier in &verifiers {
             if self.memory.get(&self.memory_key(verifier, &password)).await.is_some() {
-                return Ok(true);
+                return Ok(Some(Arc::clone(verifier)));
             }
         }
         for verifier in verifiers {
-            if self.matches(Arc::clone(&verifier), Arc::clone(&password)).await? {
+            if self.matches(client, Arc::clone(&verifier), Arc::clone(&password)).await? {
                 self.memory.insert(self.memory_key(&verifier, &password), ()).await;
-                return Ok(true);
+                return Ok(Some(verifier));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
-    async fn matches(&self, verifier: Arc<str>, password: Arc<Password>) -> Result<bool, Failure> {
-        let turn = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Failure::Busy) };
+    async fn matches(&self, client: IpAddr, verifier: Arc<str>, password: Arc<Password>) -> Result<bool, Failure> {
+        let Some(memory) = memory_cost(&verifier) else { return Ok(false) };
+        let share = memory.max(self.smallest_share);
+        let turn = async {
+            let own = self.turn_of(client).await?;
+            Ok::<_, AcquireError>((own, Arc::clone(&self.memory_left).acquire_many_owned(share).await?))
+        };
+        let Ok(Ok(turn)) = tokio::time::timeout(QUEUE_TIMEOUT, turn).await else { return Err(Failure::Busy) };
         let verdict = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             opens(&verifier, password.expose())
         });
         verdict.await.map_err(|_| Failure::Busy)
+    }
+
+    /// Waits until no other login of the client's network is being verified.
+    async fn turn_of(&self, client: IpAddr) -> Result<Option<OwnedSemaphorePermit>, AcquireError> {
+        // Loopback is this machine or this pod: port-forwards and sidecars stand for many clients.
+        if client.is_loopback() {
+            return Ok(None);
+        }
+        let turns = self.clients.get_with(counted_as(client), async { Arc::new(Semaphore::new(1)) }).await;
+        turns.acquire_owned().await.map(Some)
     }
 
     /// A keyed digest of verifier and password. The verifier holds a salt of its own, so that the key names one login's
@@ -235,14 +299,22 @@ fn is_permitted(access: Access, mailbox: &MailboxRecord, configuration: &Configu
     allowed && !mailbox.suspended && domain_serves
 }
 
-/// Whether a password belongs to a PHC string of Argon2. A verifier that cannot be read opens nothing.
-fn opens(verifier: &str, password: &[u8]) -> bool {
-    let Ok(hash) = PasswordHash::new(verifier) else { return false };
-    let Ok(params) = Params::try_from(&hash) else { return false };
+/// KiB that a verifier takes. `None` for one that cannot be read or costs too much: it opens nothing.
+fn memory_cost(verifier: &str) -> Option<u32> {
+    let params = Params::try_from(&PasswordHash::new(verifier).ok()?).ok()?;
     let affordable =
         params.m_cost() <= MAX_MEMORY_COST && params.t_cost() <= MAX_TIME_COST && params.p_cost() <= MAX_TIME_COST;
+    affordable.then_some(params.m_cost())
+}
+
+/// Whether a password belongs to a PHC string of Argon2.
+fn opens(verifier: &str, password: &[u8]) -> bool {
     // The comparison of the outputs takes the same time wherever they differ (crate phc).
-    affordable && Argon2::default().verify_password(password, &hash).is_ok()
+    PasswordHash::new(verifier).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
+}
+
+fn digest(verifier: &str) -> [u8; 32] {
+    Sha256::digest(verifier).into()
 }
 
 /// A verifier of the strength that the operator uses (19 MiB, 2 passes) whose output is no password's: it is drawn, not

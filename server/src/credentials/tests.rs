@@ -57,8 +57,18 @@ fn authenticator(mailboxes: Vec<MailboxRecord>) -> Authenticator {
 }
 
 async fn verify(authenticator: &Authenticator, login: &str, password: &str) -> Result<String, Failure> {
+    verify_from(authenticator, "192.0.2.1", login, password).await
+}
+
+async fn verify_from(
+    authenticator: &Authenticator,
+    client: &str,
+    login: &str,
+    password: &str,
+) -> Result<String, Failure> {
     let password = Password::new(password.as_bytes().to_vec());
-    authenticator.verify(Access::Pop3, login, password).await.map(|identity| identity.mailbox.to_string())
+    let verified = authenticator.verify(client.parse().unwrap(), Access::Pop3, login, password).await;
+    verified.map(|identity| identity.mailbox.to_string())
 }
 
 #[tokio::test]
@@ -96,8 +106,64 @@ async fn what_is_not_allowed_is_told_only_to_who_knows_the_password() {
         assert_eq!(verify(&authenticator, login, "wrong").await, Err(Failure::Rejected));
     }
     assert_eq!(verify(&authenticator, "receives@server1.com", "").await, Err(Failure::Rejected));
-    let submission = authenticator.verify(Access::Submission, "closed@server1.com", Password::new(b"right".to_vec()));
+    let (client, password) = ("192.0.2.1".parse().unwrap(), Password::new(b"right".to_vec()));
+    let submission = authenticator.verify(client, Access::Submission, "closed@server1.com", password);
     assert!(submission.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_login_ends_with_its_password_and_its_rights() {
+    let old = verifier("old");
+    let tom = |verifiers| mailbox("tom@server1.com", verifiers);
+    let authenticator = authenticator(vec![tom(vec![old.clone()])]);
+    let (client, password) = ("192.0.2.1".parse().unwrap(), Password::new(b"old".to_vec()));
+    let identity = authenticator.verify(client, Access::Pop3, "tom@server1.com", password).await.unwrap();
+    let holds = |mailboxes, suspended| identity.mailbox_in(&configuration(mailboxes, suspended)).is_some();
+    assert!(holds(vec![tom(vec![old.clone()])], false));
+    assert!(holds(vec![tom(vec![verifier("new"), old.clone()])], false));
+    assert!(!holds(vec![tom(vec![verifier("new")])], false));
+    assert!(!holds(vec![], false));
+    assert!(!holds(vec![tom(vec![old.clone()])], true));
+    let mut closed = tom(vec![old]);
+    closed.protocols.pop3 = false;
+    assert!(!holds(vec![closed], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_has_one_verification_at_a_time_and_all_have_so_much_memory() {
+    let authenticator = authenticator(vec![mailbox("tom@server1.com", vec![verifier("right"), verifier("too")])]);
+    let from =
+        |client: &'static str, password: &'static str| verify_from(&authenticator, client, "tom@server1.com", password);
+    for (busy, neighbour, other) in [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::2"),
+        ("192.0.2.3", "192.0.2.3", "127.0.0.1"),
+    ] {
+        let turn = authenticator.turn_of(busy.parse().unwrap()).await.unwrap();
+        assert_eq!(from(neighbour, "wrong").await, Err(Failure::Busy));
+        assert_eq!(from(other, "wrong").await, Err(Failure::Rejected));
+        assert!(from(other, "right").await.is_ok());
+        // What was verified lately needs no turn.
+        assert!(from(neighbour, "right").await.is_ok());
+        drop(turn);
+        assert_eq!(from(neighbour, "wrong").await, Err(Failure::Rejected));
+    }
+    let taken = authenticator.memory_left.acquire_many(MEMORY_BUDGET - authenticator.smallest_share + 1).await;
+    assert_eq!(from("192.0.2.1", "too").await, Err(Failure::Busy));
+    drop(taken);
+    assert!(from("192.0.2.1", "too").await.is_ok());
+}
+
+#[test]
+fn what_a_verifier_may_cost() {
+    let of = |m: u32, t: u32, p: u32| {
+        memory_cost(&format!("$argon2id$v=19$m={m},t={t},p={p}$c29tZXNhbHQxMjM0NQ$AAAAAAAAAAAAAAAAAAAAAA"))
+    };
+    assert_eq!(of(19_456, 2, 1), Some(19_456));
+    assert_eq!(of(65_536, 64, 4), Some(65_536));
+    assert_eq!(of(65_537, 1, 1), None);
+    assert_eq!(of(64, 65, 1), None);
+    assert_eq!(memory_cost("plain"), None);
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ enum State {
 enum Task {
     Login,
     Tls,
-    Retrieve(Transaction, usize),
+    Retrieve(Transaction, usize, Extent),
     Update { marked: usize },
 }
 
@@ -146,7 +146,7 @@ impl Machine {
     /// The store's number for the message that [`Output::Retrieve`] named.
     #[must_use]
     pub fn key(&self, index: usize) -> Option<i64> {
-        let State::Waiting(Task::Retrieve(transaction, _)) = &self.state else { return None };
+        let State::Waiting(Task::Retrieve(transaction, ..)) = &self.state else { return None };
         transaction.entries.get(index).map(|entry| entry.key)
     }
 
@@ -347,7 +347,7 @@ impl Machine {
             return None;
         }
         let index = number - 1;
-        Some(self.wait(Task::Retrieve(transaction, index), Output::Retrieve { index, extent }))
+        Some(self.wait(Task::Retrieve(transaction, index, extent), Output::Retrieve { index, extent }))
     }
 
     fn begin_listing(&mut self, transaction: Transaction, kind: ListingKind) -> Option<Output> {
@@ -412,12 +412,18 @@ impl Machine {
     /// The login was wrong.
     pub fn login_failed(&mut self, failure: Failure) {
         self.state = State::Authorization { user: None };
-        self.failed_logins += 1;
+        // A server that was busy has not looked at the password.
+        self.failed_logins += u32::from(failure != Failure::Busy);
         if self.failed_logins >= MAX_FAILED_LOGINS {
             self.end(err(replies::TOO_MANY_LOGINS));
         } else {
             self.reply(replies::login_failure(failure));
         }
+    }
+
+    /// The login is not right any more. This is not QUIT: nothing is deleted.
+    pub fn login_ended(&mut self) {
+        self.end(err(replies::LOGIN_ENDED));
     }
 
     /// The login was right, but its maildrop cannot be opened.
@@ -435,15 +441,18 @@ impl Machine {
 
     /// Whether the message that [`Output::Retrieve`] named can be read. After the reply to success, its text is to be sent.
     pub fn message_opened(&mut self, result: Result<(), &StoreError>) {
-        let State::Waiting(Task::Retrieve(transaction, index)) = std::mem::replace(&mut self.state, State::Ended)
+        let State::Waiting(Task::Retrieve(transaction, index, extent)) =
+            std::mem::replace(&mut self.state, State::Ended)
         else {
             return;
         };
         match result {
-            Ok(()) => {
+            Ok(()) if extent == Extent::Whole => {
                 let octets = transaction.entries.get(index).map_or(0, |entry| entry.octets);
                 self.reply(ok(format_args!("{octets} octets")));
             }
+            // How much TOP sends is not known before.
+            Ok(()) => self.reply(ok("the top follows")),
             Err(error) => self.reply(replies::store_failure(error)),
         }
         self.resume(transaction);
@@ -455,10 +464,7 @@ impl Machine {
         match result {
             Ok(()) if marked == 0 => self.end(ok("bye")),
             Ok(()) => self.end(ok(format_args!("{marked} messages deleted, bye"))),
-            Err(error) => {
-                tracing::warn!(%error, marked, "messages could not be deleted");
-                self.end(err("[SYS/TEMP] no message was deleted; try again later"));
-            }
+            Err(_) => self.end(err("[SYS/TEMP] no message was deleted; try again later")),
         }
     }
 

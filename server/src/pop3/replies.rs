@@ -14,6 +14,7 @@ pub const NO_SUCH_MESSAGE: &str = "no such message";
 pub const TOO_LONG: &str = "the line is too long; a command has at most 255 octets";
 pub const TOO_MANY_ERRORS: &str = "too many errors; closing";
 pub const TOO_MANY_LOGINS: &str = "[AUTH] too many failed logins; closing";
+pub const LOGIN_ENDED: &str = "[AUTH] your password or your rights have changed; log in again";
 pub const SHUTTING_DOWN: &str = "[SYS/TEMP] the server is shutting down; nothing was deleted";
 pub const IDLE: &str = "[SYS/TEMP] nothing was said for too long; closing, nothing was deleted";
 

@@ -5,21 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paquebot_config::{Address, Protocol};
+use paquebot_config::{Protocol, Revision};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::machine::{Machine, Output, Security};
 use super::text::{Extent, Transfer};
-use crate::credentials::{Access, Password};
+use crate::credentials::{Access, Identity, Password};
 use crate::net::Stream;
 use crate::services::SharedServices;
 use crate::store::{Maildrop, MessageReader, StoreError};
 
 /// How long a client that has logged in may say nothing; RFC 1939 §3 wants at least ten minutes.
 const IDLE_LOGGED_IN: Duration = Duration::from_secs(10 * 60);
-/// How long a client may take to log in: it holds a connection that others could use.
-const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(3 * 60);
+/// How long a client may take to log in, whatever it says meanwhile: it holds a connection that others could use.
+const TIME_TO_LOG_IN: Duration = Duration::from_secs(3 * 60);
 /// How long one write may take: the client has stopped to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Octets that are read at a time; commands are short.
@@ -36,8 +36,8 @@ pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, service
         (false, false) => Security::Clear,
     };
     let hostname = services.configuration.snapshot().server.hostname.to_string();
-    let unsent = Vec::new();
-    let mut session = Session { client, protocol, services, mailbox: None, maildrop: None, unsent };
+    let (begun, unsent) = (Instant::now(), Vec::new());
+    let mut session = Session { client, protocol, services, begun, login: None, maildrop: None, unsent };
     let mut machine = Machine::new(&hostname, security);
     let mut stream = stream;
     loop {
@@ -66,10 +66,17 @@ struct Session {
     client: SocketAddr,
     protocol: Protocol,
     services: SharedServices,
-    mailbox: Option<Address>,
+    begun: Instant,
+    login: Option<Login>,
     maildrop: Option<Maildrop>,
     /// Replies that have not been written yet; at most [`WRITE_BUFFER`] and one piece.
     unsent: Vec<u8>,
+}
+
+/// Who has logged in, and the newest configuration in which that login was right.
+struct Login {
+    identity: Identity,
+    revision: Revision,
 }
 
 impl Session {
@@ -107,8 +114,8 @@ impl Session {
         }
     }
 
-    async fn read(&self, stream: &mut Stream, machine: &mut Machine, silent_since: Instant) -> io::Result<()> {
-        let patience = if machine.is_logged_in() { IDLE_LOGGED_IN } else { IDLE_BEFORE_LOGIN };
+    async fn read(&mut self, stream: &mut Stream, machine: &mut Machine, silent_since: Instant) -> io::Result<()> {
+        let deadline = if machine.is_logged_in() { silent_since + IDLE_LOGGED_IN } else { self.begun + TIME_TO_LOG_IN };
         let mut buffer = [0; READ_SIZE];
         let read = tokio::select! {
             biased;
@@ -116,11 +123,15 @@ impl Session {
                 machine.shut_down();
                 return Ok(());
             }
-            read = timeout_at(silent_since + patience, stream.read(&mut buffer)) => read,
+            read = timeout_at(deadline, stream.read(&mut buffer)) => read,
         };
         match read {
             Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(Ok(count)) => {
+                if self.login_has_ended() {
+                    tracing::info!(client = %self.client, "POP3 login ended: its password or its rights have changed");
+                    machine.login_ended();
+                }
                 machine.feed(&buffer[..count]);
                 Ok(())
             }
@@ -132,9 +143,22 @@ impl Session {
         }
     }
 
+    /// Whether the password or the mailbox's rights were changed since the login. Costs something only after a reload.
+    fn login_has_ended(&mut self) -> bool {
+        let Some(login) = &mut self.login else { return false };
+        let configuration = self.services.configuration.snapshot();
+        if login.revision == configuration.revision {
+            return false;
+        }
+        login.revision.clone_from(&configuration.revision);
+        login.identity.mailbox_in(&configuration).is_none()
+    }
+
     async fn log_in(&mut self, machine: &mut Machine, login: &str, password: Password) {
         let client = self.client;
-        let identity = match self.services.authenticator.verify(Access::Pop3, login, password).await {
+        // Of before the verification: a reload in the middle of it is looked at with the next command.
+        let revision = self.services.configuration.snapshot().revision.clone();
+        let identity = match self.services.authenticator.verify(client.ip(), Access::Pop3, login, password).await {
             Ok(identity) => identity,
             Err(failure) => {
                 tracing::info!(%client, protocol = ?self.protocol, %failure, "POP3 login refused");
@@ -145,7 +169,7 @@ impl Session {
             Ok(mut maildrop) => {
                 let entries = std::mem::take(&mut maildrop.entries);
                 tracing::info!(%client, mailbox = %identity.mailbox, messages = entries.len(), "maildrop open");
-                self.mailbox = Some(identity.mailbox);
+                self.login = Some(Login { identity, revision });
                 self.maildrop = Some(maildrop);
                 machine.logged_in(entries);
             }
@@ -193,17 +217,20 @@ impl Session {
     }
 
     async fn open(&self, machine: &Machine, index: usize) -> Result<Box<dyn MessageReader>, StoreError> {
-        let (Some(mailbox), Some(key)) = (&self.mailbox, machine.key(index)) else { return Err(StoreError::NotFound) };
-        self.services.store.read(mailbox, key).await
+        let (Some(login), Some(key)) = (&self.login, machine.key(index)) else { return Err(StoreError::NotFound) };
+        self.services.store.read(&login.identity.mailbox, key).await
     }
 
     async fn update(&mut self, machine: &mut Machine, keys: &[i64]) {
-        let result = match &self.mailbox {
-            Some(mailbox) if !keys.is_empty() => self.services.store.delete(mailbox, keys).await,
+        let result = match &self.login {
+            Some(login) if !keys.is_empty() => self.services.store.delete(&login.identity.mailbox, keys).await,
             _ => Ok(()),
         };
-        if result.is_ok() {
-            self.services.metrics.deleted.inc_by(keys.len() as u64);
+        match &result {
+            Ok(()) => drop(self.services.metrics.deleted.inc_by(keys.len() as u64)),
+            Err(error) => {
+                tracing::warn!(client = %self.client, %error, marked = keys.len(), "messages could not be deleted");
+            }
         }
         // Free before the reply: the client may come back at once.
         self.maildrop = None;

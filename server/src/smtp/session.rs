@@ -19,7 +19,7 @@ use super::policy;
 use super::reply::Reply;
 use super::sasl::{self, Credentials};
 use super::trace::{Received, Transmission};
-use crate::credentials::Access;
+use crate::credentials::{Access, Identity};
 use crate::delivery::{self, Plan};
 use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
 use crate::net::Stream;
@@ -51,7 +51,7 @@ struct Session {
     protocol: Protocol,
     services: SharedServices,
     machine: Machine,
-    user: Option<Address>,
+    user: Option<Identity>,
     tls: Option<String>,
     transaction: Option<Transaction>,
     spool: Option<Box<dyn Spool>>,
@@ -197,12 +197,13 @@ impl Session {
 
     async fn authenticate(&mut self, credentials: Credentials) -> Login {
         let Credentials { login, password } = credentials;
-        let verified = self.services.authenticator.verify(Access::Submission, &login, password).await;
+        let verified = self.services.authenticator.verify(self.client.ip(), Access::Submission, &login, password).await;
         match verified {
             Ok(identity) => {
                 tracing::info!(mailbox = %identity.mailbox, "logged in");
-                self.user = Some(identity.mailbox.clone());
-                Login::Accepted(identity.mailbox)
+                let mailbox = identity.mailbox.clone();
+                self.user = Some(identity);
+                Login::Accepted(mailbox)
             }
             Err(failure) => {
                 // The login may be a password in the wrong field, so it is not logged.
@@ -359,7 +360,7 @@ impl Session {
             from = %path(envelope.mail.reverse_path.as_ref()),
             recipients = envelope.recipients.len(),
             octets = envelope.octets,
-            user = self.user.as_ref().map(tracing::field::display),
+            user = self.user.as_ref().map(|user| tracing::field::display(&user.mailbox)),
             tls = self.tls,
             "message accepted"
         );
@@ -434,21 +435,15 @@ fn settings(services: &SharedServices, protocol: Protocol) -> Settings {
     }
 }
 
-/// The client as the relay decision sees it. A mailbox that was deleted or suspended since the login has no rights left.
+/// The client as the relay decision sees it. A login has no rights left once its password was changed, or its mailbox
+/// deleted or suspended.
 fn relay_client<'a>(
     configuration: &'a Configuration,
     client: SocketAddr,
-    user: Option<&Address>,
+    user: Option<&Identity>,
 ) -> Result<Client<'a>, Reply> {
-    let mailbox = match user {
-        None => None,
-        Some(address) => {
-            let domain_active = configuration.domain(address.domain()).is_some_and(|domain| !domain.suspended);
-            let mailbox = configuration.mailbox(address).filter(|mailbox| domain_active && !mailbox.suspended);
-            let mailbox = mailbox.filter(|mailbox| mailbox.protocols.submission);
-            Some(mailbox.ok_or_else(|| Reply::new(530, 7, 0, "your mailbox may not send any more; log in again"))?)
-        }
-    };
+    let ended = || Reply::new(530, 7, 0, "your login is not valid any more; connect and log in again");
+    let mailbox = user.map(|user| user.mailbox_in(configuration).ok_or_else(ended)).transpose()?;
     Ok(Client { address: client.ip(), mailbox })
 }
 

@@ -4,7 +4,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
 use async_trait::async_trait;
+use paquebot_config::{Record, Verifier};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -265,6 +268,30 @@ async fn a_server_that_shuts_down_says_so_to_idle_clients() {
     let mut world = World::new().await;
     world.services.shutdown.cancel();
     assert!(world.reply().await.starts_with("421 4.3.2"));
+}
+
+/// Whoever logged in with a password that was changed since sends no further message.
+#[tokio::test]
+async fn a_changed_password_ends_the_right_to_send() {
+    let world = World::new().await;
+    let with_password = |password: &[u8]| {
+        let mut content = crate::smtp::testing::content(Vec::new());
+        let Record::Mailbox(tom) = &mut content.records[0] else { panic!("tom comes first") };
+        let params = argon2::Params::new(64, 1, 1, None).unwrap();
+        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let hash: PasswordHash = argon2.hash_password(password).unwrap();
+        tom.verifiers = vec![Verifier::new(hash.to_string())];
+        crate::smtp::testing::configuration_of(content)
+    };
+    world.services.configuration.replace(with_password(b"old"));
+    let client = "192.0.2.1:1234".parse().unwrap();
+    let mut session = Session::new(client, Protocol::Submissions, world.services.clone(), true);
+    let password = crate::credentials::Password::new(b"old".to_vec());
+    session.authenticate(Credentials { login: "tom@server1.com".to_owned(), password }).await;
+    let mail = || Mail { reverse_path: Some(address("tom@server1.com")), ..Mail::default() };
+    assert_eq!(session.check_sender(mail()).await, Ok(()));
+    world.services.configuration.replace(with_password(b"new"));
+    assert_eq!(session.check_sender(mail()).await.unwrap_err().code(), 530);
 }
 
 fn settle(machine: &mut Machine) {

@@ -52,7 +52,8 @@ impl Driver {
                         self.note(&format!("[{login}]"));
                         self.machine.logged_in(maildrop());
                     } else {
-                        self.machine.login_failed(Failure::Rejected);
+                        let busy = login.starts_with("patient");
+                        self.machine.login_failed(if busy { Failure::Busy } else { Failure::Rejected });
                     }
                 }
                 Output::StartTls => {
@@ -107,7 +108,7 @@ fn a_whole_session() {
         ("UIDL", "+OK unique-id listing follows\r\n1 uid-11\r\n2 uid-22\r\n3 uid-33\r\n.\r\n"),
         ("UIDL 3", "+OK 3 uid-33\r\n"),
         ("RETR 1", "+OK 100 octets\r\n[message 11 Whole]\n"),
-        ("TOP 2 10", "+OK 200 octets\r\n[message 22 Top(10)]\n"),
+        ("TOP 2 10", "+OK the top follows\r\n[message 22 Top(10)]\n"),
         ("DELE 2", "+OK message 2 marked; QUIT deletes it\r\n"),
         ("DELE 2", "-ERR no such message\r\n"),
         ("RETR 2", "-ERR no such message\r\n"),
@@ -254,6 +255,11 @@ fn failed_logins_are_counted() {
     let attempt = b"USER tom@server1.com\r\nPASS wrong\r\n";
     let refusal = "+OK the password, please\r\n-ERR [AUTH] the login or the password is wrong\r\n";
     assert_eq!(driver.say(attempt), refusal);
+    // A server that is busy has not looked at the password.
+    for _ in 0..5 {
+        let busy = driver.say(b"USER patient@server1.com\r\nPASS wrong\r\n");
+        assert!(busy.ends_with("-ERR [SYS/TEMP] too many logins at once; try again later\r\n"), "{busy}");
+    }
     assert_eq!(driver.say(attempt), refusal);
     let last = driver.say(b"USER tom@server1.com\r\nPASS wrong\r\nUSER tom@server1.com\r\nPASS secret\r\n");
     assert!(last.ends_with("-ERR [AUTH] too many failed logins; closing\r\n[closed]\n"), "{last}");

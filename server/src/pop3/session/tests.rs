@@ -4,7 +4,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use paquebot_config::{Record, TlsVersion, Verifier};
+use paquebot_config::{Address, Content, Record, TlsVersion, Verifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,16 +29,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut content = testing::content(Vec::new());
-        let params = argon2::Params::new(64, 1, 1, None).unwrap();
-        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        let hash: PasswordHash = argon2.hash_password(b"secret").unwrap();
-        for record in &mut content.records {
-            if let Record::Mailbox(mailbox) = record {
-                mailbox.verifiers = vec![Verifier::new(hash.to_string())];
-            }
-        }
-        let configuration = LiveConfiguration::new(testing::configuration_of(content));
+        let configuration = LiveConfiguration::new(testing::configuration_of(content_with(b"secret")));
         let services = Services {
             configuration: configuration.clone(),
             store: EmbeddedStore::open(&directory.path().join("data")).unwrap(),
@@ -86,6 +77,20 @@ impl Bench {
     }
 }
 
+/// A world in which every mailbox has this password.
+fn content_with(password: &[u8]) -> Content {
+    let mut content = testing::content(Vec::new());
+    let params = argon2::Params::new(64, 1, 1, None).unwrap();
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let hash: PasswordHash = argon2.hash_password(password).unwrap();
+    for record in &mut content.records {
+        if let Record::Mailbox(mailbox) = record {
+            mailbox.verifiers = vec![Verifier::new(hash.to_string())];
+        }
+    }
+    content
+}
+
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -111,10 +116,13 @@ async fn who_does_not_log_in_has_three_minutes_however_slowly_it_speaks() {
     assert!(line(&mut client).await.starts_with("+OK "));
     tokio::time::pause();
     let begin = Instant::now();
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_secs(80)).await;
-        client.get_mut().write_all(b"N").await.unwrap();
+    for octet in [b"N", b"O"] {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        client.get_mut().write_all(octet).await.unwrap();
     }
+    // A command gives no more time either.
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(say(&mut client, "OP").await.starts_with("-ERR log in"));
     assert!(line(&mut client).await.starts_with("-ERR [SYS/TEMP] nothing was said"));
     assert_eq!(line(&mut client).await, "");
     let waited = begin.elapsed().as_secs();
@@ -125,7 +133,7 @@ async fn who_does_not_log_in_has_three_minutes_however_slowly_it_speaks() {
 async fn who_has_logged_in_has_ten_minutes_after_each_command_and_silence_deletes_nothing() {
     let bench = Bench::new();
     let tom = testing::address("tom@server1.com");
-    deliver(&bench, &tom).await;
+    deliver(&bench, &tom, b"Subject: kept\r\n\r\n").await;
     let mut client = BufReader::new(bench.connect_tls().await);
     assert!(line(&mut client).await.starts_with("+OK "));
     say(&mut client, "USER tom@server1.com").await;
@@ -144,11 +152,70 @@ async fn who_has_logged_in_has_ten_minutes_after_each_command_and_silence_delete
     assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 1);
 }
 
-async fn deliver(bench: &Bench, maildrop: &Address) {
+#[tokio::test]
+async fn a_changed_password_ends_the_session_and_frees_the_maildrop() {
+    let bench = Bench::new();
+    let tom = testing::address("tom@server1.com");
+    deliver(&bench, &tom, b"Subject: kept\r\n\r\n").await;
+    let mut client = BufReader::new(bench.connect_tls().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    say(&mut client, "USER tom@server1.com").await;
+    assert!(say(&mut client, "PASS secret").await.starts_with("+OK 1 "));
+    assert!(say(&mut client, "DELE 1").await.starts_with("+OK"));
+    // A reload that leaves the login as it was.
+    let mut content = content_with(b"secret");
+    let same = bench.services.configuration.snapshot().mailbox(&tom).unwrap().verifiers.clone();
+    for record in &mut content.records {
+        if let Record::Mailbox(mailbox) = record {
+            mailbox.verifiers.clone_from(&same);
+        }
+    }
+    content.server.limits.max_recipients = 7;
+    bench.services.configuration.replace(testing::configuration_of(content));
+    assert!(say(&mut client, "NOOP").await.starts_with("+OK"));
+    bench.services.configuration.replace(testing::configuration_of(content_with(b"another")));
+    assert!(say(&mut client, "QUIT").await.starts_with("-ERR [AUTH]"));
+    assert_eq!(line(&mut client).await, "");
+    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 1);
+    assert!(opens_soon(&bench, &tom).await < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_the_maildrop_after_five_minutes() {
+    for octets in [20_000_usize, 16 << 20] {
+        let bench = Bench::new();
+        let tom = testing::address("tom@server1.com");
+        deliver(&bench, &tom, &b"0123456789abcd\r\n".repeat(octets / 16)).await;
+        let mut client = BufReader::new(bench.connect_tls().await);
+        assert!(line(&mut client).await.starts_with("+OK "));
+        say(&mut client, "USER tom@server1.com").await;
+        assert!(say(&mut client, "PASS secret").await.starts_with("+OK 1 "));
+        // Enough of them fill every buffer on the way, the last one with any rest.
+        for _ in 0..(24 << 20) / octets {
+            client.get_mut().write_all(b"RETR 1\r\n").await.unwrap();
+        }
+        tokio::time::pause();
+        let waited = opens_soon(&bench, &tom).await;
+        assert!(waited < Duration::from_secs(700), "{waited:?}");
+        tokio::time::resume();
+    }
+}
+
+/// How long it takes until a maildrop can be opened.
+async fn opens_soon(bench: &Bench, maildrop: &Address) -> Duration {
+    let begin = Instant::now();
+    while bench.services.store.open_maildrop(maildrop).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(3600), "the maildrop is still in use");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    begin.elapsed()
+}
+
+async fn deliver(bench: &Bench, maildrop: &Address, message: &[u8]) {
     use crate::store::{Acceptance, Declared, LocalDelivery, MessageId};
     let store = &bench.services.store;
-    let mut spool = store.spool(1000).await.unwrap();
-    spool.append(b"Subject: kept\r\n\r\n").await.unwrap();
+    let mut spool = store.spool(u64::MAX).await.unwrap();
+    spool.append(message).await.unwrap();
     let body = spool.finish().await.unwrap();
     let acceptance = Acceptance {
         id: MessageId::generate(),
@@ -168,7 +235,7 @@ async fn a_maildrop_of_many_messages_opens_at_once_and_is_emptied_in_one_transac
     const MESSAGES: usize = 10_000;
     let bench = Bench::new();
     let tom = testing::address("tom@server1.com");
-    let deliveries = futures::stream::iter((0..MESSAGES).map(|_| deliver(&bench, &tom)));
+    let deliveries = futures::stream::iter((0..MESSAGES).map(|_| deliver(&bench, &tom, b"Subject: kept\r\n\r\n")));
     deliveries.buffer_unordered(200).collect::<Vec<()>>().await;
     let mut client = BufReader::new(bench.connect_tls().await);
     line(&mut client).await;

@@ -13,8 +13,8 @@ use crate::store::{Body, Result, Spool, SpooledFile, StoreError};
 
 /// Bodies up to this size go into the database. There a body is written twice (to the log, then to its page), but shares
 /// its fsync with whatever is committed at the same time; a file is written once, and costs two fsyncs (the file and its
-/// directory) that nobody shares. On the volumes we measured the two meet near here, and a body that is read whole stays
-/// within one piece of a reader.
+/// directory) that nobody shares. The fsyncs weigh more for small bodies, the second writing for large ones; and a body of
+/// this size is still read whole as one piece.
 pub(super) const THRESHOLD: usize = 64 * 1024;
 /// What is handed to the file at once.
 const PIECE: usize = 128 * 1024;

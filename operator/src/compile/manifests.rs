@@ -115,7 +115,10 @@ pub fn parse(files: &Files) -> Result<Manifests, LoadError> {
         let path = path.display().to_string();
         let syntax = |reason: String| LoadError::Syntax { path: path.clone(), reason };
         let text = std::str::from_utf8(bytes).map_err(|error| syntax(error.to_string()))?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| syntax(error.to_string()))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
+            // Without the lines around the mistake: one of them may hold a password.
+            syntax(error.without_snippet().to_string())
+        })?;
         for (number, document) in documents.into_iter().enumerate() {
             manifests.take(document, &format!("{path}#{}", number + 1));
         }
@@ -177,7 +180,9 @@ impl Manifests {
     }
 
     fn take_secret(&mut self, document: Value) -> Result<(), String> {
-        let mut secret: Secret = typed(document)?;
+        // Not the parser's own words: they may quote what must stay in the Secret.
+        let wrong = "data must be a map of base64 texts, and stringData a map of texts";
+        let mut secret: Secret = typed(document).map_err(|_| wrong.to_owned())?;
         let name = NamespacedName {
             namespace: secret.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
             name: secret.metadata.name.clone().ok_or("metadata.name is missing")?,

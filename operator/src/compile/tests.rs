@@ -166,7 +166,7 @@ async fn what_cannot_be_compiled_says_why_and_leaves_the_last_good_state() {
     let before = scene.file("index.json");
     let second = "\n---\napiVersion: paquebot.dev/v1alpha1\nkind: MailServer\nmetadata: {name: two, namespace: b}\nspec: {hostname: b.example}\n";
     let table = [
-        ("a file that is not YAML", format!("{STORY}\n---\na: [b"), "not YAML"),
+        ("a file that is not YAML", STORY.replace("{password: tom-password}", "{password: tom-password"), "not YAML"),
         ("a MailServer that an API server would refuse", STORY.replace("mx.server1.com", "MX"), "spec.hostname: "),
         ("no MailServer", STORY.replace("kind: MailServer", "kind: MailAlias"), "no MailServer"),
         ("two MailServers", format!("{STORY}{second}"), "choose one with --server"),
@@ -180,6 +180,7 @@ async fn what_cannot_be_compiled_says_why_and_leaves_the_last_good_state() {
         scene.write(&manifests);
         let error = scene.run(&scene.job()).await.unwrap_err();
         assert!(error.contains(message), "{sentence}: {error}");
+        assert!(!error.contains("tom-password"), "{sentence}: {error}");
         assert_eq!(scene.file("index.json"), before, "{sentence}");
     }
 }
@@ -207,6 +208,12 @@ async fn what_an_api_server_would_refuse_is_refused() {
             "paquebot.dev/v1alpha1\nkind: MailDomain",
             "paquebot.dev/v9\nkind: MailDomain",
             "write paquebot.dev/v1alpha1",
+        ),
+        (
+            "a Secret that is none",
+            "stringData: {password: tom-password}",
+            "stringData: tom-password",
+            "stringData a map of texts",
         ),
         ("a local part in upper case", "localPart: anna", "localPart: Anna", "spec.localPart: "),
     ];

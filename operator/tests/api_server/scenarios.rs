@@ -220,7 +220,12 @@ pub async fn drift_is_put_right(client: &Client) {
     space.domain("server1.com", "mx1").await;
     space.condition::<MailDomain>("server1.com", Type::Accepted, "True", "Accepted").await;
     space.exists::<PodDisruptionBudget>("mx1").await;
-    let index = space.index("mx1").await.unwrap();
+    let index = eventually("the domain is in the configuration", async || {
+        let index = space.index("mx1").await?;
+        let has_domain = index.shards.iter().any(|entry| entry.name == "domains.json" && entry.records == 1);
+        has_domain.then_some(index)
+    })
+    .await;
 
     let patch = json!({ "data": { "index.json": "{}" } });
     space.api::<ConfigMap>().patch("mx1-config", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();

@@ -1,6 +1,8 @@
 //! Who is this? Passwords are verified here, off the I/O threads, under a limit, with a short memory of successes. Called
 //! by the SMTP and POP3 sessions; the verifiers come from the configuration in force.
 
+pub mod sasl;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

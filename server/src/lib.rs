@@ -20,3 +20,4 @@ pub mod services;
 pub mod smtp;
 pub mod store;
 pub mod tls;
+pub mod trace;

@@ -1,6 +1,8 @@
 //! The certificate and key that the listeners present, read again when they change. `main` loads them from `tls/` beside
 //! the contract's files; [`crate::reload`] looks for others each second; sessions take what is in force.
 
+mod any_certificate;
+
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
+
+pub use self::any_certificate::AnyCertificate;
 
 /// The certificate chain, leaf first, in PEM, within the configuration directory.
 pub const CERTIFICATE_FILE: &str = "tls/tls.crt";

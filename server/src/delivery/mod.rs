@@ -6,8 +6,8 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
 
-use crate::smtp::trace;
 use crate::store::LocalDelivery;
+use crate::trace;
 
 /// Addresses that one recipient may stand for, over all aliases and forwardings. More is a mailing list, which needs a
 /// list manager that answers for its bounces.

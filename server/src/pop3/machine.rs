@@ -9,6 +9,8 @@ use super::command::Command;
 use super::line::{Line, Lines, MAX_AUTH_ANSWER, MAX_COMMAND};
 use super::replies::{self, err, ok};
 use super::text::Extent;
+use super::transaction::{Listing, ListingKind, Transaction};
+use crate::credentials::sasl::{self, Credentials};
 use crate::credentials::{Failure, Password};
 use crate::store::{MaildropEntry, StoreError};
 
@@ -16,8 +18,6 @@ use crate::store::{MaildropEntry, StoreError};
 const MAX_ERRORS: u32 = 10;
 /// Failed logins before the session ends.
 const MAX_FAILED_LOGINS: u32 = 3;
-/// Octets of a listing that are given out at a time.
-const LISTING_PIECE: usize = 16 * 1024;
 
 /// What the session has to do next.
 pub enum Output {
@@ -83,22 +83,6 @@ enum Task {
     Update { marked: usize },
 }
 
-struct Transaction {
-    entries: Vec<MaildropEntry>,
-    deleted: Vec<bool>,
-}
-
-struct Listing {
-    kind: ListingKind,
-    next: usize,
-}
-
-#[derive(Clone, Copy)]
-enum ListingKind {
-    Scan,
-    UniqueId,
-}
-
 /// One conversation.
 pub struct Machine {
     security: Security,
@@ -147,7 +131,7 @@ impl Machine {
     #[must_use]
     pub fn key(&self, index: usize) -> Option<i64> {
         let State::Waiting(Task::Retrieve(transaction, ..)) = &self.state else { return None };
-        transaction.entries.get(index).map(|entry| entry.key)
+        transaction.entry(index).map(|entry| entry.key)
     }
 
     /// How many lines have been dealt with: the session's idle time begins again with each.
@@ -265,7 +249,7 @@ impl Machine {
         None
     }
 
-    /// The answer of SASL PLAIN: authorization identity, login, password, divided by NUL (RFC 4616 §2).
+    /// The answer of SASL PLAIN.
     fn sasl_plain(&mut self, answer: &[u8]) -> Option<Output> {
         use base64::Engine as _;
         if answer == b"*" {
@@ -277,22 +261,11 @@ impl Machine {
             self.error("the answer is not base64");
             return None;
         };
-        let mut parts = decoded.splitn(3, |octet| *octet == 0);
-        let (authorize, login, password) = (parts.next(), parts.next(), parts.next());
-        let text = |part: Option<&[u8]>| part.and_then(|part| String::from_utf8(part.to_vec()).ok());
-        let (Some(authorize), Some(login), Some(password)) = (text(authorize), text(login), password) else {
-            self.error("the answer is not that of PLAIN");
+        let Some(Credentials { login, password }) = sasl::plain(&decoded) else {
+            self.error("the answer is not that of PLAIN: a login and its password, and nobody else's name");
             return None;
         };
-        if login.is_empty() || password.is_empty() || password.contains(&0) {
-            self.error("the answer is not that of PLAIN");
-            return None;
-        }
-        if !authorize.is_empty() && !authorize.eq_ignore_ascii_case(&login) {
-            self.error("[AUTH] nobody can read another's mail");
-            return None;
-        }
-        Some(self.wait(Task::Login, Output::Login { login, password: Password::new(password.to_vec()) }))
+        Some(self.wait(Task::Login, Output::Login { login, password }))
     }
 
     fn in_transaction(&mut self, command: Command, mut transaction: Transaction) -> Option<Output> {
@@ -321,12 +294,12 @@ impl Machine {
                 None => self.reply(err(replies::NO_SUCH_MESSAGE)),
             },
             Command::Dele(number) if transaction.find(number).is_some() => {
-                transaction.deleted[number - 1] = true;
+                transaction.mark(number);
                 self.reply(ok(format_args!("message {number} marked; QUIT deletes it")));
             }
             Command::Dele(_) => self.reply(err(replies::NO_SUCH_MESSAGE)),
             Command::Rset => {
-                transaction.deleted.fill(false);
+                transaction.unmark_all();
                 self.reply(ok("no message is marked"));
             }
             Command::User(_) | Command::Pass(_) | Command::Auth { .. } | Command::Stls => {
@@ -356,35 +329,19 @@ impl Machine {
             ListingKind::Scan => ok(format_args!("{count} messages ({octets} octets)")),
             ListingKind::UniqueId => ok("unique-id listing follows"),
         });
-        self.state = State::Listing(transaction, Listing { kind, next: 0 });
+        self.state = State::Listing(transaction, Listing::new(kind));
         None
     }
 
-    /// Gives out another piece of a listing: 100,000 lines are never in memory at once.
     fn continue_listing(&mut self) {
-        use std::fmt::Write as _;
         let State::Listing(transaction, listing) = &mut self.state else { return };
-        let mut piece = String::with_capacity(LISTING_PIECE + 128);
-        while let Some(entry) = transaction.entries.get(listing.next)
-            && piece.len() < LISTING_PIECE
+        let piece = listing.next_piece(transaction);
+        if listing.is_complete(transaction)
+            && let State::Listing(transaction, _) = std::mem::replace(&mut self.state, State::Ended)
         {
-            listing.next += 1;
-            if transaction.deleted[listing.next - 1] {
-                continue;
-            }
-            // Writing into a String does not fail.
-            let _ = match listing.kind {
-                ListingKind::Scan => write!(piece, "{} {}\r\n", listing.next, entry.octets),
-                ListingKind::UniqueId => write!(piece, "{} {}\r\n", listing.next, entry.unique_id),
-            };
+            self.resume(transaction);
         }
-        if listing.next == transaction.entries.len() {
-            piece.push_str(".\r\n");
-            if let State::Listing(transaction, _) = std::mem::replace(&mut self.state, State::Ended) {
-                self.resume(transaction);
-            }
-        }
-        self.reply(Bytes::from(piece));
+        self.reply(piece);
     }
 
     /// What is true here and now (RFC 2449 §6): USER and SASL where passwords are taken, STLS where it can begin.
@@ -402,8 +359,7 @@ impl Machine {
 
     /// The login was right, and its maildrop is open.
     pub fn logged_in(&mut self, entries: Vec<MaildropEntry>) {
-        let deleted = vec![false; entries.len()];
-        let transaction = Transaction { entries, deleted };
+        let transaction = Transaction::new(entries);
         let (count, octets) = transaction.total();
         self.reply(ok(format_args!("{count} messages ({octets} octets)")));
         self.resume(transaction);
@@ -448,7 +404,7 @@ impl Machine {
         };
         match result {
             Ok(()) if extent == Extent::Whole => {
-                let octets = transaction.entries.get(index).map_or(0, |entry| entry.octets);
+                let octets = transaction.entry(index).map_or(0, |entry| entry.octets);
                 self.reply(ok(format_args!("{octets} octets")));
             }
             // How much TOP sends is not known before.
@@ -505,25 +461,6 @@ impl Machine {
 
     fn resume(&mut self, transaction: Transaction) {
         self.state = State::Transaction(transaction);
-    }
-}
-
-impl Transaction {
-    /// The message of this number, unless it is marked or was never there.
-    fn find(&self, number: usize) -> Option<&MaildropEntry> {
-        let index = number.checked_sub(1)?;
-        let entry = self.entries.get(index)?;
-        (!self.deleted[index]).then_some(entry)
-    }
-
-    /// How many messages are not marked, and their octets.
-    fn total(&self) -> (usize, u64) {
-        let kept = self.entries.iter().zip(&self.deleted).filter(|(_, deleted)| !**deleted);
-        kept.fold((0, 0), |(count, octets), (entry, _)| (count + 1, octets + entry.octets))
-    }
-
-    fn marked(&self) -> Vec<i64> {
-        self.entries.iter().zip(&self.deleted).filter(|(_, deleted)| **deleted).map(|(entry, _)| entry.key).collect()
     }
 }
 

@@ -9,3 +9,4 @@ pub mod machine;
 mod replies;
 pub mod session;
 pub mod text;
+mod transaction;

@@ -9,6 +9,7 @@ use paquebot_config::{Address, Domain};
 
 use super::status::Refusal;
 use crate::store::MessageId;
+use crate::trace::date;
 
 /// Characters of a peer's text that are repeated: a header line must stay below 998 octets (RFC 5322 §2.1.1).
 const MAX_DIAGNOSTIC: usize = 400;
@@ -173,11 +174,6 @@ fn diagnostic(text: &str) -> String {
 
 fn encoding(is_ascii: bool) -> &'static str {
     if is_ascii { "7bit" } else { "8bit" }
-}
-
-/// RFC 5322 §3.3, in UTC.
-fn date(at: Timestamp) -> String {
-    at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
 /// The header of a message: what comes before the first empty line, whole lines only, at most `limit` octets.

@@ -3,8 +3,7 @@
 //! [`machine`] turns bytes into replies and actions; it knows no clock, socket or store. [`session`] is the I/O shell
 //! around it, started by `listen` for each connection. What may be sent by whom is decided in [`policy`], which asks
 //! [`crate::relay`] and [`crate::delivery`]. The other modules are the pieces of the protocol: [`command`] and [`path`]
-//! parse, [`reply`] writes, [`content`] takes DATA apart, [`sasl`] holds an AUTH exchange, [`trace`] writes `Received` and
-//! `Return-Path`, `clock` keeps the time limits.
+//! parse, [`reply`] writes, [`content`] takes DATA apart, [`sasl`] holds an AUTH exchange, `clock` keeps the time limits.
 
 pub mod bounds;
 mod clock;
@@ -18,6 +17,5 @@ pub mod sasl;
 pub mod session;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod trace;
 
 pub use session::run;

@@ -1,25 +1,12 @@
-//! The AUTH exchange (RFC 4954): PLAIN (RFC 4616) and LOGIN. Pure; held by [`super::machine`] between the lines.
+//! The AUTH exchange (RFC 4954): PLAIN and LOGIN. Pure; held by [`super::machine`] between the lines.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::reply::Reply;
+use crate::credentials::sasl::{Credentials, plain, text};
 use crate::credentials::{Failure, Password};
-
-/// What a client claims to be.
-pub struct Credentials {
-    /// The login: the address of a mailbox.
-    pub login: String,
-    /// What should prove it.
-    pub password: Password,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("login", &self.login).finish_non_exhaustive()
-    }
-}
 
 /// An exchange that waits for the client's next line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,21 +97,6 @@ pub fn refusal(failure: Failure) -> Reply {
         Failure::Rejected | Failure::NotPermitted => rejection(),
         Failure::Busy => Reply::new(454, 7, 0, "too many logins at once; try again later"),
     }
-}
-
-/// `[authzid] NUL authcid NUL passwd` (RFC 4616 §2). To act for another is not offered: authzid is authcid or nothing.
-fn plain(octets: &[u8]) -> Option<Credentials> {
-    let mut parts = octets.splitn(3, |octet| *octet == 0);
-    let (authzid, authcid, password) = (parts.next()?, parts.next()?, parts.next()?);
-    let valid = !authcid.is_empty() && !password.contains(&0) && (authzid.is_empty() || authzid == authcid);
-    if !valid {
-        return None;
-    }
-    Some(Credentials { login: text(authcid)?, password: Password::new(password.to_vec()) })
-}
-
-fn text(octets: &[u8]) -> Option<String> {
-    std::str::from_utf8(octets).ok().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settin
 use super::path::ForwardPath;
 use super::policy;
 use super::reply::Reply;
-use super::sasl::{self, Credentials};
-use super::trace::{Received, Transmission};
+use super::sasl;
+use crate::credentials::sasl::Credentials;
 use crate::credentials::{Access, Identity};
 use crate::delivery::{self, Plan};
 use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
@@ -26,6 +26,7 @@ use crate::net::Stream;
 use crate::relay::Client;
 use crate::services::SharedServices;
 use crate::store::{Acceptance, Declared, MessageId, Spool, StoreError};
+use crate::trace::{Received, Transmission};
 
 /// Octets read at once while commands are awaited: a pipelined group fits, and an idle session costs little.
 const COMMAND_BUFFER: usize = 4 << 10;

@@ -18,7 +18,8 @@ use super::bounds;
 use super::command::Mail;
 use super::path::ForwardPath;
 use super::reply::Reply;
-use super::sasl::{Credentials, Exchange};
+use super::sasl::Exchange;
+use crate::credentials::sasl::Credentials;
 
 /// What a session goes by. A transaction keeps those that were in force at its MAIL.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Trace fields (RFC 5321 §4.4): `Received`, which every accepted message gets, and `Return-Path`, which final delivery
-//! adds. Pure; called by [`super::session`] and [`crate::delivery`].
+//! adds; and the date as all header fields have it. Pure; called by [`crate::smtp::session`], [`crate::delivery`] and
+//! [`crate::queue::dsn`].
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -88,7 +89,8 @@ fn address_literal(address: IpAddr) -> String {
 }
 
 /// A date as RFC 5322 §3.3 writes it, in UTC.
-fn date(at: Timestamp) -> String {
+#[must_use]
+pub fn date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 

@@ -105,14 +105,13 @@ impl Writer {
 
     /// One transaction for the whole batch. Should it fail as a whole, each piece of work gets one of its own.
     fn commit_together(&mut self, mut batch: Vec<Job>) {
+        let is_asked_for_room = batch.iter().any(|job| job.work.is_nudge());
+        let room = self.has_room_now(is_asked_for_room);
+        // After the room was made: that writes too, and may be what fails for good.
         if self.broken.is_cancelled() {
             answer_all(batch, || StoreError::Failed("the store stopped after a failed write; restart".to_owned()));
             return;
         }
-        if batch.iter().any(|job| job.work.is_nudge()) {
-            self.shorten_log();
-        }
-        let room = self.has_room_now();
         match self.transact(&batch, room) {
             Ok(outcomes) => self.report(batch, outcomes),
             Err(Aborted::Unknown(error)) => self.break_off(batch, &error),
@@ -161,16 +160,19 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// Before new mail is refused, the log, whose content is in the database by then, gives back what it takes.
-    fn has_room_now(&self) -> bool {
+    /// Before new mail is refused, or when somebody asks for room, the log gives back what it takes.
+    fn has_room_now(&self, is_asked_for_room: bool) -> bool {
         let has_room = || self.space.has_room(0).unwrap_or(true);
-        has_room() || {
+        if is_asked_for_room || !has_room() {
             self.shorten_log();
-            has_room()
         }
+        has_room()
     }
 
     fn shorten_log(&self) {
+        if self.broken.is_cancelled() {
+            return;
+        }
         let shortened = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = shortened {
             self.note(&error);

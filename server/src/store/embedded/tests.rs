@@ -201,6 +201,29 @@ async fn what_is_not_committed_leaves_nothing() {
     assert!(limited.append(&content(11)).await.is_err());
 }
 
+/// A store whose database file was cut short by somebody else, with mail in its log that cannot be carried over any more.
+async fn cut_short(directory: &Path) -> Arc<EmbeddedStore> {
+    let store = EmbeddedStore::open(directory).unwrap();
+    for _ in 0..50 {
+        let body = Body::Memory(content(30_000).into());
+        store.commit(acceptance(body, &["anna@server1.com"], &["a@x.example"])).await.unwrap();
+    }
+    store.close().await;
+    let store = EmbeddedStore::open(directory).unwrap();
+    store.commit(acceptance(Body::Memory(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
+    std::fs::File::options().write(true).open(directory.join("mail.db")).unwrap().set_len(8192).unwrap();
+    store
+}
+
+#[tokio::test]
+async fn nothing_is_committed_after_room_could_not_be_made_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = cut_short(directory.path()).await;
+    assert!(store.commit_work(Work::MakeRoom).await.is_err(), "carrying the log over failed for good");
+    assert!(store.commit(acceptance(Body::Memory(Bytes::new()), &["jack@server1.com"], &[])).await.is_err());
+    store.broken().await;
+}
+
 #[tokio::test]
 async fn files_of_no_message_go_when_the_store_opens() {
     let directory = tempfile::tempdir().unwrap();

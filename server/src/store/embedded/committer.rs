@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::error::is_fatal;
+use super::error::{is_fatal, was_surely_undone};
 use super::space::Space;
 use super::transaction::{Unreferenced, Work, to_sql};
 use crate::store::{Result, StoreError};
@@ -93,12 +93,25 @@ impl From<rusqlite::Error> for Aborted {
     }
 }
 
+impl Aborted {
+    /// By what the work itself met.
+    fn by_work(error: StoreError) -> Self {
+        if matches!(error, StoreError::Corrupt(_)) { Self::Unknown(error) } else { Self::Cleanly(error) }
+    }
+
+    /// By COMMIT.
+    fn by_commit(error: rusqlite::Error) -> Self {
+        if was_surely_undone(&error) { Self::Cleanly(error.into()) } else { Self::Unknown(error.into()) }
+    }
+}
+
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
             self.commit_together(std::mem::take(&mut batch));
-            while self.tidy() == Tidied::MoreToDo && jobs.is_empty() {}
+            // At the end of the process there is no time for it.
+            while self.tidy() == Tidied::MoreToDo && jobs.is_empty() && !jobs.is_closed() {}
         }
         self.close();
     }
@@ -136,12 +149,12 @@ impl Writer {
             let outcome = match &job.work {
                 work if work.is_new_mail() && !room => Err(StoreError::DiskFull),
                 // Without a savepoint SQLite need not write the pages that a large deletion frees.
-                work if batch.len() == 1 => Ok(work.perform(&self.connection, self.run).map_err(Aborted::Cleanly)?),
+                work if batch.len() == 1 => Ok(work.perform(&self.connection, self.run).map_err(Aborted::by_work)?),
                 work => self.perform_apart(work)?,
             };
             outcomes.push(outcome);
         }
-        self.connection.execute_batch("COMMIT")?;
+        self.connection.execute_batch("COMMIT").map_err(Aborted::by_commit)?;
         Ok(outcomes)
     }
 
@@ -152,7 +165,10 @@ impl Writer {
         if let Err(error) = &outcome {
             if self.connection.is_autocommit() {
                 // SQLite has taken the whole transaction back, as it does when the volume is full.
-                return Err(Aborted::Cleanly(error.clone()));
+                return Err(Aborted::by_work(error.clone()));
+            }
+            if matches!(error, StoreError::Corrupt(_)) {
+                return Err(Aborted::Unknown(error.clone()));
             }
             self.connection.prepare_cached("ROLLBACK TO work")?.execute([])?;
         }

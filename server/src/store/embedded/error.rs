@@ -37,3 +37,25 @@ pub(super) fn is_fatal(error: &rusqlite::Error) -> bool {
     let fsync = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC].contains(&code.extended_code);
     fsync || [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB].contains(&(code.extended_code & 0xff))
 }
+
+/// Whether a COMMIT that failed in this way surely left nothing: there was no room for the log, or it could not be written.
+/// Both come before the log is made durable. What SQLite does after that, as lengthening the shared-memory index, may fail
+/// too, and a process that starts then finds the transaction in the log.
+pub(super) fn was_surely_undone(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(code, _) = error else { return false };
+    code.extended_code & 0xff == ffi::SQLITE_FULL || code.extended_code == ffi::SQLITE_IOERR_WRITE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_undone_only_when_it_failed_before_the_log_was_durable() {
+        let failed = |code| was_surely_undone(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(failed(ffi::SQLITE_FULL) && failed(ffi::SQLITE_IOERR_WRITE));
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP, ffi::SQLITE_NOMEM] {
+            assert!(!failed(code), "{code}");
+        }
+    }
+}

@@ -28,7 +28,11 @@ impl QueueStore for EmbeddedStore {
         let query = self.readers.query(move |connection| {
             let mut statement = connection.prepare_cached(DUE_DESTINATIONS)?;
             let names = statement.query_map([now.as_millisecond()], |row| row.get::<_, String>(0))?;
-            names.map(|name| stored(Domain::parse(&name?))).collect()
+            let mut destinations = Vec::new();
+            for name in names {
+                destinations.extend(readable(stored(Domain::parse(&name?))));
+            }
+            Ok(destinations)
         });
         query.await
     }
@@ -44,7 +48,7 @@ impl QueueStore for EmbeddedStore {
                 statement.query(params![destination.as_str(), now.as_millisecond(), to_sql(limit as u64)])?;
             let mut recipients = Vec::new();
             while let Some(row) = rows.next()? {
-                recipients.push(recipient(row)?);
+                recipients.extend(readable(recipient(row)));
             }
             Ok(recipients)
         });
@@ -127,6 +131,11 @@ fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
         warned: row.get(4)?,
         last_error: row.get(5)?,
     })
+}
+
+/// One row that cannot be read must not keep the others from delivery. It stays where it is.
+fn readable<T>(row: Result<T>) -> Option<T> {
+    row.inspect_err(|error| tracing::error!(%error, "a row of the queue is passed over")).ok()
 }
 
 /// What was written as an address reads as one.

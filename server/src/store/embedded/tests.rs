@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use paquebot_config::Domain;
 use proptest::prelude::*;
 
 use super::spool::THRESHOLD;
@@ -195,8 +196,8 @@ async fn what_is_not_committed_leaves_nothing() {
     drop(finished);
     assert_eq!(files(directory.path()), 0);
     let body = spooled(&store, &content(300_000)).await;
-    store.commit(acceptance(body, &[], &[])).await.unwrap();
-    assert_eq!(files(directory.path()), 0, "a message for nobody");
+    assert!(store.commit(acceptance(body, &[], &[])).await.is_err(), "a message for nobody");
+    assert_eq!(files(directory.path()), 0);
     let mut limited = store.spool(10).await.unwrap();
     assert!(limited.append(&content(11)).await.is_err());
 }
@@ -204,7 +205,7 @@ async fn what_is_not_committed_leaves_nothing() {
 /// A store whose database file was cut short by somebody else, with mail in its log that cannot be carried over any more.
 async fn cut_short(directory: &Path) -> Arc<EmbeddedStore> {
     let store = EmbeddedStore::open(directory).unwrap();
-    for _ in 0..50 {
+    for _ in 0..300 {
         let body = Body::Memory(content(30_000).into());
         store.commit(acceptance(body, &["anna@server1.com"], &["a@x.example"])).await.unwrap();
     }
@@ -222,6 +223,32 @@ async fn nothing_is_committed_after_room_could_not_be_made_for_it() {
     assert!(store.commit_work(Work::MakeRoom).await.is_err(), "carrying the log over failed for good");
     assert!(store.commit(acceptance(Body::Memory(Bytes::new()), &["jack@server1.com"], &[])).await.is_err());
     store.broken().await;
+}
+
+#[tokio::test]
+async fn damage_that_is_met_while_writing_stops_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = cut_short(directory.path()).await;
+    let settlement = Settlement { finished: vec![1], ..Settlement::default() };
+    assert!(matches!(store.settle(settlement).await, Err(StoreError::Corrupt(_))));
+    tokio::time::timeout(std::time::Duration::from_secs(30), store.broken()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_of_the_queue_that_cannot_be_read_does_not_stop_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let to = ["a@x.example", "b@x.example", "c@y.example", "d@z.example"];
+    store.commit(acceptance(Body::Memory(Bytes::new()), &[], &to)).await.unwrap();
+    let database = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    database.execute("UPDATE recipient SET domain = 'no domain' WHERE address = 'c@y.example'", []).unwrap();
+    database.execute("UPDATE recipient SET address = 'no address' WHERE address = 'a@x.example'", []).unwrap();
+    let now = Timestamp::now() + std::time::Duration::from_secs(1);
+    let destinations = store.due_destinations(now).await.unwrap();
+    assert_eq!(destinations.iter().map(Domain::as_str).collect::<Vec<_>>(), ["x.example", "z.example"]);
+    let rows = store.due_recipients(&destinations[0], now, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(), ["b@x.example"]);
 }
 
 #[tokio::test]

@@ -56,10 +56,8 @@ impl Work {
             Self::Delete { .. } | Self::MakeRoom => &mut [],
         };
         for acceptance in acceptances {
-            // Without a recipient no row names the file.
-            let referenced = !acceptance.local.is_empty() || !acceptance.remote.is_empty();
             if let Body::File(file) = &mut acceptance.body {
-                file.committed = referenced;
+                file.committed = true;
             }
         }
     }
@@ -84,7 +82,8 @@ pub(super) fn from_sql(octets: i64) -> u64 {
 fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<()> {
     let references = acceptance.local.len() + acceptance.remote.len();
     if references == 0 {
-        return Ok(());
+        // To say that it is accepted would be to lose it.
+        return Err(StoreError::Failed(format!("the message {} is for nobody", acceptance.id)));
     }
     let (message, octets) = insert_message(connection, acceptance, references)?;
     for delivery in &acceptance.local {

@@ -35,7 +35,7 @@ pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};
 pub use mail_domain::{MailDomain, MailDomainSpec, MailDomainStatus};
 pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
 pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
-pub use names::{Cidr, DomainName, EmailAddress, LocalPart};
+pub use names::{Cidr, DomainName, EmailAddress, LocalPart, RecordName};
 pub use quantity::Quantity;
 pub use references::{
     AllowedNamespaces, DeliveryTarget, LocalReference, NamespacesFrom, ObjectReference, SecretKeyReference,

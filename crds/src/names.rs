@@ -103,6 +103,12 @@ pub const DOMAIN_PATTERN: &str = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0
 pub const DOMAIN_MESSAGE: &str = "write the domain in lower case, at least two labels joined by dots and no dot at the end; \
 an international name as its A-label (xn--...)";
 
+/// The pattern of a name in DNS that need not be a host's: its labels may have underscores (RFC 8552).
+pub const RECORD_NAME_PATTERN: &str = "^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])$";
+/// What is said when a name in DNS does not match.
+pub const RECORD_NAME_MESSAGE: &str = "write the name in lower case, at least two labels joined by dots and no dot at the \
+end; labels may have underscores";
+
 /// The pattern of a local part: a dot-string (RFC 5321 section 4.1.2) in lower case.
 pub const LOCAL_PART_PATTERN: &str = "^[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*$";
 /// What is said when a local part does not match.
@@ -119,6 +125,10 @@ fn domain_rule() -> String {
     format!("self.matches(r\"{DOMAIN_PATTERN}\")")
 }
 
+fn record_name_rule() -> String {
+    format!("self.matches(r\"{RECORD_NAME_PATTERN}\")")
+}
+
 fn local_part_rule() -> String {
     format!("self.matches(r\"{LOCAL_PART_PATTERN}\")")
 }
@@ -131,6 +141,10 @@ fn address_rule() -> String {
 checked_string!(
     /// A domain name as RFC 5321 uses it: A-label, lower case, at least two labels, no dot at the end.
     DomainName, is_domain, 3 ..= 253, domain_rule, DOMAIN_MESSAGE
+);
+checked_string!(
+    /// A name in DNS whose records are used, such as `_spf.example.com`: lower case, at least two labels, underscores allowed.
+    RecordName, is_record_name, 3 ..= 253, record_name_rule, RECORD_NAME_MESSAGE
 );
 checked_string!(
     /// The part of an address before the `@`: a dot-string in lower case (RFC 5321 section 4.1.2), at most 64 octets.
@@ -158,9 +172,24 @@ impl EmailAddress {
 /// Whether the text is a [`DomainName`].
 #[must_use]
 pub fn is_domain(text: &str) -> bool {
+    is_name(text, is_label)
+}
+
+/// Whether the text is a [`RecordName`].
+#[must_use]
+pub fn is_record_name(text: &str) -> bool {
+    is_name(text, |label| is_label(&label.replace('_', "0")))
+}
+
+/// At least two labels, of which the last, of at least two octets, is a host name's.
+fn is_name(text: &str, is_inner_label: impl Fn(&str) -> bool) -> bool {
     let mut labels = text.split('.');
     let last = labels.next_back().unwrap_or_default();
-    (3..=253).contains(&text.len()) && text.contains('.') && last.len() >= 2 && is_label(last) && labels.all(is_label)
+    (3..=253).contains(&text.len())
+        && text.contains('.')
+        && last.len() >= 2
+        && is_label(last)
+        && labels.all(is_inner_label)
 }
 
 fn is_label(label: &str) -> bool {

@@ -7,7 +7,8 @@
 use serde_json::Value;
 
 use crate::names::{
-    ADDRESS_MESSAGE, CIDR_MESSAGE, Cidr, DOMAIN_MESSAGE, LOCAL_PART_MESSAGE, is_address, is_domain, is_local_part,
+    ADDRESS_MESSAGE, CIDR_MESSAGE, Cidr, DOMAIN_MESSAGE, LOCAL_PART_MESSAGE, RECORD_NAME_MESSAGE, is_address,
+    is_domain, is_local_part, is_record_name,
 };
 use crate::{Duration, Quantity, duration, quantity};
 
@@ -322,6 +323,7 @@ pub fn holds(message: &str, value: &Value) -> Option<bool> {
     let text = || value.as_str().unwrap_or_default();
     match message {
         DOMAIN_MESSAGE => Some(is_domain(text())),
+        RECORD_NAME_MESSAGE => Some(is_record_name(text())),
         LOCAL_PART_MESSAGE => Some(is_local_part(text())),
         ADDRESS_MESSAGE => Some(is_address(text())),
         duration::DURATION_MESSAGE => Some(text().parse::<Duration>().is_ok()),

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-use paquebot_crds::names::{ADDRESS_PATTERN, DOMAIN_PATTERN, LOCAL_PART_PATTERN};
-use paquebot_crds::{Cidr, DomainName, Duration, EmailAddress, LocalPart, Quantity, duration, quantity};
+use paquebot_crds::names::{ADDRESS_PATTERN, DOMAIN_PATTERN, LOCAL_PART_PATTERN, RECORD_NAME_PATTERN};
+use paquebot_crds::{Cidr, DomainName, Duration, EmailAddress, LocalPart, Quantity, RecordName, duration, quantity};
 use proptest::prelude::*;
 use proptest::string::string_regex;
 use regex::Regex;
@@ -14,6 +14,7 @@ use regex::Regex;
 /// A rule of the schema: a pattern, and how many characters it may match.
 struct Rule(LazyLock<Regex>, RangeInclusive<usize>);
 
+static RECORD_NAME: Rule = Rule(LazyLock::new(|| Regex::new(RECORD_NAME_PATTERN).unwrap()), 3..=253);
 static DOMAIN: Rule = Rule(LazyLock::new(|| Regex::new(DOMAIN_PATTERN).unwrap()), 3..=253);
 static LOCAL_PART: Rule = Rule(LazyLock::new(|| Regex::new(LOCAL_PART_PATTERN).unwrap()), 1..=64);
 static ADDRESS: Rule = Rule(LazyLock::new(|| Regex::new(ADDRESS_PATTERN).unwrap()), 5..=318);
@@ -48,6 +49,11 @@ proptest! {
     #[test]
     fn domains(text in texts(DOMAIN_PATTERN, "[a-zA-Z0-9.-]{0,80}")) {
         prop_assert_eq!(text.parse::<DomainName>().is_ok(), DOMAIN.accepts(&text));
+    }
+
+    #[test]
+    fn record_names(text in texts(RECORD_NAME_PATTERN, "[a-zA-Z0-9._-]{0,80}")) {
+        prop_assert_eq!(text.parse::<RecordName>().is_ok(), RECORD_NAME.accepts(&text));
     }
 
     #[test]

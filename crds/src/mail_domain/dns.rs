@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mail_server::DnsMode;
-use crate::names::{DomainName, EmailAddress};
+use crate::names::{DomainName, EmailAddress, RecordName};
 use crate::references::Toggle;
 use crate::schema;
 
@@ -60,7 +60,7 @@ pub struct Spf {
     /// Domains whose senders may use this one, as `include:` terms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    pub include: Vec<DomainName>,
+    pub include: Vec<RecordName>,
     /// What all other senders are: `SoftFail` (~all) or `Fail` (-all).
     #[serde(default)]
     pub all: SpfAll,

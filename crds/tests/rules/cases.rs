@@ -48,6 +48,8 @@ pub fn smallest(kind: Kind) -> Value {
     }
 }
 
+const RECORD_NAME: &str = "write the name in lower case, at least two labels joined by dots and no dot at the end; \
+    labels may have underscores";
 const DOMAIN: &str = "write the domain in lower case, at least two labels joined by dots and no dot at the end; \
 an international name as its A-label (xn--...)";
 const LOCAL_PART: &str =
@@ -271,11 +273,12 @@ pub const CASES: &[Case] = &[
         "make overlap shorter than period, so that only one key is being replaced at a time",
     ),
     bad(MailDomain, "a rotation in days", "{dkim: {rotation: {period: 30d}}}", DURATION),
+    bad(MailDomain, "an SPF include in upper case", "{dns: {spf: {include: [_SPF.example.org]}}}", RECORD_NAME),
     good(
         MailDomain,
         "records",
         "{dns: {mx: [{host: mx1.example.net}, {host: mx2.example.net, preference: 20}], \
-         spf: {include: [example.org], all: Fail}, dmarc: {policy: Reject, rua: [dmarc@example.com]}}}",
+         spf: {include: [example.org, _spf.example.org], all: Fail}, dmarc: {policy: Reject, rua: [dmarc@example.com]}}}",
     ),
     bad(MailDomain, "an MX host with a dot at the end", "{dns: {mx: [{host: mx1.example.net.}]}}", DOMAIN),
     bad(

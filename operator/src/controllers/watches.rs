@@ -224,7 +224,15 @@ impl Watches {
     }
 }
 
-/// Sends what a watch reports until nobody listens. Without a ticket the first failure counts as complete.
+/// Whether the API server will not let the operator look, or does not know the kind: then there is nothing to wait for.
+/// Any other error says nothing about what exists.
+fn is_denied(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else { return false };
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404))
+}
+
+/// Sends what a watch reports until nobody listens. Without a ticket a refusal counts as complete, see [`is_denied`].
 async fn follow<K>(
     name: &'static str,
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
@@ -247,7 +255,7 @@ async fn follow<K>(
             Err(error) => {
                 ticket.iter().for_each(WatchTicket::failed);
                 tracing::warn!(watch = name, %error, "a watch failed; it is started again");
-                if ticket.is_none() { vec![Change::Complete] } else { Vec::new() }
+                if ticket.is_none() && is_denied(&error) { vec![Change::Complete] } else { Vec::new() }
             }
         };
         for change in changes {
@@ -336,6 +344,40 @@ mod tests {
             .collect();
         text.sort();
         text
+    }
+
+    #[test]
+    fn only_a_refusal_says_that_nothing_is_to_be_waited_for() {
+        let answer = |code: u16| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            kube::Error::Api(Box::new(status))
+        };
+        for (code, denied) in [(403, true), (404, true), (401, false), (429, false), (500, false), (504, false)] {
+            assert_eq!(is_denied(&watcher::Error::InitialListFailed(answer(code))), denied, "{code}");
+        }
+        let broken = kube::Error::Service("connection reset".into());
+        assert!(!is_denied(&watcher::Error::InitialListFailed(broken)));
+        assert!(!is_denied(&watcher::Error::NoResourceVersion));
+    }
+
+    #[tokio::test]
+    async fn a_busy_api_server_does_not_make_an_optional_watch_complete() {
+        use watcher::Event;
+        let busy = kube::core::Status { code: 429, ..kube::core::Status::default() };
+        let events = vec![
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(busy)))),
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("a"))),
+            Ok(Event::InitDone),
+        ];
+        let (sender, mut inputs) = mpsc::channel(8);
+        let map = |change: Change<Pod>| match change {
+            Change::Applied(pod) => Some(Input::Pod(Box::new(pod))),
+            _ => None,
+        };
+        follow("Namespace", futures::stream::iter(events), map, sender, None).await;
+        assert!(matches!(inputs.recv().await, Some(Input::Pod(_))), "what exists comes before the end of the list");
+        assert!(matches!(inputs.recv().await, Some(Input::Complete("Namespace"))));
     }
 
     #[test]

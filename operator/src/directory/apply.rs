@@ -97,17 +97,15 @@ impl Directory {
             return Changes::default();
         }
         self.links.pods.set(&name.namespace, name.clone(), true);
-        self.pods.insert(name.clone(), pod);
-        self.pod_changed(&name)
+        let before = self.pods.insert(name.clone(), pod);
+        self.pod_changed(&name, before.as_ref())
     }
 
     /// Forgets a pod.
     pub fn delete_pod(&mut self, name: &NamespacedName) -> Changes {
-        if self.pods.remove(name).is_none() {
-            return Changes::default();
-        }
+        let Some(before) = self.pods.remove(name) else { return Changes::default() };
         self.links.pods.set(&name.namespace, name.clone(), false);
-        self.pod_changed(name)
+        self.pod_changed(name, Some(&before))
     }
 
     /// Takes in what became of a mailbox's Secrets. For a mailbox that is not there it changes nothing: whoever reads the

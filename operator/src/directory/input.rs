@@ -161,6 +161,8 @@ pub struct ClusterRanges {
     pub pods: Vec<IpNet>,
     /// What Services get their addresses from.
     pub services: Vec<IpNet>,
+    /// Kinds of which the operator could read none, so that the lists above say too little.
+    pub unread: Vec<&'static str>,
 }
 
 /// What the operator was started with.

@@ -49,6 +49,7 @@ pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork
 use std::collections::BTreeSet;
 
 use key::Seniority;
+use networks::PodAddresses;
 use paquebot_config::ShardName;
 use state::{
     AliasNode, DomainNode, DomainSeats, Holder, Index, Links, MailboxNode, PolicyNode, Published, RecordSource,
@@ -62,6 +63,7 @@ pub struct Directory {
     options: Options,
     namespaces: HashMap<String, Labels>,
     pods: HashMap<NamespacedName, Pod>,
+    pod_addresses: PodAddresses,
     servers: HashMap<NamespacedName, ServerNode>,
     domains: HashMap<NamespacedName, DomainNode>,
     mailboxes: HashMap<NamespacedName, MailboxNode>,

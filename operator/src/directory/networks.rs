@@ -1,18 +1,60 @@
 //! Which networks a RelayPolicy may admit (DESIGN §2, promise 2). Pure arithmetic on networks.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use paquebot_crds::Cidr;
 
 use super::input::ClusterRanges;
 use super::verdict::RejectedNetwork;
 
-/// Divides the networks that a policy lists into those that may be admitted and those that may not.
-pub(super) fn judge(cidrs: &[&Cidr], ranges: &ClusterRanges) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
+/// The addresses of pods that run, each with the number of pods that have it: those on one node's network share one.
+#[derive(Debug, Default)]
+pub(super) struct PodAddresses(BTreeMap<IpAddr, usize>);
+
+impl PodAddresses {
+    /// Returns whether the address is new.
+    pub(super) fn add(&mut self, address: IpAddr) -> bool {
+        let pods = self.0.entry(address).or_default();
+        *pods += 1;
+        *pods == 1
+    }
+
+    /// Returns whether no pod has the address any more.
+    pub(super) fn remove(&mut self, address: IpAddr) -> bool {
+        let Some(pods) = self.0.get_mut(&address) else { return false };
+        *pods -= 1;
+        let gone = *pods == 0;
+        if gone {
+            self.0.remove(&address);
+        }
+        gone
+    }
+
+    /// The lowest address that lies in a network.
+    fn first_inside(&self, network: &IpNet) -> Option<&IpAddr> {
+        self.0.range(network.network()..=network.broadcast()).map(|(address, _)| address).next()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Divides the networks that a policy lists into those that may be admitted and those that may not. `pods` are addresses of
+/// pods that run: not every network for pods is announced by the nodes.
+pub(super) fn judge(
+    cidrs: &[&Cidr],
+    ranges: &ClusterRanges,
+    pods: &PodAddresses,
+) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
     let everybody = covers_a_family(cidrs);
     let mut effective = Vec::new();
     let mut rejected = Vec::new();
     for cidr in cidrs {
-        match objection(cidr, ranges, everybody) {
+        match objection(cidr, ranges, pods, everybody) {
             None => effective.push(cidr.network()),
             Some(reason) => rejected.push(RejectedNetwork { network: cidr.as_str().to_owned(), reason }),
         }
@@ -30,7 +72,7 @@ fn covers_a_family(cidrs: &[&Cidr]) -> bool {
     IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
 }
 
-fn objection(cidr: &Cidr, ranges: &ClusterRanges, everybody: bool) -> Option<String> {
+fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, everybody: bool) -> Option<String> {
     if cidr.is_everything() {
         return Some("it admits everybody, which would be an open relay; list the clients' own networks".to_owned());
     }
@@ -41,12 +83,16 @@ fn objection(cidr: &Cidr, ranges: &ClusterRanges, everybody: bool) -> Option<Str
         );
     }
     let kinds = [("node", &ranges.nodes), ("pod", &ranges.pods), ("service", &ranges.services)];
-    kinds.into_iter().find_map(|(kind, ranges)| {
+    let met = kinds.into_iter().find_map(|(kind, ranges)| {
         let met = ranges.iter().find(|range| meets(&cidr.network(), range))?;
-        Some(format!(
-            "it meets the cluster's {kind} addresses {met}, behind which clients from anywhere may appear; \
-             admit pods by podSelector, and users by mailboxes"
-        ))
+        Some(format!("{kind} addresses {met}"))
+    });
+    let met = met.or_else(|| Some(format!("pod addresses, of which {} is one", pods.first_inside(&cidr.network())?)));
+    met.map(|met| {
+        format!(
+            "it meets the cluster's {met}, behind which clients from anywhere may appear; admit pods by podSelector, and \
+             users by mailboxes"
+        )
     })
 }
 
@@ -64,9 +110,14 @@ mod tests {
             nodes: vec!["10.0.0.0/24".parse().unwrap()],
             pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()],
             services: vec!["10.96.0.0/12".parse().unwrap()],
+            unread: Vec::new(),
         };
+        let mut pods = PodAddresses::default();
+        for address in ["172.20.3.9", "fd00:20::9"] {
+            pods.add(address.parse().unwrap());
+        }
         let cidrs: Vec<Cidr> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let (effective, rejected) = judge(&cidrs.iter().collect::<Vec<_>>(), &ranges);
+        let (effective, rejected) = judge(&cidrs.iter().collect::<Vec<_>>(), &ranges, &pods);
         (
             effective.iter().map(ToString::to_string).collect(),
             rejected.into_iter().map(|rejected| rejected.network).collect(),
@@ -75,7 +126,7 @@ mod tests {
 
     #[test]
     fn networks_outside_the_cluster_are_admitted_and_those_that_meet_it_are_not() {
-        let table: [(&str, &str, bool); 10] = [
+        let table: [(&str, &str, bool); 14] = [
             ("a network outside the cluster", "192.0.2.0/24", true),
             ("a network of the other family", "2001:db8::/64", true),
             ("the nodes' network", "10.0.0.0/24", false),
@@ -84,6 +135,10 @@ mod tests {
             ("a part of the pods' network", "10.244.3.0/24", false),
             ("a pod's IPv6 address", "fd00:10::5/128", false),
             ("a Service's address", "10.96.0.10/32", false),
+            ("a network in which a pod runs, though no node announces it", "172.20.0.0/16", false),
+            ("its neighbour", "172.21.0.0/16", true),
+            ("the address of that pod", "172.20.3.9/32", false),
+            ("the same by IPv6", "fd00:20::/64", false),
             ("everybody", "0.0.0.0/0", false),
             ("everybody by IPv6", "::/0", false),
         ];

@@ -2,6 +2,7 @@
 //! domains and rules are kept.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use paquebot_config::{Address, Domain, DomainConfig, RecipientScope, RelayRule, RelaySource, SenderScope};
@@ -53,8 +54,9 @@ impl Directory {
         })
     }
 
-    pub(super) fn pod_changed(&mut self, name: &NamespacedName) -> Changes {
+    pub(super) fn pod_changed(&mut self, name: &NamespacedName, before: Option<&Pod>) -> Changes {
         let mut work = Work::default();
+        self.pod_moved(name, before, &mut work);
         let own = self.links.pod_policies.list(&name.namespace);
         for policy in own.into_iter().chain(self.links.wide_pod_policies.iter().cloned()).collect::<BTreeSet<_>>() {
             let selected = match (self.policies.get(&policy), self.pods.get(name)) {
@@ -68,6 +70,35 @@ impl Directory {
             }
         }
         self.run(work)
+    }
+
+    /// Counts the addresses of pods anew; each RelayPolicy in whose networks one came or went is judged again.
+    fn pod_moved(&mut self, name: &NamespacedName, before: Option<&Pod>, work: &mut Work) {
+        let addresses = |pod: Option<&Pod>| -> BTreeSet<IpAddr> {
+            pod.filter(|pod| pod.running).into_iter().flat_map(|pod| pod.addresses.iter().copied()).collect()
+        };
+        let (before, after) = (addresses(before), addresses(self.pods.get(name)));
+        let mut turned = Vec::new();
+        for address in after.difference(&before) {
+            if self.pod_addresses.add(*address) {
+                turned.push(*address);
+            }
+        }
+        for address in before.difference(&after) {
+            if self.pod_addresses.remove(*address) {
+                turned.push(*address);
+            }
+        }
+        if turned.is_empty() {
+            return;
+        }
+        let lists = |node: &PolicyNode| {
+            node.entry.spec.from.iter().any(|source| {
+                let Some(RelaySourceKind::Cidrs(listed)) = source.kind() else { return false };
+                listed.iter().any(|cidr| turned.iter().any(|address| cidr.network().contains(address)))
+            })
+        };
+        work.add_all(self.policies.iter().filter(|(_, node)| lists(node)).map(|(name, _)| Task::Policy(name.clone())));
     }
 
     pub(super) fn settle_policy(&mut self, name: &NamespacedName, work: &mut Work) {
@@ -123,7 +154,14 @@ impl Directory {
                 _ => {}
             }
         }
-        (admitted.networks, admitted.rejected) = networks::judge(&cidrs, &self.options.ranges);
+        (admitted.networks, admitted.rejected) = networks::judge(&cidrs, &self.options.ranges, &self.pod_addresses);
+        if !cidrs.is_empty() && !self.options.ranges.unread.is_empty() {
+            admitted.remarks.push(format!(
+                "The operator knows no {} of the cluster (none exists, or it may not list them): make sure yourself that \
+                 spec.from[].cidrs holds no address of nodes, pods or Services.",
+                self.options.ranges.unread.join(" and no ")
+            ));
+        }
         self.admit_pods(policy, &mut admitted);
         admitted.networks.sort();
         admitted.networks.dedup();

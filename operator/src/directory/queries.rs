@@ -181,12 +181,6 @@ impl Directory {
         self.pending.of(server)
     }
 
-    /// Whether some RelayPolicy selects pods, so that somebody has to watch them.
-    #[must_use]
-    pub fn selects_pods(&self) -> bool {
-        !self.links.wide_pod_policies.is_empty() || self.links.pod_policies.keys().next().is_some()
-    }
-
     /// Whether nothing at all is remembered, the labels of namespaces and pods aside.
     #[cfg(test)]
     pub(super) fn is_blank(&self) -> bool {
@@ -201,6 +195,7 @@ impl Directory {
             && self.record_places.is_empty()
             && self.domain_places.is_empty()
             && self.rule_places.is_empty()
+            && (self.pod_addresses.is_empty() || !self.pods.is_empty())
             && self.pending.keys().next().is_none()
             && self.links.is_empty()
     }

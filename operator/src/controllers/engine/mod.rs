@@ -230,6 +230,7 @@ impl Engine {
         if self.unsynced == 0 {
             tracing::info!(objects = self.objects.len(), "all watches have reported everything");
             self.tools.health.synced();
+            self.ranges_changed();
             let servers: Vec<NamespacedName> = self.directory.servers().cloned().collect();
             for server in servers {
                 self.recover(&server);

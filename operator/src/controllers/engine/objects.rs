@@ -36,11 +36,18 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// Kinds of which nothing was seen: a cluster has at least one of each, but the operator may not be allowed to look.
+    fn unread(&self) -> Vec<&'static str> {
+        let kinds = [("Node", self.nodes.is_empty()), ("ServiceCIDR", self.services.is_empty())];
+        kinds.into_iter().filter(|(_, none)| *none).map(|(kind, _)| kind).collect()
+    }
+
     fn all(&self) -> ClusterRanges {
         ClusterRanges {
             nodes: self.nodes.values().flat_map(|(nodes, _)| nodes.clone()).collect(),
             pods: self.nodes.values().flat_map(|(_, pods)| pods.clone()).collect(),
             services: self.services.values().flatten().copied().collect(),
+            unread: self.unread(),
         }
     }
 }
@@ -229,7 +236,7 @@ impl Engine {
         self.ranges_changed();
     }
 
-    fn ranges_changed(&mut self) {
+    pub(super) fn ranges_changed(&mut self) {
         let changes = self.directory.set_cluster_ranges(self.ranges.all());
         self.absorb(changes);
     }

@@ -214,7 +214,6 @@ fn pods_are_admitted_by_their_labels_as_long_as_they_have_their_address() {
     ]);
     directory
         .set_cluster_ranges(ClusterRanges { pods: vec!["10.244.0.0/16".parse().unwrap()], ..ClusterRanges::default() });
-    assert!(directory.selects_pods());
     let name = |text: &str| NamespacedName::parse(text).unwrap();
     directory.apply_pod(name("one/in"), pod(&[("app", "x")], "10.244.0.7"));
     directory.apply_pod(name("one/v6"), pod(&[("app", "x")], "fd00::7"));
@@ -270,4 +269,35 @@ fn a_network_of_the_cluster_is_refused_and_the_others_stay_in_force() {
     };
     assert_eq!(effective.len(), 1);
     assert_eq!(rejected[0].network, "10.0.0.0/8");
+}
+
+#[test]
+fn a_network_in_which_a_pod_runs_is_refused_while_it_runs() {
+    let mut directory = directory([
+        server("mail/default"),
+        policy("one/p", json!([{"cidrs": ["192.0.2.0/24", "172.20.0.0/16"]}]), json!({})),
+    ]);
+    let (name, other) = (NamespacedName::new("two", "pod"), NamespacedName::new("two", "other"));
+    assert_eq!(networks(&directory), ["172.20.0.0/16", "192.0.2.0/24"]);
+    let changes = directory.apply_pod(name.clone(), pod(&[], "172.20.3.9"));
+    assert!(changes.servers[&default_server()].relay && changes.statuses.contains(&key(Kind::RelayPolicy, "one/p")));
+    assert_eq!(networks(&directory), ["192.0.2.0/24"]);
+    let message = message(&directory, Kind::RelayPolicy, "one/p");
+    assert!(message.contains("172.20.0.0/16: it meets the cluster's pod addresses, of which 172.20.3.9"), "{message}");
+    // Two pods of one node's network share its address.
+    directory.apply_pod(other.clone(), Pod { host_network: true, ..pod(&[], "172.20.3.9") });
+    assert!(directory.delete_pod(&other).is_empty());
+    assert_eq!(networks(&directory), ["192.0.2.0/24"]);
+    directory.delete_pod(&name);
+    assert_eq!(networks(&directory), ["172.20.0.0/16", "192.0.2.0/24"]);
+}
+
+#[test]
+fn what_is_not_known_of_the_cluster_is_said() {
+    let mut directory =
+        directory([server("mail/default"), policy("one/p", json!([{"cidrs": ["192.0.2.0/24"]}]), json!({}))]);
+    directory.set_cluster_ranges(ClusterRanges { unread: vec!["Node"], ..ClusterRanges::default() });
+    assert_eq!(reason(&directory, Kind::RelayPolicy, "one/p"), "Accepted");
+    let message = message(&directory, Kind::RelayPolicy, "one/p");
+    assert!(message.contains("The operator knows no Node of the cluster"), "{message}");
 }

@@ -161,6 +161,7 @@ fn policies() -> impl Strategy<Value = Object> {
     let source = prop_oneof![
         select(vec![
             json!({"cidrs": ["192.0.2.0/24", "10.1.0.0/16"]}),
+            json!({"cidrs": ["10.244.0.4/30"]}),
             json!({"podSelector": {"matchLabels": {"app": "x"}}}),
             json!({"podSelector": {}, "namespaceSelector": {"matchLabels": {"tier": "gold"}}}),
         ]),

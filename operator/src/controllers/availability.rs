@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use paquebot_crds::conditions::{ConditionType, ConditionUpdate, Reason};
-use paquebot_crds::mail_server::{AddressType, ServerAddress, Service as ServiceSpec, ServiceType};
+use paquebot_crds::mail_server::{AddressType, ServerAddress};
 
 use crate::dns::wanted::ServerAddresses;
 
@@ -146,26 +146,30 @@ pub fn dns_addresses(service: Option<&Service>) -> ServerAddresses {
     }
 }
 
-/// `SourceIPPreserved` as far as the Service decides it; what the pods see comes later.
+/// `SourceIPPreserved` as far as the Service that is there decides it; what the pods see is not observed.
 #[must_use]
-pub fn source_ip(spec: &ServiceSpec) -> ConditionUpdate {
-    use paquebot_crds::mail_server::ExternalTrafficPolicy;
+pub fn source_ip(service: Option<&Service>) -> ConditionUpdate {
     const TYPE: ConditionType = ConditionType::SourceIPPreserved;
-    if spec.type_ == ServiceType::ClusterIP {
+    let Some(service) = service else {
+        return ConditionUpdate::unknown(TYPE, Reason::Pending, "The Service has not been seen yet.");
+    };
+    if service_type(service) == "ClusterIP" {
         let message = "The Service is for clients inside the cluster; whether they appear with their own addresses is not observed in this release.";
         return ConditionUpdate::unknown(TYPE, Reason::NoTrafficYet, message);
     }
-    match spec.external_traffic_policy {
-        ExternalTrafficPolicy::Local => ConditionUpdate::yes(
+    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+    if policy == Some("Local") {
+        ConditionUpdate::yes(
             TYPE,
             Reason::TrafficPolicyLocal,
             "The Service has externalTrafficPolicy Local, which keeps clients' addresses.",
-        ),
-        ExternalTrafficPolicy::Cluster => ConditionUpdate::no(
+        )
+    } else {
+        ConditionUpdate::no(
             TYPE,
             Reason::TrafficPolicyCluster,
             "The Service has externalTrafficPolicy Cluster, so that clients appear with a node's address: relay rules by CIDR cannot tell them apart. Set spec.service.externalTrafficPolicy to Local.",
-        ),
+        )
     }
 }
 
@@ -235,6 +239,26 @@ mod tests {
         assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
         let [available, progressing] = conditions(0, None, &[]);
         assert_eq!((available.status, progressing.status), (ConditionStatus::False, ConditionStatus::False));
+    }
+
+    #[test]
+    fn what_keeps_the_clients_address_is_judged_by_the_service_that_is_there() {
+        let service = |value| serde_json::from_value::<Service>(value).unwrap();
+        for (seen, reason) in [
+            (None, Reason::Pending),
+            (Some(json!({"spec": {"type": "ClusterIP"}})), Reason::NoTrafficYet),
+            (
+                Some(json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}})),
+                Reason::TrafficPolicyLocal,
+            ),
+            (
+                Some(json!({"spec": {"type": "NodePort", "externalTrafficPolicy": "Cluster"}})),
+                Reason::TrafficPolicyCluster,
+            ),
+            (Some(json!({"spec": {"type": "LoadBalancer"}})), Reason::TrafficPolicyCluster),
+        ] {
+            assert_eq!(source_ip(seen.map(service).as_ref()).reason, reason);
+        }
     }
 
     #[test]

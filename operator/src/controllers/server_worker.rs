@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -196,6 +196,8 @@ pub struct Recovered {
     pub verifiers: HashMap<String, Vec<Verifier>>,
     /// The Secrets of shards that exist.
     pub shards: Vec<String>,
+    /// The digests of the files in the index that is there.
+    pub digests: HashMap<String, String>,
 }
 
 /// Reads a server's directory. A line that cannot be read is passed over: its mailbox is hashed again.
@@ -203,10 +205,12 @@ pub struct Recovered {
 /// # Errors
 /// What the API server says.
 pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered, Failure> {
+    let config: Api<ConfigMap> = Api::namespaced(client.clone(), &server.namespace);
+    let config = optional(config.get(&names::config_map(&server.name))).await?;
     let api: Api<Secret> = Api::namespaced(client, &server.namespace);
     let selector = names::labels(&server.name).into_iter().map(|(key, value)| format!("{key}={value}"));
     let selector = selector.collect::<Vec<_>>().join(",");
-    let mut recovered = Recovered { verifiers: HashMap::new(), shards: Vec::new() };
+    let mut recovered = Recovered { verifiers: HashMap::new(), shards: Vec::new(), digests: digests(config) };
     let mut parameters = ListParams::default().labels(&selector).limit(16);
     loop {
         let page = within_deadline(api.list(&parameters)).await?;
@@ -218,6 +222,13 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
             None => return Ok(recovered),
         }
     }
+}
+
+/// The digests of a ConfigMap's index; none where it cannot be read.
+fn digests(config: Option<ConfigMap>) -> HashMap<String, String> {
+    let text = config.and_then(|config| config.data?.remove(paquebot_config::bundle::INDEX_FILE));
+    let index: Option<paquebot_config::Index> = text.and_then(|text| serde_json::from_str(&text).ok());
+    index.into_iter().flat_map(|index| index.shards).map(|entry| (entry.name, entry.sha256)).collect()
 }
 
 impl Recovered {

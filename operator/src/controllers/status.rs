@@ -82,6 +82,8 @@ impl Status {
 pub struct ServerFacts {
     /// CertificateReady, Available, Progressing, SourceIPPreserved.
     pub updates: Vec<ConditionUpdate>,
+    /// Whether the MailServer asks for a pause.
+    pub paused: bool,
     /// Pods that exist.
     pub replicas: i32,
     /// Pods that are ready.
@@ -114,10 +116,12 @@ pub enum Facts {
     Server(Box<ServerFacts>),
     /// Of a MailDomain.
     Domain(Option<Box<DnsFacts>>),
-    /// Of a Mailbox: whether its Secret was made by the operator.
+    /// Of a Mailbox.
     Mailbox {
-        /// `credentials.generate` is its source.
+        /// `credentials.generate` is its source: the operator made the Secret.
         generated: bool,
+        /// It has a `spec.filter`.
+        filtered: bool,
     },
 }
 
@@ -207,18 +211,21 @@ fn next_conditions(
         conditions::set_condition(&mut list, update, generation, now);
     }
     if kind == Kind::MailDomain {
-        let dns = dns_ready(&list);
+        let dns = dns_ready(&list, generation);
         conditions::set_condition(&mut list, &dns, generation, now);
     }
     conditions::refresh_ready(&mut list, kind, generation, now);
     list
 }
 
-/// Before the first look, `DNSReady` says that it is under way.
-fn dns_ready(list: &[Condition]) -> ConditionUpdate {
+/// Before the first look at what this generation wants, `DNSReady` says that it is under way.
+fn dns_ready(list: &[Condition], generation: Option<i64>) -> ConditionUpdate {
+    let is_unseen = |part: &ConditionType| {
+        conditions::find(list, *part).is_none_or(|condition| condition.observed_generation != generation)
+    };
     let unseen = conditions::find(list, ConditionType::MXReady)
         .is_none_or(|condition| condition.reason == Reason::Pending.as_str());
-    if unseen {
+    if unseen || conditions::DNS_PARTS.iter().any(is_unseen) {
         let message = "The records have not been looked up yet.";
         return ConditionUpdate::unknown(ConditionType::DNSReady, Reason::Verifying, message);
     }
@@ -240,11 +247,7 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
     match (kind, facts) {
         (Kind::MailServer, Facts::Server(facts)) => {
             let mut updates = facts.updates.clone();
-            updates.push(ConditionUpdate::no(
-                ConditionType::Paused,
-                Reason::NotPaused,
-                "The operator looks after the server.",
-            ));
+            updates.push(paused(facts.paused));
             let unseen = "Reverse DNS is not looked up in this release.";
             updates.push(ConditionUpdate::unknown(ConditionType::ReverseDNSReady, Reason::Pending, unseen));
             updates
@@ -253,19 +256,44 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
             let ownership = "No proof of ownership is asked for.";
             let mut updates =
                 vec![ConditionUpdate::yes(ConditionType::OwnershipVerified, Reason::NotRequired, ownership)];
-            if let Facts::Domain(Some(dns)) = facts {
+            if !report.verdict.is_accepted() {
+                updates
+                    .extend(unseen_records("The domain is not in force, see Accepted; nobody looks at its records."));
+            } else if let Facts::Domain(Some(dns)) = facts {
                 updates.extend(dns.updates.clone());
             }
             updates
         }
         (Kind::Mailbox, facts) => {
-            let generated = matches!(facts, Facts::Mailbox { generated: true });
-            let filter =
-                ConditionUpdate::yes(ConditionType::FilterReady, Reason::NoFilter, "The mailbox has no script.");
-            vec![credentials(report, generated), filter]
+            let generated = matches!(facts, Facts::Mailbox { generated: true, .. });
+            let filtered = matches!(facts, Facts::Mailbox { filtered: true, .. });
+            vec![credentials(report, generated), filter(filtered)]
         }
         _ => Vec::new(),
     }
+}
+
+fn paused(asked: bool) -> ConditionUpdate {
+    const TYPE: ConditionType = ConditionType::Paused;
+    if asked {
+        ConditionUpdate::unknown(TYPE, Reason::Pending, "spec.operations.paused is not in force, see Accepted.")
+    } else {
+        ConditionUpdate::no(TYPE, Reason::NotPaused, "The operator looks after the server.")
+    }
+}
+
+fn filter(filtered: bool) -> ConditionUpdate {
+    const TYPE: ConditionType = ConditionType::FilterReady;
+    if filtered {
+        ConditionUpdate::unknown(TYPE, Reason::Pending, "spec.filter is not in force, see Accepted.")
+    } else {
+        ConditionUpdate::yes(TYPE, Reason::NoFilter, "The mailbox has no script.")
+    }
+}
+
+/// Every part of `DNSReady` while nobody has looked at what is wanted now.
+pub fn unseen_records(message: &str) -> Vec<ConditionUpdate> {
+    conditions::DNS_PARTS.map(|part| ConditionUpdate::unknown(part, Reason::Pending, message)).into()
 }
 
 fn credentials(report: &Report, generated: bool) -> ConditionUpdate {
@@ -454,6 +482,38 @@ mod tests {
         assert_eq!(ready.last_transition_time.0.as_second(), 200);
         let kept = conditions::find(bad.conditions(), ConditionType::Programmed).unwrap();
         assert_eq!(kept.last_transition_time.0.as_second(), 100);
+    }
+
+    fn dns_ready_of(status: &Status) -> (String, String, Option<i64>) {
+        let dns = conditions::find(status.conditions(), ConditionType::DNSReady).unwrap();
+        (dns.status.clone(), dns.reason.clone(), dns.observed_generation)
+    }
+
+    #[test]
+    fn dns_is_not_ready_for_a_generation_that_nobody_has_looked_at() {
+        let verifying = |generation| ("Unknown".to_owned(), "Verifying".to_owned(), Some(generation));
+        let empty = Status::empty(Kind::MailDomain);
+        let seen = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &empty, at(100));
+        assert_eq!(dns_ready_of(&seen), ("True".to_owned(), "Disabled".to_owned(), Some(3)));
+        // Nobody has looked since the operator began: what was seen of this generation still stands.
+        let carried = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(None), &seen, at(200));
+        assert_eq!(dns_ready_of(&carried).0, "True");
+        let edited = Report { generation: 4, ..accepted_report() };
+        let unseen = wanted(&key(), &edited, programmed(), &Facts::Domain(None), &seen, at(200));
+        assert_eq!(dns_ready_of(&unseen), verifying(4));
+        let refusal = Refusal { reason: Reason::DomainConflict, message: "another has it".to_owned() };
+        let refused = report(Verdict::Refused(refusal));
+        let refused = wanted(&key(), &refused, programmed(), &Facts::Domain(None), &seen, at(200));
+        assert_eq!(dns_ready_of(&refused), verifying(3));
+    }
+
+    #[test]
+    fn a_field_that_is_not_in_force_is_not_said_to_be_absent() {
+        let words = |update: ConditionUpdate| (update.status.to_string(), update.reason);
+        assert_eq!(words(filter(false)), ("True".to_owned(), Reason::NoFilter));
+        assert_eq!(words(filter(true)), ("Unknown".to_owned(), Reason::Pending));
+        assert_eq!(words(paused(false)), ("False".to_owned(), Reason::NotPaused));
+        assert_eq!(words(paused(true)), ("Unknown".to_owned(), Reason::Pending));
     }
 
     #[test]

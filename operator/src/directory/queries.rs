@@ -166,8 +166,17 @@ impl Directory {
             Kind::MailDomain => self.domain_places.get(name).map(|server| (server.clone(), DOMAINS_FILE.to_owned())),
             Kind::Mailbox => record(RecordSource::Mailbox(name.clone())),
             Kind::MailAlias => record(RecordSource::Alias(AliasSource::Alias(name.clone()))),
-            Kind::RelayPolicy => self.rule_places.get(name).map(|server| (server.clone(), RELAY_FILE.to_owned())),
+            Kind::RelayPolicy => {
+                let server = self.rule_places.get(name).cloned().or_else(|| self.idle_policy_place(name))?;
+                Some((server, RELAY_FILE.to_owned()))
+            }
         }
+    }
+
+    /// Where an accepted RelayPolicy that admits nobody now has no entry: that it has none is what is to arrive.
+    fn idle_policy_place(&self, name: &NamespacedName) -> Option<NamespacedName> {
+        let node = self.policies.get(name).filter(|node| node.verdict.is_accepted())?;
+        self.server_meant(node.entry.spec.server_ref.as_ref(), &name.namespace)
     }
 
     /// The Mailboxes whose password is in a Secret.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 mod election;
+mod honesty;
 mod scenarios;
 mod server;
 mod world;
@@ -26,6 +27,10 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::drift_is_put_right(&client).await;
     eprintln!("what is deleted leaves the directory and keeps its mail");
     scenarios::deletion_retains(&client).await;
+    eprintln!("objects of a server that is refused have statuses");
+    honesty::refused_servers_objects_have_statuses(&client).await;
+    eprintln!("what changed while no operator ran is looked at before it is said");
+    honesty::what_changed_meanwhile_is_observed(&client).await;
     eprintln!("one of two operators leads");
     election::one_of_two_leads(&client, api_server.kubeconfig()).await;
 }

@@ -215,6 +215,16 @@ pub async fn serve_configz(space: &Space, server: &str) -> u16 {
     port
 }
 
+/// A server that keeps what it has now, whatever is written.
+pub async fn serve_frozen_configz(space: &Space, server: &str) -> u16 {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = configz(State((space.clone(), server.to_owned()))).await.0;
+    let router = Router::new().route("/configz", get(async move || Json(answer.clone())));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    port
+}
+
 async fn configz(State((space, server)): State<(Space, String)>) -> Json<Value> {
     let Some(index) = space.index(&server).await else {
         return Json(json!({ "revision": null, "error": "nothing yet" }));

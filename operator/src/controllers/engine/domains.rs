@@ -14,7 +14,7 @@ use super::{Engine, Timer};
 use crate::controllers::availability::dns_addresses;
 use crate::controllers::dns_worker::{Looked, resolver_addresses};
 use crate::controllers::input::Input;
-use crate::controllers::status::DnsFacts;
+use crate::controllers::status::{DnsFacts, unseen_records};
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::dns::compare::{Comparison, compare, disabled};
 use crate::dns::schedule::{Outcome, Schedule};
@@ -55,8 +55,16 @@ impl Engine {
         }
         self.status_dirty.insert(ObjectKey::new(Kind::MailDomain, domain.clone()));
         let zone = Some(zone_file(&wanted));
-        let facts =
-            off.then(|| DnsFacts { updates: disabled(), dns: DnsStatus { zone_file: zone, ..DnsStatus::default() } });
+        // What was seen of other records says nothing about these. At the start nobody has looked yet, and what the status
+        // says is carried over.
+        let seen_before = self.domains.get(domain).is_some_and(|state| state.facts.is_some());
+        let updates = match (off, seen_before) {
+            (true, _) => Some(disabled()),
+            (false, true) => Some(unseen_records("The records are looked up again: others are wanted now.")),
+            (false, false) => None,
+        };
+        let status = DnsStatus { zone_file: zone, ..DnsStatus::default() };
+        let facts = updates.map(|updates| DnsFacts { updates, dns: status });
         let state = DomainState { wanted, schedule: Schedule::default(), busy: false, facts };
         let spread = FIRST_LOOK + SPREAD_PER_DOMAIN * u32::try_from(self.domains.len()).unwrap_or(u32::MAX);
         self.domains.insert(domain.clone(), state);

@@ -66,7 +66,7 @@ impl Engine {
 
     /// Reads a mailbox's Secret if there is something new to read.
     pub(super) fn check_credentials(&mut self, mailbox: &NamespacedName) {
-        if !self.is_synced() || self.servers.values().any(|state| !state.recovered) {
+        if !self.is_synced() || !self.is_recovered(mailbox) {
             return;
         }
         let Some(entry) = self.directory.mailbox(mailbox) else { return };
@@ -96,6 +96,14 @@ impl Engine {
             let _turn = reads.acquire().await;
             Input::Credentials(run(client, hasher, job).await)
         });
+    }
+
+    /// Whether what an earlier process has left for a mailbox was read: its server's directory, or all while it has none.
+    fn is_recovered(&self, mailbox: &NamespacedName) -> bool {
+        match self.directory.place(&ObjectKey::new(Kind::Mailbox, mailbox.clone())) {
+            Some((server, _)) => self.servers.get(&server).is_some_and(|state| state.recovered),
+            None => self.servers.values().all(|state| state.recovered),
+        }
     }
 
     /// Whether the index has never heard of the mailbox's Secret, or has forgotten it.
@@ -175,6 +183,8 @@ impl Engine {
         let used = versions.iter().find(|version| version.name == secret_name);
         let current = used
             .filter(|_| ready.status == "True" && ready.observed_generation == Some(report.generation))
+            // A Secret that went meanwhile is reported by no watch any more.
+            .filter(|_| self.secret_versions.contains_key(&NamespacedName::new(&key.name.namespace, &secret_name)))
             .map(|used| (credentials, used.resource_version.clone()));
         Some(Restorable { verifiers, versions, current })
     }

@@ -25,6 +25,9 @@ use crate::render::{self, RenderError, names};
 const RESYNC: Duration = Duration::from_secs(3600);
 /// How long a change waits for passwords that are being hashed, so that a new mailbox is written once.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How soon a directory that could not be read is read again, and from which failure on that is said in statuses.
+const RECOVER_RETRY: Duration = Duration::from_secs(5);
+const TELLING_FAILURES: u32 = 3;
 /// How soon it is looked whether somebody has touched an object while it was written.
 const DRIFT_CHECK: Duration = Duration::from_secs(2);
 /// The longest wait before a failed pass is made again.
@@ -67,7 +70,10 @@ pub struct ServerState {
     pub awaiting: BTreeSet<ObjectKey>,
     /// Objects whose entry has not arrived at every pod yet.
     pub needs: BTreeMap<ObjectKey, Need>,
-    /// Objects whose entry was rendered first when this process began, and has not changed since then.
+    /// The digests of the files in the index that was there when this process began.
+    found: HashMap<String, String>,
+    /// Objects whose file was the same when this process began as it was rendered first, and whose entry has not changed
+    /// since then.
     pub carried: BTreeSet<ObjectKey>,
     /// Objects whose status waits for what is not known yet.
     pub held: BTreeSet<ObjectKey>,
@@ -217,6 +223,9 @@ impl Engine {
             Ok(recovered) => {
                 let state = self.server_state(server);
                 state.recovered = true;
+                state.failures = 0;
+                state.failure = None;
+                state.found = recovered.digests.clone();
                 state.shards = recovered.shards.iter().cloned().collect();
                 state.touch(Instant::now());
                 self.restore_verifiers(&recovered);
@@ -225,7 +234,16 @@ impl Engine {
             Err(failure) => {
                 tracing::warn!(%server, error = failure.message, "a server's directory could not be read; it is tried again");
                 self.tools.metrics.errors.inc();
-                self.timers.set(Timer::Recover(server.clone()), Instant::now() + Duration::from_secs(5));
+                self.timers.set(Timer::Recover(server.clone()), Instant::now() + RECOVER_RETRY);
+                let state = self.server_state(server);
+                state.failures += 1;
+                // One that passes is not worth a change of every status.
+                if state.failures >= TELLING_FAILURES {
+                    let message = format!("what lies in the server's directory cannot be read: {}", failure.message);
+                    state.failure = Some(Failure { message, invalid: false });
+                    self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+                    self.release(server);
+                }
             }
         }
     }
@@ -341,12 +359,17 @@ impl Engine {
         }
         let is_first = state.revision.is_none() && state.writing.is_none();
         state.writing = Some(bundle.revision().to_string());
+        let found = std::mem::take(&mut state.found);
+        let entries = &bundle.index().shards;
+        let unchanged = |file: &str| {
+            entries.iter().find(|entry| entry.name == file).is_some_and(|entry| found.get(file) == Some(&entry.sha256))
+        };
         for key in std::mem::take(&mut state.awaiting) {
-            // What a MailServer says of itself is about its pods as they are now.
-            if is_first && key.kind != Kind::MailServer {
-                state.carried.insert(key.clone());
-            }
             if let Some((_, file)) = self.directory.place(&key) {
+                // What a MailServer says of itself is about its pods as they are now.
+                if is_first && key.kind != Kind::MailServer && unchanged(&file) {
+                    state.carried.insert(key.clone());
+                }
                 let need = state.history.need(&file);
                 state.needs.insert(key, need);
             }

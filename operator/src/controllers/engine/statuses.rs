@@ -75,22 +75,34 @@ impl Engine {
         }
     }
 
-    /// The condition `Programmed`; `None` while it is not known where the object stands.
+    /// The condition `Programmed`; `None` while it is not known where the object stands and what it says may still be so.
     fn programmed(&mut self, key: &ObjectKey, report: &Report) -> Option<ConditionUpdate> {
         const TYPE: ConditionType = ConditionType::Programmed;
-        let Some((server, _)) = self.directory.place(key).filter(|_| report.verdict.is_accepted()) else {
+        // A RelayPolicy that is refused in part is in force for the rest.
+        let in_force = key.kind == Kind::RelayPolicy || report.verdict.is_accepted();
+        let Some((server, _)) = self.directory.place(key).filter(|_| in_force) else {
             let message = format!("The {} is not in force, see Accepted.", key.kind);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Pending, message));
         };
+        let accepted = self.directory.accepted_server(&server).is_some();
+        let is_new = self.objects.get(key).is_none_or(|live| live.status.conditions().is_empty());
         let state = self.servers.entry(server.clone()).or_default();
+        let unwritten = state.awaiting.contains(key) || state.revision.is_none();
+        if unwritten && !accepted {
+            let message = format!(
+                "MailServer {server} is not accepted, see its conditions; until it is, what runs stays as it is."
+            );
+            return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
+        }
         if let Some(failure) = &state.failure {
             let message = format!("The configuration could not be written: {}", failure.message);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }
         let asked = self.observed.get(&server).is_none_or(super::servers::Observed::asked);
-        if state.awaiting.contains(key) || state.revision.is_none() || !asked {
+        if unwritten || !asked {
             state.held.insert(key.clone());
-            return None;
+            let message = "The configuration with it is being written.";
+            return is_new.then(|| ConditionUpdate::unknown(TYPE, Reason::Pending, message));
         }
         let need = state.needs.get(key).cloned();
         Some(self.where_it_stands(key, &server, need))
@@ -161,9 +173,12 @@ impl Engine {
                 Facts::Domain(facts.map(Box::new))
             }
             Kind::Mailbox => {
-                let credentials = self.directory.mailbox(&key.name).and_then(|entry| entry.spec.credentials.as_ref());
-                let source = credentials.and_then(|credentials| credentials.source());
-                Facts::Mailbox { generated: matches!(source, Some(CredentialSource::Generate(_))) }
+                let spec = self.directory.mailbox(&key.name).map(|entry| &entry.spec);
+                let source = spec.and_then(|spec| spec.credentials.as_ref()?.source());
+                Facts::Mailbox {
+                    generated: matches!(source, Some(CredentialSource::Generate(_))),
+                    filtered: spec.is_some_and(|spec| spec.filter.is_some()),
+                }
             }
             Kind::MailAlias | Kind::RelayPolicy => Facts::None,
         }
@@ -183,7 +198,7 @@ impl Engine {
         });
         let mut updates = vec![judged.map_or_else(server_worker::issuing, |judged| judged.condition)];
         updates.extend(availability::conditions(spec.replicas, set, &pods));
-        updates.push(availability::source_ip(&spec.service));
+        updates.push(availability::source_ip(service));
         let revision = state.and_then(|state| state.revision.clone());
         let configuration = revision.map(|revision| ConfigurationStatus {
             replicas_programmed: observed.map_or(0, |observed| {
@@ -197,6 +212,7 @@ impl Engine {
         let ready = pods.iter().filter(|pod| availability::is_ready(pod)).count();
         Some(ServerFacts {
             updates,
+            paused: spec.operations.as_ref().is_some_and(|operations| operations.paused),
             replicas: i32::try_from(pods.len()).unwrap_or(i32::MAX),
             ready_replicas: i32::try_from(ready).unwrap_or(i32::MAX),
             selector: names::selector_text(&server.name),

@@ -224,7 +224,9 @@ fn pods_are_admitted_by_their_labels_as_long_as_they_have_their_address() {
     assert_eq!(networks(&directory), ["10.244.0.7/32"], "its address may be another's by now");
     directory.apply_pod(name("one/in"), pod(&[("app", "z")], "10.244.0.7"));
     assert_eq!(networks(&directory), [""; 0]);
-    assert_eq!(directory.place(&key(Kind::RelayPolicy, "one/p")), None, "a rule that admits nobody is not written");
+    assert_eq!(directory.relay_rules(&default_server()).count(), 0, "a rule that admits nobody is not written");
+    let place = directory.place(&key(Kind::RelayPolicy, "one/p"));
+    assert_eq!(place, Some((default_server(), "relay.json".to_owned())), "that it is not there arrives, too");
     let unconcerned = directory.apply_pod(name("one/other"), pod(&[("app", "zz")], "10.244.0.8"));
     assert!(unconcerned.is_empty());
 }

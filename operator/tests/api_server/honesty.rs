@@ -1,0 +1,90 @@
+//! Statuses say what was observed: where nothing can be written, and where something changed while nobody looked.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::DeleteParams;
+use paquebot_crds::conditions::ConditionType as Type;
+use paquebot_crds::{MailDomain, MailServer, Mailbox, RelayPolicy};
+use serde_json::json;
+
+use crate::world::{Operator, Space, serve_configz, serve_frozen_configz};
+
+async fn server(space: &Space, paused: bool) {
+    let spec = json!({
+        "hostname": "mx1.server1.com",
+        "dns": { "resolvers": ["127.0.0.1:1"] },
+        "operations": { "paused": paused },
+    });
+    space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
+}
+
+async fn mailbox(space: &Space, quota: &str) {
+    let spec = json!({ "domainRef": { "name": "server1.com" }, "localPart": "anna", "quota": quota });
+    space.apply::<Mailbox>("anna", json!({ "spec": spec })).await;
+}
+
+pub async fn refused_servers_objects_have_statuses(client: &Client) {
+    let space = Space::new(client, "refused").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    server(&space, true).await;
+    space.domain("server1.com", "mx1").await;
+    mailbox(&space, "1Gi").await;
+    space.condition::<MailServer>("mx1", Type::Accepted, "False", "InvalidSpec").await;
+    space.condition::<MailServer>("mx1", Type::Paused, "Unknown", "Pending").await;
+    let words = space.condition::<MailDomain>("server1.com", Type::Programmed, "Unknown", "Propagating").await;
+    assert!(words.contains("mx1 is not accepted"), "{words}");
+    space.condition::<Mailbox>("anna", Type::Programmed, "Unknown", "Propagating").await;
+    space.condition::<Mailbox>("anna", Type::Accepted, "True", "Accepted").await;
+
+    server(&space, false).await;
+    space.pod("mx1").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
+    // Refused again, the server runs on; what changes now is not written, and that is said.
+    server(&space, true).await;
+    space.condition::<MailServer>("mx1", Type::Accepted, "False", "InvalidSpec").await;
+    mailbox(&space, "2Gi").await;
+    space.condition::<Mailbox>("anna", Type::Programmed, "Unknown", "Propagating").await;
+    space.condition::<MailDomain>("server1.com", Type::Programmed, "True", "Programmed").await;
+    server(&space, false).await;
+    space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
+
+    // A policy that admits nobody now is in force, and so is what is left of one that is refused in part.
+    let pods =
+        json!({ "serverRef": { "name": "mx1" }, "from": [{ "podSelector": { "matchLabels": { "app": "x" } } }] });
+    space.apply::<RelayPolicy>("pods", json!({ "spec": pods })).await;
+    space.condition::<RelayPolicy>("pods", Type::Ready, "True", "Ready").await;
+    let networks = json!({ "serverRef": { "name": "mx1" }, "from": [{ "cidrs": ["192.0.2.0/24", "127.0.0.0/8"] }] });
+    space.apply::<RelayPolicy>("networks", json!({ "spec": networks })).await;
+    space.condition::<RelayPolicy>("networks", Type::Accepted, "False", "OpenRelayRefused").await;
+    space.condition::<RelayPolicy>("networks", Type::Programmed, "True", "Programmed").await;
+    operator.stop().await;
+}
+
+pub async fn what_changed_meanwhile_is_observed(client: &Client) {
+    let space = Space::new(client, "meanwhile").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    space.server("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    space.secret("tom", "password", "first").await;
+    space.mailbox("tom", "server1.com").await;
+    space.pod("mx1").await;
+    space.condition::<Mailbox>("tom", Type::Ready, "True", "Ready").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    operator.stop().await;
+
+    // The domain's default quota is part of the mailbox's entry. This pod never gets the new one.
+    let spec = json!({
+        "domain": "server1.com", "serverRef": { "name": "mx1" }, "limits": { "defaultQuota": "3Gi" },
+    });
+    space.apply::<MailDomain>("server1.com", json!({ "spec": spec })).await;
+    space.api::<Secret>().delete("tom", &DeleteParams::default()).await.unwrap();
+    let frozen = serve_frozen_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, frozen);
+    let words = space.condition::<Mailbox>("tom", Type::Programmed, "Unknown", "Propagating").await;
+    assert_eq!(words, "0 of 1 replicas serve it.");
+    space.condition::<Mailbox>("tom", Type::CredentialsReady, "False", "SecretNotFound").await;
+    operator.stop().await;
+}

@@ -1,5 +1,6 @@
 //! Statuses say what was observed: where nothing can be written, and where something changed while nobody looked.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::DeleteParams;
@@ -38,6 +39,7 @@ pub async fn refused_servers_objects_have_statuses(client: &Client) {
     space.condition::<Mailbox>("anna", Type::Accepted, "True", "Accepted").await;
 
     server(&space, false).await;
+    space.exists::<StatefulSet>("mx1").await;
     space.pod("mx1").await;
     space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
     space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
@@ -70,6 +72,7 @@ pub async fn what_changed_meanwhile_is_observed(client: &Client) {
     space.domain("server1.com", "mx1").await;
     space.secret("tom", "password", "first").await;
     space.mailbox("tom", "server1.com").await;
+    space.exists::<StatefulSet>("mx1").await;
     space.pod("mx1").await;
     space.condition::<Mailbox>("tom", Type::Ready, "True", "Ready").await;
     space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;

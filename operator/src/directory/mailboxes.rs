@@ -67,6 +67,14 @@ impl Directory {
     fn send_as(&self, name: &NamespacedName, spec: &MailboxSpec, remarks: &mut Vec<String>) -> Vec<String> {
         let listed = spec.send_as.iter().flat_map(|send_as| &send_as.allowed);
         let (allowed, refused): (Vec<_>, Vec<_>) = listed.partition(|address| self.lends_its_name(address, name));
+        let foreign: Vec<&EmailAddress> =
+            allowed.iter().copied().filter(|address| !self.domain_holders.contains_key(address.domain())).collect();
+        if !foreign.is_empty() {
+            remarks.push(format!(
+                "spec.sendAs lets the owner send as {}: no MailDomain has that domain, so nobody here was asked.",
+                list(foreign)
+            ));
+        }
         if !refused.is_empty() {
             remarks.push(format!(
                 "spec.sendAs has no effect for {}: the MailDomain does not admit namespace {}.",

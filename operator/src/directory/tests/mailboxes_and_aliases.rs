@@ -131,6 +131,13 @@ fn mailboxes_and_what_goes_before_them() {
             ]),
         ),
         case(
+            "sending as a domain that nobody has here is said",
+            (Mailbox, "one/m"),
+            "Accepted",
+            &["send as boss@bank.example", "no MailDomain has that domain"],
+            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"sendAs": {"allowed": ["boss@bank.example"]}}))]),
+        ),
+        case(
             "suspension is said",
             (Mailbox, "one/m"),
             "Accepted",

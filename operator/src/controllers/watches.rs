@@ -282,7 +282,7 @@ fn owned() -> watcher::Config {
         .labels("app.kubernetes.io/managed-by=paquebot-operator,app.kubernetes.io/part-of=paquebot")
 }
 
-fn name_of(metadata: &ObjectMeta) -> NamespacedName {
+pub(super) fn name_of(metadata: &ObjectMeta) -> NamespacedName {
     NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 

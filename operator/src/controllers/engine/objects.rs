@@ -15,6 +15,7 @@ use super::{Engine, Timer};
 use crate::controllers::apply::{Target, version_token};
 use crate::controllers::input::{MailObject, Undecodable};
 use crate::controllers::status::Status;
+use crate::controllers::watches::name_of;
 use crate::directory::{self, ClusterRanges, NamespacedName, Object, ObjectKey};
 use crate::render::names;
 
@@ -57,10 +58,6 @@ impl Ranges {
 #[must_use]
 pub fn is_older(one: &str, other: &str) -> bool {
     matches!((one.parse::<u64>(), other.parse::<u64>()), (Ok(one), Ok(other)) if one < other)
-}
-
-fn name_of(metadata: &ObjectMeta) -> NamespacedName {
-    NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The MailServer that an object of ours belongs to.

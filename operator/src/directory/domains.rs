@@ -1,5 +1,7 @@
 //! MailServers and MailDomains: who is admitted, and who has which domain.
 
+use std::net::{IpAddr, SocketAddr};
+
 use paquebot_config::{CatchAll, Domain, DomainConfig};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::{Kind, MailServerSpec, unsupported};
@@ -284,6 +286,12 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
         return Some(format!(
             "Its Services cannot be named after it: create it again with a name of at most {MOST_SERVER_NAME} lower case \
              letters, digits and dashes that begins with a letter."
+        ));
+    }
+    let unusable = |text: &&String| text.parse::<IpAddr>().is_err() && text.parse::<SocketAddr>().is_err();
+    if let Some(text) = spec.dns.resolvers.iter().find(unusable) {
+        return Some(format!(
+            "spec.dns.resolvers has {text}, which is no address: write each as address or address:port."
         ));
     }
     let admin = spec.listeners.iter().any(|listener| listener.name == ADMIN_PORT_NAME);

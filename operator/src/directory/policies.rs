@@ -17,6 +17,10 @@ use super::tenancy::matches;
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
 use super::{Changes, Directory, Pod};
 
+/// The most networks and pods' addresses of one policy. All policies of a server share one file, which is at most 1 MiB:
+/// one that selects everything must not keep the others, and all changes after it, from being written.
+const MOST_NETWORKS: usize = 16_384;
+
 /// What the sources of a policy come to.
 #[derive(Default)]
 struct Admitted {
@@ -104,9 +108,12 @@ impl Directory {
     pub(super) fn settle_policy(&mut self, name: &NamespacedName, work: &mut Work) {
         let Some(node) = self.policies.get(name) else { return self.publish_rule(name, None, work) };
         let server = self.policy_gate(name, &node.entry.spec);
-        let admitted = match &server {
-            Ok(server) => self.admitted(node, server),
-            Err(_) => Admitted::default(),
+        let (server, admitted) = match server.map(|server| (self.admitted(node, &server), server)) {
+            Ok((admitted, _)) if admitted.networks.len() > MOST_NETWORKS => {
+                (Err(too_many(admitted.networks.len())), Admitted::default())
+            }
+            Ok((admitted, server)) => (Ok(server), admitted),
+            Err(refusal) => (Err(refusal), Admitted::default()),
         };
         let rule =
             server.as_ref().ok().and_then(|server| Some((server.clone(), rule(name, &node.entry.spec, &admitted)?)));
@@ -261,6 +268,14 @@ fn verdict(server: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted,
     }
     let remarks = admitted.remarks.iter().cloned().chain(unsupported::remark(&unsupported::relay_policy(spec)));
     Verdict::accepted(format!("MailServer {server} relays for the clients that spec.from names."), remarks.collect())
+}
+
+fn too_many(found: usize) -> Refusal {
+    let message = format!(
+        "It would admit {found} networks and pods' addresses, and {MOST_NETWORKS} is the most: select fewer pods, or let \
+         their owners log in as mailboxes. Nothing of the policy is in force."
+    );
+    Refusal::new(Reason::LimitExceeded, message)
 }
 
 fn selects_pods(spec: &RelayPolicySpec) -> bool {

@@ -303,3 +303,19 @@ fn what_is_not_known_of_the_cluster_is_said() {
     let message = message(&directory, Kind::RelayPolicy, "one/p");
     assert!(message.contains("The operator knows no Node of the cluster"), "{message}");
 }
+
+#[test]
+fn a_policy_that_selects_too_many_pods_is_refused_alone() {
+    let mut directory =
+        directory([server("mail/default"), policy("two/good", json!([{"cidrs": ["192.0.2.0/24"]}]), json!({}))]);
+    for number in 0..16_385u32 {
+        let address = std::net::Ipv4Addr::from(0x0af4_0000 + number).to_string();
+        directory.apply_pod(NamespacedName::new("one", &number.to_string()), pod(&[], &address));
+    }
+    directory.apply(policy("one/p", json!([{"podSelector": {}}]), json!({})));
+    assert_eq!(reason(&directory, Kind::RelayPolicy, "one/p"), "LimitExceeded");
+    assert_eq!(networks(&directory), ["192.0.2.0/24"]);
+    directory.delete_pod(&NamespacedName::new("one", "7"));
+    assert_eq!(reason(&directory, Kind::RelayPolicy, "one/p"), "Accepted");
+    assert_eq!(networks(&directory).len(), 16_385);
+}

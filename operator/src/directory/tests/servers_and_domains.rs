@@ -51,6 +51,18 @@ fn servers_and_domains() {
             )],
         ),
         case(
+            "a resolver is an address, with or without port",
+            (MailServer, "mail/default"),
+            "InvalidSpec",
+            &["spec.dns.resolvers has dns.google"],
+            vec![object(
+                MailServer,
+                "mail/default",
+                0,
+                json!({"hostname": "a.example", "dns": {"resolvers": ["192.0.2.1:5353", "2001:db8::1", "dns.google"]}}),
+            )],
+        ),
+        case(
             "a field without effect is named",
             (MailServer, "mail/default"),
             "Accepted",

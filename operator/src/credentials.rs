@@ -102,7 +102,7 @@ fn verifier(value: &[u8], name: &str, key: &str) -> Result<Verifier, CredentialF
         return Ok(Verifier::new(text.to_owned()));
     }
     let message = format!(
-        "The key {key} of Secret {name} does not hold an argon2id hash in PHC form ($argon2id$v=19$m=...). Make one, or use passwordSecretRef."
+        "The key {key} of Secret {name} does not hold an argon2id hash in PHC form ($argon2id$v=19$m=...) that takes at most 64 MiB, 64 passes and 16 lanes. Make one, or use passwordSecretRef."
     );
     Err(CredentialFailure { reason: Reason::UnsupportedHash, message })
 }

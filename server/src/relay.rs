@@ -127,15 +127,11 @@ fn covers(scope: &SenderScope, sender: Option<&Address>) -> bool {
 pub fn owns(configuration: &Configuration, mailbox: &MailboxRecord, sender: Option<&Address>) -> bool {
     let Some(sender) = sender else { return true };
     let canonical = sender.canonical();
-    let named = |entry: &String| match entry.strip_prefix('@') {
-        Some(domain) => Domain::parse(domain).is_ok_and(|domain| domain == *sender.domain()),
-        None => Address::parse(entry).is_ok_and(|address| address.canonical() == canonical),
-    };
     canonical == mailbox.address.canonical()
         || is_subaddress(configuration, &mailbox.address, sender)
         || matches!(configuration.resolve(sender), Resolution::Alias(alias)
             if delivery::alias_reaches(configuration, alias, &mailbox.address))
-        || mailbox.send_as.iter().any(named)
+        || mailbox.send_as.iter().any(|name| name.covers(sender))
 }
 
 fn is_subaddress(configuration: &Configuration, base: &Address, address: &Address) -> bool {

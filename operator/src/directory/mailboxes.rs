@@ -1,6 +1,6 @@
 //! The verdict and the record of a Mailbox, and where records are kept.
 
-use paquebot_config::{Address, Forwarding, MailboxRecord, Protocols, Record, ShardName};
+use paquebot_config::{Address, Forwarding, MailboxRecord, Protocols, Record, SendAs, ShardName};
 use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
 
 use super::Directory;
@@ -64,7 +64,7 @@ impl Directory {
 
     /// The further senders that the owner may use. A domain that is served here and does not admit the mailbox's
     /// namespace lends its name to nobody there.
-    fn send_as(&self, name: &NamespacedName, spec: &MailboxSpec, remarks: &mut Vec<String>) -> Vec<String> {
+    fn send_as(&self, name: &NamespacedName, spec: &MailboxSpec, remarks: &mut Vec<String>) -> Vec<SendAs> {
         let listed = spec.send_as.iter().flat_map(|send_as| &send_as.allowed);
         let (allowed, refused): (Vec<_>, Vec<_>) = listed.partition(|address| self.lends_its_name(address, name));
         let foreign: Vec<&EmailAddress> =
@@ -82,7 +82,11 @@ impl Directory {
                 name.namespace
             ));
         }
-        allowed.into_iter().map(ToString::to_string).collect()
+        let (good, bad) = addresses(allowed);
+        if !bad.is_empty() {
+            remarks.push(format!("spec.sendAs has no effect for {}: not an address.", list(bad)));
+        }
+        good.into_iter().map(SendAs::Address).collect()
     }
 
     fn lends_its_name(&self, address: &EmailAddress, mailbox: &NamespacedName) -> bool {
@@ -187,16 +191,25 @@ fn quota(spec: &MailboxSpec, domain: &MailDomainSpec) -> u64 {
 
 fn forwarding(spec: &MailboxSpec, remarks: &mut Vec<String>) -> Option<Forwarding> {
     let forwarding = spec.forwarding.as_ref()?;
-    let (good, bad): (Vec<_>, Vec<_>) =
-        forwarding.to.iter().map(|to| Address::parse(to.as_str()).map_err(|_| to)).partition(Result::is_ok);
-    let bad: Vec<&EmailAddress> = bad.into_iter().filter_map(Result::err).collect();
+    let (to, bad) = addresses(&forwarding.to);
     if !bad.is_empty() {
         remarks.push(format!("spec.forwarding has no effect for {}: not an address.", list(bad)));
     }
-    let to: Vec<Address> = good.into_iter().filter_map(Result::ok).collect();
     // Without anybody to forward to the copy must stay, or mail would vanish.
     let keep_copy = forwarding.keep_copy || to.is_empty();
     Some(Forwarding { to, keep_copy })
+}
+
+/// What is an address for the server as well, and what is not.
+fn addresses<'a>(texts: impl IntoIterator<Item = &'a EmailAddress>) -> (Vec<Address>, Vec<&'a EmailAddress>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for text in texts {
+        match Address::parse(text.as_str()) {
+            Ok(address) => good.push(address),
+            Err(_) => bad.push(text),
+        }
+    }
+    (good, bad)
 }
 
 fn list(addresses: Vec<&EmailAddress>) -> String {

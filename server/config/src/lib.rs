@@ -16,7 +16,7 @@ pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry,
 pub use configuration::{Configuration, ReadError, Resolution};
 pub use model::{
     AliasRecord, CatchAll, DomainConfig, Forwarding, Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols,
-    RecipientScope, Record, RelayRule, RelaySource, Resolvers, SenderScope, ServerConfig, Shutdown, TlsConfig,
+    RecipientScope, Record, RelayRule, RelaySource, Resolvers, SendAs, SenderScope, ServerConfig, Shutdown, TlsConfig,
     TlsVersion, Verifier,
 };
 pub use shard::{SHARD_COUNT, ShardName};

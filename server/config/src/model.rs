@@ -5,7 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Address, Domain};
+use crate::address::{Address, AddressError, Domain};
 
 /// `server.json`: what a MailServer says about the process itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,12 +199,53 @@ pub struct MailboxRecord {
     /// Where its mail is sent on to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<Forwarding>,
-    /// Further envelope senders that its owner may use; an entry `@domain` means all of that domain.
+    /// Further envelope senders that its owner may use.
     #[serde(default)]
-    pub send_as: Vec<String>,
+    pub send_as: Vec<SendAs>,
     /// Suspended: mail is refused for now (450 4.2.1), and nobody logs in.
     #[serde(default)]
     pub suspended: bool,
+}
+
+/// A name under which somebody may send: an address, or with nothing before the `@` all of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SendAs {
+    /// This address.
+    Address(Address),
+    /// Every address of this domain.
+    Domain(Domain),
+}
+
+impl SendAs {
+    /// Whether the name covers a sender.
+    #[must_use]
+    pub fn covers(&self, sender: &Address) -> bool {
+        match self {
+            Self::Address(address) => address.canonical() == sender.canonical(),
+            Self::Domain(domain) => domain == sender.domain(),
+        }
+    }
+}
+
+impl TryFrom<String> for SendAs {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        match text.strip_prefix('@') {
+            Some(domain) => Domain::parse(domain).map(Self::Domain),
+            None => Address::parse(&text).map(Self::Address),
+        }
+    }
+}
+
+impl From<SendAs> for String {
+    fn from(name: SendAs) -> Self {
+        match name {
+            SendAs::Address(address) => address.to_string(),
+            SendAs::Domain(domain) => format!("@{domain}"),
+        }
+    }
 }
 
 /// Which protocols the owner of a mailbox may use.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use paquebot_config::{
     Address, AliasRecord, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding, Limits, Listener,
     MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record, RelayRule, RelaySource,
-    Resolution, Resolvers, SenderScope, ServerConfig, ShardName, Shutdown, TlsConfig, TlsVersion, Verifier,
+    Resolution, Resolvers, SendAs, SenderScope, ServerConfig, ShardName, Shutdown, TlsConfig, TlsVersion, Verifier,
 };
 use proptest::prelude::*;
 
@@ -56,7 +56,10 @@ fn mailbox(text: &str) -> MailboxRecord {
         protocols: Protocols { pop3: true, submission: false },
         quota: Some(1 << 30),
         forwarding: Some(Forwarding { to: vec![address("jack@server2.com")], keep_copy: true }),
-        send_as: vec!["@server1.com".to_owned()],
+        send_as: vec![
+            SendAs::Domain(Domain::parse("server1.com").unwrap()),
+            SendAs::Address(address("sales@server1.com")),
+        ],
         suspended: false,
     }
 }
@@ -382,5 +385,23 @@ proptest! {
         let mut files = files(content());
         files.insert("index.json".to_owned(), octets);
         prop_assert!(read(&files).is_err());
+    }
+}
+
+#[test]
+fn a_name_to_send_as_is_an_address_or_a_domain() {
+    let read = |text: &str| SendAs::try_from(text.to_owned());
+    for (text, sender, covered) in [
+        ("sales@server1.com", "Sales@SERVER1.com", true),
+        ("sales@server1.com", "tom@server1.com", false),
+        ("@Shop.example", "tom@shop.example", true),
+        ("@shop.example", "tom@sub.shop.example", false),
+    ] {
+        let name = read(text).unwrap();
+        assert_eq!(name.covers(&address(sender)), covered, "{text} {sender}");
+        assert_eq!(read(&String::from(name.clone())), Ok(name));
+    }
+    for text in ["", "@", "sales", "sales@", "@server1.com, tom@server1.com"] {
+        assert!(read(text).is_err(), "{text}");
     }
 }

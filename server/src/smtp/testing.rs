@@ -2,7 +2,8 @@
 
 use paquebot_config::{
     Address, AliasRecord, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding, Limits,
-    MailboxRecord, Outbound, Protocols, Record, RelayRule, Resolvers, ServerConfig, Shutdown, TlsConfig, TlsVersion,
+    MailboxRecord, Outbound, Protocols, Record, RelayRule, Resolvers, SendAs, ServerConfig, Shutdown, TlsConfig,
+    TlsVersion,
 };
 
 pub(crate) fn address(text: &str) -> Address {
@@ -48,7 +49,7 @@ fn served(text: &str) -> DomainConfig {
 pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
     let records = vec![
         Record::Mailbox(MailboxRecord {
-            send_as: vec!["sales@server1.com".into(), "@shop.example".into()],
+            send_as: vec![SendAs::Address(address("sales@server1.com")), SendAs::Domain(domain("shop.example"))],
             ..mailbox("tom@server1.com")
         }),
         Record::Mailbox(mailbox("anna@server1.com")),

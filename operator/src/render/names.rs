@@ -27,6 +27,12 @@ pub fn headless_service(server: &str) -> String {
     format!("{server}-pods")
 }
 
+/// The pods' account. Its name is never one that a namespace has anyway, such as `default`.
+#[must_use]
+pub fn service_account(server: &str) -> String {
+    format!("{server}-server")
+}
+
 /// The ConfigMap with `index.json`, `server.json` and `relay.json`.
 #[must_use]
 pub fn config_map(server: &str) -> String {

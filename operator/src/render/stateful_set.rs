@@ -92,7 +92,7 @@ fn pod_spec(server: &Server, given: PodTemplate, defaults: &Defaults) -> PodSpec
     let grace = shutdown.pre_stop_delay.whole_seconds() + shutdown.drain_timeout.whole_seconds() + EXIT_MARGIN;
     let secrets = spec.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
     PodSpec {
-        service_account_name: Some(server.name.name.clone()),
+        service_account_name: Some(names::service_account(&server.name.name)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(i64::try_from(grace).unwrap_or(i64::MAX)),

@@ -111,6 +111,14 @@ fn a_small_server() {
 }
 
 #[test]
+fn no_object_takes_the_place_of_the_namespace_s_own_account() {
+    let workload = rendered(&directory(small()));
+    let account = workload.service_account.metadata.name;
+    assert_eq!((name().name.as_str(), account.as_deref()), ("default", Some("default-server")));
+    assert_eq!(workload.stateful_set.spec.unwrap().template.spec.unwrap().service_account_name, account);
+}
+
+#[test]
 fn a_full_server() {
     insta::assert_snapshot!(snapshot(&rendered(&directory(full()))));
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Server;
-use super::names::{metadata, selector};
+use super::names::{self, metadata, selector};
 use super::{service, stateful_set};
 use crate::directory::Accepted;
 
@@ -41,7 +41,7 @@ pub fn workload(server: &Accepted<&Server>, defaults: &Defaults) -> Workload {
     let budget = &server.spec.disruption_budget;
     Workload {
         service_account: ServiceAccount {
-            metadata: metadata(server, name.clone()),
+            metadata: metadata(server, names::service_account(name)),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },

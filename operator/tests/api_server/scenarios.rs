@@ -35,7 +35,7 @@ pub async fn objects_become_a_server(client: &Client) {
     assert_eq!(set.metadata.owner_references.unwrap()[0].kind, "MailServer");
     space.exists::<Service>("mx1").await;
     space.exists::<Service>("mx1-pods").await;
-    space.exists::<ServiceAccount>("mx1").await;
+    space.exists::<ServiceAccount>("mx1-server").await;
     space.exists::<PodDisruptionBudget>("mx1").await;
     let tls: Secret = space.exists("mx1-tls").await;
     assert_eq!(tls.type_.as_deref(), Some("kubernetes.io/tls"));

@@ -194,7 +194,7 @@ impl Space {
         let labels = paquebot_operator::render::names::labels(server);
         let pod: Pod = serde_json::from_value(json!({
             "metadata": { "name": name, "labels": labels },
-            "spec": { "serviceAccountName": server, "automountServiceAccountToken": false, "containers": [{ "name": "server", "image": "localhost/none:test" }] },
+            "spec": { "serviceAccountName": format!("{server}-server"), "automountServiceAccountToken": false, "containers": [{ "name": "server", "image": "localhost/none:test" }] },
         }))
         .unwrap();
         self.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();

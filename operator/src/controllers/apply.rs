@@ -2,11 +2,12 @@
 //!
 //! An object that is as wanted is not written: what was wanted is remembered beside it as a digest in an annotation, so
 //! that a field that is no longer wanted is noticed as well. What was written is remembered by the caller as
-//! [`Applied`], so that an object that nobody touched since then is not even read.
+//! [`Applied`], so that an object that nobody touched since then is not even read. An object of somebody else is never
+//! written, whatever its name.
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, NamespaceResourceScope};
 use kube::{Client, Resource};
@@ -32,6 +33,12 @@ pub enum CallError {
     /// A password could not be made.
     #[error("{0}")]
     Password(#[from] crate::credentials::HashError),
+    /// An object of that name belongs to somebody else.
+    #[error(
+        "it is there already and does not belong to this MailServer, so it is left as it is; rename or delete it, or \
+         give the MailServer another name"
+    )]
+    Foreign,
     /// An object could not be written as JSON.
     #[error("an object cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -50,7 +57,7 @@ impl CallError {
     /// Whether the object itself was refused: writing it again will not help.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
-        self.code() == Some(422)
+        matches!(self, Self::Foreign) || self.code() == Some(422)
     }
 }
 
@@ -98,6 +105,7 @@ pub struct Desired {
     /// Which one.
     pub target: Target,
     resource: ApiResource,
+    metadata: ObjectMeta,
     body: Value,
     digest: String,
 }
@@ -131,7 +139,7 @@ impl Desired {
             meta.namespace.as_deref().unwrap_or_default(),
             meta.name.as_deref().unwrap_or_default(),
         );
-        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, body, digest })
+        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, metadata: meta.clone(), body, digest })
     }
 }
 
@@ -193,7 +201,7 @@ impl Applier {
     /// Makes the object as wanted. `known` is what the caller remembers of it, if nobody has touched it since.
     ///
     /// # Errors
-    /// What the API server says.
+    /// What the API server says; [`CallError::Foreign`] when somebody else has an object of that name.
     pub async fn apply(&self, desired: &Desired, known: Option<&Applied>) -> Result<Outcome, CallError> {
         if let Some(known) = known
             && known.digest == desired.digest
@@ -201,10 +209,13 @@ impl Applier {
             return Ok(Outcome::Unchanged(known.clone()));
         }
         let api = self.api(desired);
-        if let Some(live) = optional(api.get(&desired.target.name.name)).await?
-            && is_as_wanted(&live, desired)?
-        {
-            return Ok(Outcome::Unchanged(remember(&live, desired)));
+        if let Some(live) = optional(api.get(&desired.target.name.name)).await? {
+            if !is_ours(&live.metadata, &desired.metadata) {
+                return Err(CallError::Foreign);
+            }
+            if is_as_wanted(&live, desired)? {
+                return Ok(Outcome::Unchanged(remember(&live, desired)));
+            }
         }
         let parameters = PatchParams::apply(self.manager).force();
         let written =
@@ -230,6 +241,27 @@ impl Applier {
         }
         Ok(())
     }
+}
+
+/// Whether an object may be written: it has our owner as its controller, or an earlier owner of the same kind and name,
+/// or none, and then our labels.
+fn is_ours(live: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+    let Some(owner) = controller(wanted) else { return false };
+    if let Some(present) = controller(live) {
+        if present.uid == owner.uid {
+            return true;
+        }
+        if (&present.kind, &present.name) != (&owner.kind, &owner.name) {
+            return false;
+        }
+    }
+    let labels = live.labels.as_ref();
+    let has = |(key, value): (&String, &String)| labels.and_then(|labels| labels.get(key)) == Some(value);
+    wanted.labels.as_ref().is_some_and(|wanted| wanted.iter().all(has))
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
 fn remember(live: &DynamicObject, desired: &Desired) -> Applied {
@@ -296,6 +328,28 @@ mod tests {
             (json!({"list": [{"name": "x"}, {"name": "y"}]}), false),
         ] {
             assert_eq!(contains(&live, &wanted), as_wanted, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn objects_of_others_are_not_ours() {
+        let object = |labels: Value, owners: Value| -> ObjectMeta {
+            serde_json::from_value(json!({ "labels": labels, "ownerReferences": owners })).unwrap()
+        };
+        let owner = |kind: &str, name: &str, uid: &str| json!([{ "apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": true }]);
+        let ours = json!({ "app.kubernetes.io/instance": "a", "app.kubernetes.io/managed-by": "paquebot-operator" });
+        let wanted = object(ours.clone(), owner("MailServer", "a", "1"));
+        for (sentence, labels, owners, is) in [
+            ("our own", ours.clone(), owner("MailServer", "a", "1"), true),
+            ("our own, whose labels somebody took away", json!({}), owner("MailServer", "a", "1"), true),
+            ("one that an earlier MailServer of the name left", ours.clone(), owner("MailServer", "a", "0"), true),
+            ("one whose owner was taken away", ours.clone(), json!([]), true),
+            ("one of another MailServer", ours.clone(), owner("MailServer", "a-pods", "2"), false),
+            ("one of another controller", ours, owner("Certificate", "a", "3"), false),
+            ("a person's", json!({}), json!([]), false),
+            ("the namespace's", json!({ "app.kubernetes.io/instance": "a" }), json!([]), false),
+        ] {
+            assert_eq!(is_ours(&object(labels, owners), &wanted), is, "{sentence}");
         }
     }
 

@@ -25,6 +25,8 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");
     scenarios::drift_is_put_right(&client).await;
+    eprintln!("what belongs to somebody else is left alone");
+    scenarios::objects_of_others_are_left_alone(&client).await;
     eprintln!("what is deleted leaves the directory and keeps its mail");
     scenarios::deletion_retains(&client).await;
     eprintln!("objects of a server that is refused have statuses");

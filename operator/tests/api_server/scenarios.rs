@@ -244,6 +244,24 @@ pub async fn drift_is_put_right(client: &Client) {
     operator.stop().await;
 }
 
+/// Names that somebody else has are said, and nobody's mail waits for them.
+pub async fn objects_of_others_are_left_alone(client: &Client) {
+    let space = Space::new(client, "others").await;
+    let operator = Operator::start(&space, 1);
+    let theirs = json!({ "type": "Opaque", "stringData": { "tls.key": "a person's own key" } });
+    let before: Secret = space.apply("mx1-tls", theirs).await;
+    space.server("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    let message = space.condition::<MailServer>("mx1", Type::Accepted, "False", "InvalidSpec").await;
+    assert!(message.contains(&format!("Secret {}/mx1-tls", space.name)), "{message}");
+    let after: Secret = space.get("mx1-tls").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    space.api::<Secret>().delete("mx1-tls", &DeleteParams::default()).await.unwrap();
+    space.condition::<MailServer>("mx1", Type::CertificateReady, "True", "SelfSigned").await;
+    space.condition::<MailServer>("mx1", Type::Accepted, "True", "Accepted").await;
+    operator.stop().await;
+}
+
 pub async fn deletion_retains(client: &Client) {
     let space = Space::new(client, "deletion").await;
     let operator = Operator::start(&space, 1);

@@ -139,7 +139,13 @@ impl Desired {
             meta.namespace.as_deref().unwrap_or_default(),
             meta.name.as_deref().unwrap_or_default(),
         );
-        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, metadata: meta.clone(), body, digest })
+        Ok(Self {
+            target: Target { kind: resource.kind.clone(), name },
+            resource,
+            metadata: meta.clone(),
+            body,
+            digest,
+        })
     }
 }
 

@@ -61,8 +61,10 @@ pub struct PassDone {
     pub certificate: Option<Judged>,
     /// How many objects were written.
     pub written: usize,
-    /// Whether everything is as wanted.
-    pub result: Result<(), Failure>,
+    /// Whether the configuration is as wanted: what the domains, mailboxes, aliases and policies say.
+    pub configuration: Result<(), Failure>,
+    /// Whether the certificate and the objects that run the server are; this is nobody's concern but the MailServer's.
+    pub workload: Result<(), Failure>,
 }
 
 /// Does one pass.
@@ -70,17 +72,18 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
     let mut work = Work {
         applier: Applier::new(client.clone(), MANAGER),
         client,
-        known: pass.known,
+        known: pass.known.clone(),
         certificate: None,
         written: 0,
     };
-    let result = work.all(&pass.server, &pass.workload, &pass.configuration, &pass.stale_shards).await;
+    let (configuration, workload) = work.all(&pass).await;
     PassDone {
         server: pass.server.name,
         known: work.known,
         certificate: work.certificate,
         written: work.written,
-        result,
+        configuration,
+        workload,
     }
 }
 
@@ -93,39 +96,57 @@ struct Work {
 }
 
 impl Work {
-    async fn all(
-        &mut self,
-        server: &Server,
-        workload: &Workload,
-        configuration: &Configuration,
-        stale_shards: &[String],
-    ) -> Result<(), Failure> {
-        self.certificate(server).await?;
+    /// What is wrong with the certificate or the workload keeps no mailbox from changing.
+    async fn all(&mut self, pass: &Pass) -> (Result<(), Failure>, Result<(), Failure>) {
+        let certificate = self.certificate(&pass.server).await;
+        if let Err(failure) = self.configuration(pass).await {
+            return (Err(failure), certificate);
+        }
+        (Ok(()), certificate.and(self.workload(pass).await))
+    }
+
+    async fn configuration(&mut self, pass: &Pass) -> Result<(), Failure> {
+        let configuration = &pass.configuration;
         self.apply(Desired::new(&configuration.domains)?).await?;
         for shard in configuration.shards.values() {
             self.apply(Desired::new(shard)?).await?;
         }
         // The index speaks of all the others, so it comes last.
         self.apply(Desired::new(&configuration.config_map)?).await?;
-        self.apply(Desired::new(&workload.service_account)?).await?;
-        self.apply(Desired::new(&workload.headless_service)?).await?;
-        self.apply(Desired::new(&workload.service)?).await?;
-        self.apply(Desired::new(&workload.stateful_set)?).await?;
-        match &workload.disruption_budget {
-            Some(budget) => self.apply(Desired::new(budget)?).await?,
-            None => {
-                let target = Target { kind: "PodDisruptionBudget".to_owned(), name: server.name.clone() };
-                if self.known.remove(&target).is_some() {
-                    self.applier.delete::<PodDisruptionBudget>(&server.name).await?;
-                }
-            }
-        }
-        for shard in stale_shards {
-            let name = NamespacedName::new(&server.name.namespace, shard);
+        for shard in &pass.stale_shards {
+            let name = NamespacedName::new(&pass.server.name.namespace, shard);
             self.known.remove(&Target { kind: "Secret".to_owned(), name: name.clone() });
             self.applier.delete::<Secret>(&name).await?;
         }
         Ok(())
+    }
+
+    /// Writes each object that can be written: one that the API server refuses does not keep the others from it.
+    async fn workload(&mut self, pass: &Pass) -> Result<(), Failure> {
+        let (server, workload) = (&pass.server, &pass.workload);
+        let mut wanted = vec![
+            Desired::new(&workload.service_account)?,
+            Desired::new(&workload.headless_service)?,
+            Desired::new(&workload.service)?,
+            Desired::new(&workload.stateful_set)?,
+        ];
+        if let Some(budget) = &workload.disruption_budget {
+            wanted.push(Desired::new(budget)?);
+        }
+        let mut refused = Ok(());
+        for desired in wanted {
+            match self.apply(desired).await {
+                Err(failure) if failure.invalid => refused = refused.and(Err(failure)),
+                applied => applied?,
+            }
+        }
+        if workload.disruption_budget.is_none() {
+            let target = Target { kind: "PodDisruptionBudget".to_owned(), name: server.name.clone() };
+            if self.known.remove(&target).is_some() {
+                self.applier.delete::<PodDisruptionBudget>(&server.name).await?;
+            }
+        }
+        refused
     }
 
     async fn apply(&mut self, desired: Desired) -> Result<(), Failure> {

@@ -27,6 +27,8 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::drift_is_put_right(&client).await;
     eprintln!("what belongs to somebody else is left alone");
     scenarios::objects_of_others_are_left_alone(&client).await;
+    eprintln!("an object of the server that the API server refuses holds nobody's change up");
+    scenarios::a_refused_workload_holds_nobody_up(&client).await;
     eprintln!("what is deleted leaves the directory and keeps its mail");
     scenarios::deletion_retains(&client).await;
     eprintln!("objects of a server that is refused have statuses");

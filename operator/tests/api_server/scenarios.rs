@@ -262,6 +262,29 @@ pub async fn objects_of_others_are_left_alone(client: &Client) {
     operator.stop().await;
 }
 
+/// What the API server refuses of a server's own objects keeps no mailbox from changing.
+pub async fn a_refused_workload_holds_nobody_up(client: &Client) {
+    let space = Space::new(client, "refused").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    space.server("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    space.exists::<StatefulSet>("mx1").await;
+    space.pod("mx1").await;
+    space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
+    let spec = |service: serde_json::Value| json!({ "spec": { "hostname": "mx1.server1.com", "service": service } });
+    let beyond_the_range = json!({ "type": "NodePort", "nodePorts": { "smtp": 40025 } });
+    space.apply::<MailServer>("mx1", spec(beyond_the_range)).await;
+    let message = space.condition::<MailServer>("mx1", Type::Accepted, "False", "InvalidSpec").await;
+    assert!(message.contains("Service") && message.contains("40025"), "{message}");
+    let anna = json!({ "domainRef": { "name": "server1.com" }, "localPart": "anna" });
+    space.apply::<Mailbox>("anna", json!({ "spec": anna })).await;
+    space.condition::<Mailbox>("anna", Type::Programmed, "True", "Programmed").await;
+    space.apply::<MailServer>("mx1", spec(json!({ "type": "ClusterIP" }))).await;
+    space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
+    operator.stop().await;
+}
+
 pub async fn deletion_retains(client: &Client) {
     let space = Space::new(client, "deletion").await;
     let operator = Operator::start(&space, 1);

@@ -54,8 +54,10 @@ pub struct ServerState {
     dirty_files: DirtyFiles,
     busy: bool,
     failures: u32,
-    /// Why the last pass failed.
+    /// Why the last pass could not write the configuration.
     pub failure: Option<Failure>,
+    /// Why the last pass could not write the certificate or the objects that run the server.
+    pub workload_failure: Option<Failure>,
     known: HashMap<Target, Applied>,
     seen: HashMap<Target, String>,
     shards: BTreeSet<String>,
@@ -115,6 +117,12 @@ impl ServerState {
     /// Whether this server has written an object.
     pub fn owns(&self, target: &Target) -> bool {
         self.known.contains_key(target) || self.seen.contains_key(target)
+    }
+
+    /// How long to wait after one failure more.
+    fn retry_after(&mut self) -> Duration {
+        self.failures += 1;
+        Duration::from_secs(1 << self.failures.min(6)).min(LONGEST_RETRY)
     }
 
     fn has_drifted(&self) -> bool {
@@ -250,7 +258,7 @@ impl Engine {
 
     pub(super) fn pass_due(&mut self, server: &NamespacedName) {
         let Some(state) = self.servers.get_mut(server) else { return };
-        if state.failure.is_none() {
+        if state.failure.is_none() && state.workload_failure.is_none() {
             // The hourly look reads every object again.
             state.known.clear();
         }
@@ -377,13 +385,12 @@ impl Engine {
     }
 
     fn pass_failed(&mut self, server: &NamespacedName, failure: Failure) {
-        tracing::warn!(%server, error = failure.message, "a MailServer's objects could not be written; it is tried again");
-        self.tools.metrics.errors.inc();
         let state = self.server_state(server);
         state.dirty_since = None;
-        state.failures += 1;
-        let delay = Duration::from_secs(1 << state.failures.min(6)).min(LONGEST_RETRY);
+        let delay = state.retry_after();
+        tracing::warn!(%server, error = failure.message, "a MailServer's configuration could not be written; it is tried again");
         state.failure = Some(failure);
+        self.tools.metrics.errors.inc();
         self.timers.set(Timer::Pass(server.clone()), Instant::now() + delay);
         self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
         self.release(server);
@@ -397,28 +404,46 @@ impl Engine {
         if done.certificate.is_some() {
             state.certificate = done.certificate;
         }
+        state.workload_failure = done.workload.err();
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
-        match done.result {
-            Ok(()) => {
-                state.failure = None;
-                state.failures = 0;
-                state.revision = state.writing.take();
-                let now = Instant::now();
-                // What was seen while it was written may be older than the write, or newer.
-                if state.has_drifted() {
-                    self.timers.set(Timer::Drift(server.clone()), now + DRIFT_CHECK);
-                }
-                self.timers.set(Timer::Pass(server.clone()), now + RESYNC);
-                let pods: Vec<NamespacedName> =
-                    self.observed.get(&server).into_iter().flat_map(|observed| observed.pods.keys().cloned()).collect();
-                for pod in pods {
-                    self.nudge(&server, &pod, now);
-                    self.timers.set(Timer::Poll(server.clone(), pod), now + POLL_EAGER);
-                }
-                self.server_observed(&server);
-            }
+        match done.configuration {
+            Ok(()) => self.configuration_written(&server),
             Err(failure) => self.pass_failed(&server, failure),
         }
+    }
+
+    /// The pods are told, also when the objects that run them could not be written.
+    fn configuration_written(&mut self, server: &NamespacedName) {
+        let now = Instant::now();
+        let state = self.server_state(server);
+        state.failure = None;
+        state.revision = state.writing.take();
+        let next = match state.workload_failure.clone() {
+            None => {
+                state.failures = 0;
+                RESYNC
+            }
+            Some(failure) => {
+                tracing::warn!(%server, error = failure.message, "a MailServer's workload could not be written; it is tried again");
+                state.retry_after()
+            }
+        };
+        let failed = state.workload_failure.is_some();
+        // What was seen while it was written may be older than the write, or newer.
+        if state.has_drifted() {
+            self.timers.set(Timer::Drift(server.clone()), now + DRIFT_CHECK);
+        }
+        if failed {
+            self.tools.metrics.errors.inc();
+        }
+        self.timers.set(Timer::Pass(server.clone()), now + next);
+        let pods: Vec<NamespacedName> =
+            self.observed.get(server).into_iter().flat_map(|observed| observed.pods.keys().cloned()).collect();
+        for pod in pods {
+            self.nudge(server, &pod, now);
+            self.timers.set(Timer::Poll(server.clone(), pod), now + POLL_EAGER);
+        }
+        self.server_observed(server);
     }
 
     /// Has the kubelet refresh the volume of a pod that does not serve the newest revision.

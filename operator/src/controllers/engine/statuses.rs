@@ -68,9 +68,10 @@ impl Engine {
 
     /// An object that the API server refuses makes the MailServer one that cannot be.
     fn add_failure(&self, server: &NamespacedName, report: &mut Report) {
-        let failure = self.servers.get(server).and_then(|state| state.failure.as_ref());
-        if let Some(failure) = failure.filter(|failure| failure.invalid && report.verdict.is_accepted()) {
-            let message = format!("{} What runs stays as it is.", failure.message);
+        let state = self.servers.get(server);
+        let failures = state.iter().flat_map(|state| [&state.failure, &state.workload_failure]).flatten();
+        if let Some(failure) = failures.into_iter().find(|failure| failure.invalid && report.verdict.is_accepted()) {
+            let message = format!("{}. What runs stays as it is.", failure.message);
             report.verdict = Verdict::Refused(Refusal { reason: Reason::InvalidSpec, message });
         }
     }
@@ -96,6 +97,10 @@ impl Engine {
         }
         if let Some(failure) = &state.failure {
             let message = format!("The configuration could not be written: {}", failure.message);
+            return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
+        }
+        if let Some(failure) = state.workload_failure.as_ref().filter(|_| key.kind == Kind::MailServer) {
+            let message = format!("An object of the server could not be written: {}", failure.message);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }
         let asked = self.observed.get(&server).is_none_or(super::servers::Observed::asked);

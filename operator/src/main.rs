@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use kube::Client;
+use kube::{Client, Config};
 use paquebot_operator::admin::{self, Admin};
 use paquebot_operator::controllers::engine::Settings;
 use paquebot_operator::controllers::health::Health;
@@ -24,6 +25,11 @@ use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long a connection may say nothing. A watch is sent bookmarks each minute, and is asked anew after some five.
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+/// How long what has begun may take to end.
+const LONGEST_END: Duration = Duration::from_secs(4);
 
 /// Paquebot's operator: turns mail objects into running mail servers.
 #[derive(Parser)]
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
             |runtime| {
                 let result = runtime.block_on(run(arguments));
-                runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+                runtime.shutdown_timeout(Duration::from_secs(1));
                 result
             },
         );
@@ -114,21 +120,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "the operator starts");
     let mut admin = tokio::spawn(admin::serve(listener, Admin { health: health.clone(), metrics: metrics.clone() }));
     let mut end = std::pin::pin!(end_signal());
-    let client = Client::try_default()
-        .await
-        .context("no API server is configured: neither a kubeconfig nor a pod's account was found")?;
+    let config = api_server().await?;
 
     let mut election = match arguments.leader_election {
         Switch::Disabled => None,
         Switch::Enabled => {
             let identity = format!("{}-{}", arguments.pod_name, random_ending()?);
-            Some(
-                Election::join(client.clone(), &arguments.lease_namespace, &identity)
-                    .await
-                    .context("the Lease could not be read")?,
-            )
+            Some(Election::join(config.clone(), &arguments.lease_namespace, &identity).await?)
         }
     };
+    let client = Client::try_from(config).context("the API server's client could not be made")?;
     if let Some(mut waiting) = election.take() {
         tracing::info!(namespace = arguments.lease_namespace, "waiting to lead");
         let won = tokio::select! {
@@ -160,15 +161,25 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         ended = &mut admin => Err(anyhow::anyhow!("the admin HTTP ended: {ended:?}")),
     };
-    // First the work ends, then another process may begin.
+    // First the work ends, then another process may begin. Work that does not end keeps the Lease until that expires.
     stop.cancel();
-    if !work.is_finished() {
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), work).await;
-    }
-    if let Some(election) = election {
-        election.leave().await;
+    let ended = work.is_finished() || tokio::time::timeout(LONGEST_END, work).await.is_ok();
+    match election {
+        Some(election) if ended => election.leave().await,
+        _ => {}
     }
     result
+}
+
+/// Where the API server is and how it is asked: no answer, not even a watch's, is waited for without end.
+async fn api_server() -> anyhow::Result<Config> {
+    let mut config = Config::infer()
+        .await
+        .context("no API server is configured: neither a kubeconfig nor a pod's account was found")?;
+    config.read_timeout = Some(LONGEST_SILENCE);
+    config.write_timeout = Some(LONGEST_SILENCE);
+    config.reset_reader_on_write = true;
+    Ok(config)
 }
 
 async fn lost(election: &mut Option<Election>) {

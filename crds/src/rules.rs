@@ -74,6 +74,10 @@ fn networks(value: &Value) -> impl Iterator<Item = Result<Cidr, crate::names::In
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::parse)
 }
 
+/// The shortest prefix of a network whose clients may relay. The index is stricter: it knows the cluster's own networks,
+/// and the Internet's of IPv6.
+pub const SHORTEST_RELAY_PREFIX: u8 = 8;
+
 fn nobody_is_everybody(value: &Value) -> bool {
     networks(value).flatten().all(|network| !network.is_everything())
 }
@@ -159,6 +163,12 @@ pub const ONE_STORAGE: SpecRule =
         has(storage, "embedded") != has(storage, "postgres")
     });
 
+/// `storage.embedded` of a MailServer.
+pub const EMBEDDED_STORAGE_STAYS: SpecRule = unchanged(
+    "storage.embedded cannot be changed: the volumes stay as they were made; to enlarge one, enlarge its \
+     PersistentVolumeClaim",
+);
+
 /// `proxyProtocol` of a listener.
 pub const PROXY_TRUSTS_SOMEBODY: SpecRule = rule(
     "!has(self.mode) || self.mode != 'Required' || (has(self.trustedCIDRs) && size(self.trustedCIDRs) > 0)",
@@ -179,9 +189,9 @@ pub const TRUST_IS_NOT_FOR_EVERYBODY: SpecRule = rule(
 
 /// `cidrs` of a RelayPolicy.
 pub const RELAY_IS_NOT_FOR_EVERYBODY: SpecRule = rule(
-    "self.all(c, !isCIDR(c) || cidr(c).prefixLength() > 0)",
-    "a network with the prefix /0 would make the server an open relay: list the networks of your own clients",
-    nobody_is_everybody,
+    "self.all(c, !isCIDR(c) || cidr(c).prefixLength() >= 8)",
+    "a network with a prefix shorter than /8 would make the server an open relay: list the networks of your own clients",
+    |list| networks(list).flatten().all(|network| network.network().prefix_len() >= SHORTEST_RELAY_PREFIX),
 );
 
 /// `tls` of a MailServer.
@@ -288,7 +298,7 @@ pub const ONE_SET_OF_RECIPIENTS: SpecRule = rule(
 );
 
 /// Every rule of this module.
-const ALL: [SpecRule; 26] = [
+const ALL: [SpecRule; 27] = [
     OBJECT_NAME,
     NAMESPACE_NAME,
     REPLICAS_NEED_POSTGRES,
@@ -297,6 +307,7 @@ const ALL: [SpecRule; 26] = [
     LISTENER_PORTS_DIFFER,
     LISTENER_NAME,
     ONE_STORAGE,
+    EMBEDDED_STORAGE_STAYS,
     PROXY_TRUSTS_SOMEBODY,
     ARE_NETWORKS,
     TRUST_IS_NOT_FOR_EVERYBODY,

@@ -14,6 +14,7 @@ use crate::rules;
 pub struct Storage {
     /// On a volume of the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::EMBEDDED_STORAGE_STAYS)]
     pub embedded: Option<EmbeddedStorage>,
     /// In a PostgreSQL database, large messages in an object store; then pods hold no state.
     #[serde(skip_serializing_if = "Option::is_none")]

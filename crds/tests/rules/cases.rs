@@ -72,8 +72,7 @@ const CATCH_ALL: &str = "give catchAll either a mailboxRef or reject: {}, not bo
 const FILTER: &str = "give filter either a sieve script or a configMapRef, not both";
 const SOURCE: &str = "give each entry of from one of cidrs, podSelector with namespaceSelector, mailboxes and \
 clientCertificates; write several entries for several";
-const EVERYBODY: &str =
-    "a network with the prefix /0 would make the server an open relay: list the networks of your own clients";
+const EVERYBODY: &str = "a network with a prefix shorter than /8 would make the server an open relay: list the networks of your own clients";
 const RECIPIENTS: &str = "give recipients either any: {} or a list of domains, not both";
 
 /// The objects.
@@ -371,6 +370,9 @@ pub const CASES: &[Case] = &[
     bad(RelayPolicy, "two ways in one entry", "{from: [{cidrs: [192.0.2.0/24], podSelector: {}}]}", SOURCE),
     bad(RelayPolicy, "every IPv4 address", "{from: [{cidrs: [192.0.2.0/24, 0.0.0.0/0]}]}", EVERYBODY),
     bad(RelayPolicy, "every IPv6 address", "{from: [{cidrs: ['::/0']}]}", EVERYBODY),
+    bad(RelayPolicy, "half of the IPv4 addresses", "{from: [{cidrs: [128.0.0.0/1]}]}", EVERYBODY),
+    bad(RelayPolicy, "the IPv6 addresses of the Internet", "{from: [{cidrs: ['2000::/3']}]}", EVERYBODY),
+    good(RelayPolicy, "a private network", "{from: [{cidrs: [10.0.0.0/8, 'fd00::/8']}]}"),
     bad(RelayPolicy, "an address without a prefix", "{from: [{cidrs: [192.0.2.1]}]}", CIDR),
     bad(RelayPolicy, "a network with a zero in front", "{from: [{cidrs: [192.0.2.0/024]}]}", CIDR),
     bad(RelayPolicy, "an IPv4 network in IPv6 clothes", "{from: [{cidrs: ['::ffff:192.0.2.0/120']}]}", CIDR),
@@ -427,6 +429,16 @@ pub const CHANGES: &[Change] = &[
     },
     Change { kind: Mailbox, name: "another quota", patch: "{quota: 3Gi}", refusal: None },
     Change { kind: MailAlias, name: "another local part", patch: "{localPart: sales}", refusal: None },
+    Change {
+        kind: MailServer,
+        name: "a larger volume",
+        patch: "{storage: {embedded: {size: 40Gi}}}",
+        refusal: Some(
+            "storage.embedded cannot be changed: the volumes stay as they were made; to enlarge one, enlarge its \
+             PersistentVolumeClaim",
+        ),
+    },
+    Change { kind: MailServer, name: "the same volume", patch: "{storage: {embedded: {size: 20Gi}}}", refusal: None },
     Change { kind: MailServer, name: "another hostname", patch: "{hostname: mx2.example.net}", refusal: None },
 ];
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use paquebot_crds::Cidr;
+use paquebot_crds::rules::SHORTEST_RELAY_PREFIX;
 
 use super::input::ClusterRanges;
 use super::verdict::RejectedNetwork;
@@ -50,7 +51,7 @@ pub(super) fn judge(
     ranges: &ClusterRanges,
     pods: &PodAddresses,
 ) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
-    let everybody = covers_a_family(cidrs);
+    let everybody = covers_a_family(cidrs, ranges);
     let mut effective = Vec::new();
     let mut rejected = Vec::new();
     for cidr in cidrs {
@@ -66,10 +67,44 @@ pub(super) fn judge(
     (effective, rejected)
 }
 
-/// Two halves of the Internet are the Internet.
-fn covers_a_family(cidrs: &[&Cidr]) -> bool {
-    let networks: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.network()).collect();
+/// Networks in which no client of the Internet is: this host, private use, shared use, loopback, link local, multicast
+/// and reserved (RFC 6890); of IPv6 all but global unicast (RFC 4291 section 2.4).
+const NOT_THE_INTERNET: [&str; 11] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+    "::/3",
+    "4000::/2",
+    "8000::/1",
+];
+
+/// The shortest prefixes of networks that may be admitted; of IPv6 for those of the Internet.
+const SHORTEST_V4: u8 = SHORTEST_RELAY_PREFIX;
+const SHORTEST_V6: u8 = 16;
+
+/// Two halves of the Internet are the Internet, also when what lies between them is private or the cluster's own.
+fn covers_a_family(cidrs: &[&Cidr], ranges: &ClusterRanges) -> bool {
+    let listed = cidrs.iter().map(|cidr| cidr.network());
+    let unlisted = NOT_THE_INTERNET.iter().filter_map(|network| network.parse().ok());
+    let own = [&ranges.nodes, &ranges.pods, &ranges.services].into_iter().flatten().copied();
+    let networks: Vec<IpNet> = listed.chain(unlisted).chain(own).collect();
     IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
+}
+
+/// Whether a network holds so many addresses of the Internet that no one has them all.
+fn is_wide(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < SHORTEST_V4,
+        // 2000::/3 is what the Internet uses.
+        IpNet::V6(network) => {
+            network.prefix_len() < SHORTEST_V6 && (network.prefix_len() < 3 || network.addr().octets()[0] >> 5 == 1)
+        }
+    }
 }
 
 fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, everybody: bool) -> Option<String> {
@@ -81,6 +116,12 @@ fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, everybody
             "together the listed networks admit everybody, which would be an open relay; list the clients' own networks"
                 .to_owned(),
         );
+    }
+    if is_wide(&cidr.network()) {
+        return Some(format!(
+            "it is as wide as a part of the Internet, which would be an open relay; list the clients' own networks, \
+             with prefixes of /{SHORTEST_V4} and longer, for IPv6 of /{SHORTEST_V6} and longer"
+        ));
     }
     let kinds = [("node", &ranges.nodes), ("pod", &ranges.pods), ("service", &ranges.services)];
     let met = kinds.into_iter().find_map(|(kind, ranges)| {
@@ -126,7 +167,7 @@ mod tests {
 
     #[test]
     fn networks_outside_the_cluster_are_admitted_and_those_that_meet_it_are_not() {
-        let table: [(&str, &str, bool); 14] = [
+        let table: [(&str, &str, bool); 21] = [
             ("a network outside the cluster", "192.0.2.0/24", true),
             ("a network of the other family", "2001:db8::/64", true),
             ("the nodes' network", "10.0.0.0/24", false),
@@ -139,6 +180,13 @@ mod tests {
             ("its neighbour", "172.21.0.0/16", true),
             ("the address of that pod", "172.20.3.9/32", false),
             ("the same by IPv6", "fd00:20::/64", false),
+            ("a private network", "192.168.0.0/16", true),
+            ("all unique local addresses but the cluster's", "fd80::/9", true),
+            ("a provider's IPv4 network", "57.0.0.0/8", true),
+            ("a provider's IPv6 network", "2a00::/16", true),
+            ("all of IPv6 that is in use", "2000::/3", false),
+            ("a large part of it", "2a00::/12", false),
+            ("half of IPv4", "128.0.0.0/1", false),
             ("everybody", "0.0.0.0/0", false),
             ("everybody by IPv6", "::/0", false),
         ];
@@ -153,6 +201,35 @@ mod tests {
         let (effective, rejected) = judged(&["198.51.100.7/24", "10.244.0.0/16", "192.0.2.1/32"]);
         assert_eq!(effective, ["192.0.2.1/32", "198.51.100.0/24"], "host bits are cleared");
         assert_eq!(rejected, ["10.244.0.0/16"]);
+    }
+
+    #[test]
+    fn the_internet_without_what_no_client_has_is_still_the_internet() {
+        // Every /8 but those that hold private, shared or the cluster's own addresses; of these the rest.
+        let whole = (1..=223_u8).filter(|first| ![10, 100, 127, 169, 172, 192].contains(first));
+        let mut pieces: Vec<String> = whole.map(|first| format!("{first}.0.0.0/8")).collect();
+        let rest = |outer: &str, inner: &str| -> Vec<String> {
+            let (outer, inner): (IpNet, IpNet) = (outer.parse().unwrap(), inner.parse().unwrap());
+            outer
+                .subnets(inner.prefix_len())
+                .unwrap()
+                .filter(|part| *part != inner)
+                .map(|part| part.to_string())
+                .collect()
+        };
+        for (outer, inner) in [
+            ("100.0.0.0/8", "100.64.0.0/10"),
+            ("169.0.0.0/8", "169.254.0.0/16"),
+            ("172.0.0.0/8", "172.16.0.0/12"),
+            ("192.0.0.0/8", "192.168.0.0/16"),
+        ] {
+            pieces.extend(rest(outer, inner));
+        }
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        let (effective, rejected) = judged(&pieces);
+        assert!(effective.is_empty());
+        assert_eq!(rejected.len(), pieces.len());
+        assert_eq!(judged(&pieces[1..]).0.len(), pieces.len() - 1, "without one piece it is not everybody");
     }
 
     #[test]

@@ -130,7 +130,7 @@ fn container(server: &Server, given: &PodTemplate, defaults: &Defaults) -> Conta
     Container {
         name: CONTAINER.to_owned(),
         image: Some(spec.image.clone().unwrap_or_else(|| defaults.image.clone())),
-        image_pull_policy: Some(spec.image_pull_policy.map_or("IfNotPresent", |policy| policy.as_str()).to_owned()),
+        image_pull_policy: spec.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         args: Some(vec![
             "serve".to_owned(),
             format!("--config-dir={CONFIG_DIR}"),

@@ -32,6 +32,7 @@ fn after_the_story(world: &World, report: &mut Report) {
     report.chapter("Objects that are wrong, and how they recover");
     objects::refused_by_the_api_server(&world.cluster, report);
     objects::references(world, report);
+    objects::fields_of_later_releases(world, report);
     objects::conflicts(world, report);
     objects::credentials(world, report);
     objects::one_server_for_both(&world.cluster, report);

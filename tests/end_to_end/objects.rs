@@ -72,6 +72,26 @@ pub fn references(world: &World, report: &mut Report) {
     });
 }
 
+/// A field that this release does not honour is never silently ignored.
+pub fn fields_of_later_releases(world: &World, report: &mut Report) {
+    let cluster = &world.cluster;
+    report.check(
+        "a field that has no effect yet is named in Accepted, one that would be dangerous to ignore is refused",
+        || {
+            let spec = "{domainRef: {name: server1.com}, localPart: later, retention: {maxAge: 720h}}";
+            cluster.apply(&manifest("Mailbox", "server1", "later", spec))?;
+            let ignored = cluster.wait_condition("server1", "mailbox/later", "Accepted", "True")?;
+            ensure!(ignored.message.contains("spec.retention"), "{ignored:?}");
+            let spec = "{domainRef: {name: server1.com}, localPart: later, reclaimPolicy: Delete}";
+            cluster.apply(&manifest("Mailbox", "server1", "later", spec))?;
+            let refused = cluster.wait_condition("server1", "mailbox/later", "Accepted", "False")?;
+            ensure!(refused.reason == "InvalidSpec" && refused.message.contains("reclaimPolicy"), "{refused:?}");
+            cluster.kubectl(&["-n", "server1", "delete", "mailbox/later"])?;
+            Ok(format!("{} / {}", ignored.message, refused.message))
+        },
+    );
+}
+
 /// Two objects that claim one name: the older has it.
 pub fn conflicts(world: &World, report: &mut Report) {
     let cluster = &world.cluster;

@@ -30,8 +30,11 @@ pub fn bad_configuration(world: &World, report: &mut Report) {
         let before = configz(&*admin.port(8080))?;
         story::scale_operator(cluster, 0)?;
         let object = cluster.get(server.namespace, &config)?;
-        let text = object.pointer("/data/server.json").and_then(Value::as_str).context("no server.json")?;
-        let patch = serde_json::json!({"data": {"server.json": text.replace("mx.server1.com", "mx.spoilt.example")}});
+        let part = |name: &str| object["data"][name].as_str().with_context(|| format!("no {name}"));
+        // The server looks again when the index changes; what it then finds does not match.
+        let spoilt = part("server.json")?.replace("mx.server1.com", "mx.spoilt.example");
+        let index = format!("{}\n", part("index.json")?);
+        let patch = serde_json::json!({"data": {"server.json": spoilt, "index.json": index}});
         cluster.kubectl(&["-n", server.namespace, "patch", &config, "--type=merge", "-p", &patch.to_string()])?;
         nudge(world)?;
         Ok((before, "server.json no longer matches its hash".to_owned()))

@@ -174,11 +174,13 @@ impl PodState {
         self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
     }
 
-    /// Whether it serves this revision with this certificate.
+    /// Whether it serves this revision with this certificate, and has no other files before it: while somebody has changed
+    /// them, the old revision stays in force and what is refused is not what was written.
     fn serves(&self, revision: &String, certificate: Option<&String>) -> bool {
         self.configz().is_some_and(|configz| {
             let served = configz.certificate.as_ref().map(|certificate| &certificate.sha256);
             configz.revision.as_ref() == Some(revision)
+                && configz.error.is_none()
                 && (served.is_none() || certificate.is_none() || served == certificate)
         })
     }

@@ -19,6 +19,7 @@ use super::resolver::Router;
 use super::routing::NextHop;
 use super::schedule::{self, Schedule};
 use super::status::{Refusal, Severity};
+use super::unsettled::Unsettled;
 use crate::delivery::{self, Undeliverable};
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
@@ -39,6 +40,8 @@ pub struct Courier {
     pub(super) tls: Arc<rustls::ClientConfig>,
     /// Cancelled at shutdown: an attempt ends after the message that it is sending.
     pub(super) stop: CancellationToken,
+    /// Outcomes that the store does not take.
+    pub(super) unsettled: Unsettled,
 }
 
 /// How an attempt ended for the destination as a whole.
@@ -57,7 +60,12 @@ struct OverQuota(Address);
 type Group = (MessageNumber, Vec<QueuedRecipient>);
 
 impl Courier {
-    /// Makes the attempt. When it returns, everything that was learnt is settled.
+    /// Whether a message may be sent now: the process does not end, and what becomes of it can be recorded.
+    pub(super) fn may_send(&self) -> bool {
+        !self.stop.is_cancelled() && self.store.can_settle() && !self.unsettled.is_awaited()
+    }
+
+    /// Makes the attempt. When it returns, everything that was learnt is settled, or in `unsettled`.
     pub async fn attempt(&self, destination: &Domain, recipients: Vec<QueuedRecipient>) -> Destination {
         let configuration = self.configuration.snapshot();
         let mut groups: BTreeMap<MessageNumber, Vec<QueuedRecipient>> = BTreeMap::new();
@@ -100,26 +108,26 @@ impl Courier {
             tls: Arc::clone(&self.tls),
             timeouts: Timeouts::default(),
         };
-        let mut failure = Refusal::transient(4, 1, "no server of the destination could be reached");
+        let mut failure: Option<Refusal> = None;
         let mut reached = Destination::Unreachable;
         for hop in hops {
-            if groups.is_empty() || self.stop.is_cancelled() {
+            if groups.is_empty() || !self.may_send() {
                 break;
             }
-            let connection = match dialer.connect(&hop).await {
-                Ok(connection) => connection,
-                Err(refusal) => {
-                    failure = refusal;
-                    continue;
+            let left = match dialer.connect(&hop).await {
+                Ok(connection) => {
+                    reached = Destination::Reached;
+                    self.deliver_by(configuration, &dialer, &hop, connection, &mut groups).await
                 }
+                Err(refusal) => Err(refusal),
             };
-            reached = Destination::Reached;
-            if let Err(refusal) = self.deliver_by(configuration, &dialer, &hop, connection, &mut groups).await {
-                failure = refusal;
+            if let Err(refusal) = left {
+                failure = Some(milder(failure, refusal));
             }
         }
-        if !self.stop.is_cancelled() {
-            self.refuse_all(configuration, groups, &failure).await;
+        if self.may_send() {
+            let unreachable = || Refusal::transient(4, 1, "no server of the destination could be reached");
+            self.refuse_all(configuration, groups, &failure.unwrap_or_else(unreachable)).await;
         }
         reached
     }
@@ -135,20 +143,27 @@ impl Courier {
     ) -> std::result::Result<(), Refusal> {
         let mut is_fresh = true;
         while let Some((message, recipients)) = groups.pop_front() {
-            if self.stop.is_cancelled() {
+            if !self.may_send() {
                 // Nothing was tried: the rows stay as they are.
                 break;
             }
             let outcomes = self.send(&mut connection, message, &recipients).await;
-            let unanswered = if connection.is_open() { None } else { unanswered(&outcomes) };
-            if unanswered.is_some() && !is_fresh {
-                // Servers may end a connection after some messages; that says nothing about this one.
-                groups.push_front((message, recipients));
-            } else {
-                self.settle(configuration, message, recipients, outcomes).await;
-                is_fresh = false;
-                if let Some(refusal) = unanswered {
-                    return Err(refusal);
+            match if connection.is_open() { None } else { unanswered(&outcomes) } {
+                // Servers may end a connection after some messages; that says nothing about this one. Where it is the
+                // first, another server may take it (RFC 5321 §5.1).
+                Some(refusal) if !connection.has_begun_content() => {
+                    groups.push_front((message, recipients));
+                    if is_fresh {
+                        return Err(refusal);
+                    }
+                }
+                // Sent again at once it might be delivered twice.
+                lost => {
+                    self.settle(configuration, message, recipients, outcomes).await;
+                    is_fresh = false;
+                    if let Some(refusal) = lost {
+                        return Err(refusal);
+                    }
                 }
             }
             if !connection.is_open() && !groups.is_empty() {
@@ -201,7 +216,10 @@ impl Courier {
     /// Recipients whose domain is served here by now: each by itself, for one full maildrop must not hold up the others.
     async fn deliver_here(&self, configuration: &Configuration, groups: VecDeque<Group>) {
         for (number, recipients) in groups {
-            let Some(message) = self.known(number).await else { continue };
+            let Some(message) = self.known(number).await else {
+                self.unsettled.give_up(recipients.iter().map(|recipient| recipient.key));
+                continue;
+            };
             for recipient in recipients {
                 let (mut local, mut remote) = (Vec::new(), Vec::new());
                 let outcome = match delivery::expand(configuration, &recipient.address) {
@@ -236,16 +254,34 @@ impl Courier {
         recipients: Vec<QueuedRecipient>,
         outcomes: Vec<Outcome>,
     ) {
-        if let Some(message) = self.known(number).await {
-            let attempts = recipients.into_iter().zip(outcomes).collect();
-            // Without local deliveries there is no quota.
-            let _ = self.settle_with(configuration, number, &message, attempts, Vec::new(), Vec::new()).await;
+        let Some(message) = self.known(number).await else {
+            return self.unsettled.give_up(recipients.iter().map(|recipient| recipient.key));
+        };
+        let attempts = recipients.into_iter().zip(outcomes).collect();
+        // Without local deliveries there is no quota.
+        let _ = self.settle_with(configuration, number, &message, attempts, Vec::new(), Vec::new()).await;
+    }
+
+    /// What the store knows of a message; `None` when it will not tell before the next start.
+    async fn known(&self, number: MessageNumber) -> Option<QueuedMessage> {
+        let mut waiting = None;
+        loop {
+            match self.store.queued_message(number).await {
+                Ok(message) => return Some(message),
+                Err(error) if self.is_final(&error) => {
+                    tracing::error!(%error, "a queued message cannot be read; it waits for the next start");
+                    return None;
+                }
+                Err(error) => tracing::warn!(%error, "a queued message cannot be read yet"),
+            }
+            waiting.get_or_insert_with(|| self.unsettled.wait());
+            tokio::time::sleep(SETTLE_AGAIN).await;
         }
     }
 
-    async fn known(&self, number: MessageNumber) -> Option<QueuedMessage> {
-        let found = self.store.queued_message(number).await;
-        found.inspect_err(|error| tracing::error!(%error, "a queued message cannot be read")).ok()
+    /// Whether the store will say the same as long as the process runs.
+    fn is_final(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::NotFound | StoreError::Corrupt(_)) || !self.store.can_settle()
     }
 
     async fn settle_with(
@@ -286,28 +322,29 @@ impl Courier {
     }
 
     /// The store may have no room for a moment. Until it has, the rows stay claimed: sending again what was delivered
-    /// would be worse than waiting.
+    /// would be worse than waiting. At the end of the process it is tried until the attempt is cut.
     async fn settle_until_durable(
         &self,
         message: &QueuedMessage,
         settlement: impl Fn() -> Settlement,
     ) -> std::result::Result<(), OverQuota> {
+        let mut waiting = None;
         loop {
             match self.store.settle(settlement()).await {
                 Ok(()) => return Ok(()),
                 Err(StoreError::OverQuota(owner)) => return Err(OverQuota(owner)),
-                Err(error @ (StoreError::NotFound | StoreError::Corrupt(_))) => {
-                    tracing::error!(message_id = %message.id, %error, "the outcome of a delivery cannot be kept");
+                Err(error) if self.is_final(&error) => {
+                    tracing::error!(message_id = %message.id, %error, "the outcome of a delivery cannot be kept; its \
+                        recipients wait for the next start");
+                    self.unsettled.give_up(settlement().keys());
                     return Ok(());
                 }
                 Err(error) => {
                     tracing::warn!(message_id = %message.id, %error, "the outcome of a delivery is not kept yet");
                 }
             }
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(SETTLE_AGAIN) => {}
-            }
+            waiting.get_or_insert_with(|| self.unsettled.wait());
+            tokio::time::sleep(SETTLE_AGAIN).await;
         }
     }
 
@@ -370,6 +407,14 @@ impl Courier {
 
     fn count(&self, result: &'static str, by: u64) {
         self.metrics.outbound.get_or_create(&ByResult { result: Word(result) }).inc_by(by);
+    }
+}
+
+/// Of what the servers of a destination met, what counts: mail comes back only when each refused it for good.
+fn milder(before: Option<Refusal>, now: Refusal) -> Refusal {
+    match before {
+        Some(before) if now.severity() == Severity::Permanent && before.severity() == Severity::Transient => before,
+        _ => now,
     }
 }
 

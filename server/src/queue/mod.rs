@@ -10,6 +10,7 @@ pub mod resolver;
 pub mod routing;
 pub mod schedule;
 pub mod status;
+mod unsettled;
 pub mod worker;
 
 pub use worker::Queue;

@@ -15,6 +15,7 @@ use super::client::tls;
 use super::delivery::{Courier, Destination, rest};
 use super::resolver::Router;
 use super::schedule::later;
+use super::unsettled::Unsettled;
 use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
 use crate::store::Result;
@@ -58,6 +59,7 @@ impl Queue {
             router: Router::default(),
             tls: tls::opportunistic()?,
             stop: stop.clone(),
+            unsettled: Unsettled::default(),
         };
         let scheduler = Scheduler {
             courier: Arc::new(courier),
@@ -142,7 +144,10 @@ impl Scheduler {
     /// Starts attempts for what is due; gives how long nothing more will be.
     async fn start_what_is_due(&mut self, now: Timestamp) -> Result<Duration> {
         self.destinations.retain(|_, state| state.is_of_interest(now));
-        for destination in self.courier.store.due_destinations(now).await? {
+        // Without a store that takes outcomes there is nothing to start.
+        let may_send = self.courier.may_send();
+        let destinations = if may_send { self.courier.store.due_destinations(now).await? } else { Vec::new() };
+        for destination in destinations {
             while self.attempts.len() < ATTEMPTS && self.may_start(&destination, now) {
                 let batch = self.claim(&destination, now).await?;
                 if batch.is_empty() {
@@ -152,6 +157,9 @@ impl Scheduler {
             }
         }
         self.count().await?;
+        if !may_send {
+            return Ok(LOOK_AGAIN);
+        }
         let next_due = self.courier.store.next_due(now).await?;
         let resting = self.destinations.values().filter_map(|state| state.resting_until).filter(|until| *until > now);
         let next = resting.chain(next_due).min();
@@ -170,8 +178,10 @@ impl Scheduler {
     async fn claim(&self, destination: &Domain, now: Timestamp) -> Result<Vec<QueuedRecipient>> {
         let running = self.running.values().filter(|running| running.destination == *destination);
         let claimed: usize = running.map(|running| running.keys.len()).sum();
-        let mut due = self.courier.store.due_recipients(destination, now, claimed + BATCH).await?;
-        due.retain(|recipient| !self.claimed.contains(&recipient.key));
+        let given_up = self.courier.unsettled.given_up();
+        let most = claimed + given_up.len() + BATCH;
+        let mut due = self.courier.store.due_recipients(destination, now, most).await?;
+        due.retain(|recipient| !self.claimed.contains(&recipient.key) && !given_up.contains(&recipient.key));
         due.truncate(BATCH);
         Ok(due)
     }

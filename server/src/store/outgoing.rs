@@ -80,6 +80,14 @@ pub struct Settlement {
     pub reports: Vec<Acceptance>,
 }
 
+impl Settlement {
+    /// The rows that it is about.
+    pub fn keys(&self) -> impl Iterator<Item = i64> + use<> {
+        let deferred: Vec<i64> = self.deferred.iter().map(|deferral| deferral.key).collect();
+        self.finished.clone().into_iter().chain(deferred)
+    }
+}
+
 /// How much waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueCounts {
@@ -106,6 +114,8 @@ pub trait QueueStore: Store {
     async fn read_queued(&self, message: MessageNumber) -> Result<Box<dyn MessageReader>>;
     /// Makes the outcome of an attempt durable, whole or not at all. Quotas do not apply to reports.
     async fn settle(&self, settlement: Settlement) -> Result<()>;
+    /// Whether outcomes can be made durable at all. While not, nothing must be sent: it would be sent again.
+    fn can_settle(&self) -> bool;
     /// How much waits, for metrics.
     async fn queue_counts(&self) -> Result<QueueCounts>;
 }

@@ -9,6 +9,7 @@ mod dns;
 mod peer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -344,6 +345,109 @@ async fn the_next_exchanger_is_tried_when_the_better_one_does_not_answer() {
     world.send(b"\r\n", &["jack@two.example"]).await;
     world.until_empty().await;
     assert_eq!((world.peer.taken().len(), busy.taken().len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_comes_back_only_when_every_exchanger_refused_it_for_good() {
+    let world = World::new(Rules::default()).await;
+    let port = world.peer.address.port();
+    let refuses = || Rules { greeting: "554 5.7.1 not here", ..Rules::default() };
+    let _parked = Peer::start(&format!("127.0.0.3:{port}"), refuses()).await;
+    world.dns.mx("two.example", 5, "better.two.example");
+    world.dns.mx("two.example", 10, "parked.two.example");
+    world.dns.a("better.two.example", [127, 0, 0, 2]);
+    world.dns.a("parked.two.example", [127, 0, 0, 3]);
+    world.send(b"\r\n", &["jack@two.example"]).await;
+    let rows = world.until_deferred("two.example", 1).await;
+    assert!(rows[0].last_error.as_deref().unwrap().contains("connecting to 127.0.0.2"), "{rows:?}");
+    let _other = Peer::start(&format!("127.0.0.4:{port}"), refuses()).await;
+    world.dns.mx("three.example", 5, "parked.two.example");
+    world.dns.mx("three.example", 10, "other.three.example");
+    world.dns.a("other.three.example", [127, 0, 0, 4]);
+    world.send(b"\r\n", &["jack@three.example"]).await;
+    assert!(world.tom_has(2).await[1].contains("554 5.7.1 not here"));
+    assert_eq!(world.count("bounced"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_exchanger_is_tried_when_the_better_one_takes_no_message() {
+    let world = World::new(Rules::default()).await;
+    let port = world.peer.address.port();
+    let rules = Rules { messages_per_connection: 0, ..Rules::default() };
+    let better = Peer::start(&format!("127.0.0.2:{port}"), rules).await;
+    world.dns.mx("two.example", 5, "better.two.example");
+    world.dns.mx("two.example", 20, "mx.server2.com");
+    world.dns.a("better.two.example", [127, 0, 0, 2]);
+    world.send(b"\r\n", &["jack@two.example"]).await;
+    world.until_empty().await;
+    assert_eq!((world.peer.taken().len(), better.taken().len(), world.count("deferred")), (1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_server_may_have_got_is_not_sent_again_at_once() {
+    let offered = Arc::new(AtomicUsize::new(0));
+    let content = {
+        let offered = Arc::clone(&offered);
+        move |_: &[u8]| if offered.fetch_add(1, Ordering::SeqCst) == 1 { "" } else { "250 ok" }
+    };
+    let mut world = World::new(Rules { content: Arc::new(content), ..Rules::default() }).await;
+    world.queue.take().unwrap().shutdown(Duration::from_secs(30)).await;
+    for body in [b"1", b"2"] {
+        world.send(body, &["jack@server2.com"]).await;
+    }
+    world.start();
+    let rows = world.until_deferred("server2.com", 1).await;
+    assert!(rows[0].last_error.as_deref().unwrap().contains("4.4.2"), "{rows:?}");
+    assert_eq!((world.peer.taken().len(), offered.load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_recipient_whose_outcome_cannot_be_kept_is_not_tried_again_by_this_process() {
+    let (rules, has_arrived, go) = waits();
+    let world = World::new(rules).await;
+    let arrived = || tokio::task::block_in_place(|| has_arrived.recv_timeout(Duration::from_secs(60))).unwrap();
+    world.send(b"\r\n", &["jack@server2.com"]).await;
+    arrived();
+    let database = rusqlite::Connection::open(world.directory.path().join("mail.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    database.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM message").unwrap();
+    go.send(()).unwrap();
+    world.until_taken(1).await;
+    world.send(b"\r\n", &["jill@server2.com"]).await;
+    arrived();
+    go.send(()).unwrap();
+    let taken = world.until_taken(2).await;
+    world
+        .until("the second was not settled", async || {
+            (world.store.queue_counts().await.unwrap().recipients == 1).then_some(())
+        })
+        .await;
+    assert_eq!(taken[1].recipients, ["jill@server2.com"]);
+    assert_eq!(taken[1].connection, 1, "nobody connected in between");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_when_the_outcome_could_not_be_recorded() {
+    let mut world = World::new(Rules::default()).await;
+    world.queue.take().unwrap().shutdown(Duration::from_secs(30)).await;
+    for _ in 0..50 {
+        world.send(&[b'x'; 30_000], &["jack@server2.com"]).await;
+    }
+    world.store.close().await;
+    world.store = EmbeddedStore::open(world.directory.path()).unwrap();
+    world.send(b"\r\n", &["jill@server2.com"]).await;
+    // What is in the log cannot be carried over into this any more.
+    let database = std::fs::File::options().write(true).open(world.directory.path().join("mail.db")).unwrap();
+    let content = std::fs::read(world.directory.path().join("mail.db")).unwrap();
+    database.set_len(8192).unwrap();
+    assert!(!world.store.has_room(u64::MAX).await);
+    world.store.broken().await;
+    // Reading works all the same.
+    std::fs::write(world.directory.path().join("mail.db"), content).unwrap();
+    world.start();
+    world.until("the queue was not looked at", async || (world.metrics.queued.get() == 51).then_some(())).await;
+    world.queue.take().unwrap().shutdown(Duration::from_secs(30)).await;
+    assert!(world.peer.taken().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,8 @@ pub struct Client {
     refused: Option<Refusal>,
     /// A transaction is open at the server that has to be taken back before the next.
     needs_reset: bool,
+    /// The server said that it takes the message of this transaction.
+    has_begun_content: bool,
     closing: bool,
 }
 
@@ -129,6 +131,7 @@ impl Client {
             outcomes: Vec::new(),
             refused: None,
             needs_reset: false,
+            has_begun_content: false,
             closing: false,
         }
     }
@@ -151,6 +154,12 @@ impl Client {
         !self.closing
     }
 
+    /// Whether the server may have got the message of the last transaction, or some of it.
+    #[must_use]
+    pub fn has_begun_content(&self) -> bool {
+        self.has_begun_content
+    }
+
     /// Whether the message has to be looked at before it is offered: its sender declared what this server does not take,
     /// but may have declared more than there is.
     #[must_use]
@@ -165,6 +174,7 @@ impl Client {
         transaction.declared.smtputf8 |= !addresses.all(Address::is_ascii);
         self.outcomes = transaction.recipients.iter().map(|recipient| self.unsuited_recipient(recipient)).collect();
         self.refused = None;
+        self.has_begun_content = false;
         let unsuited = self.unsuited(&transaction);
         self.transaction = Some(transaction);
         if let Some(refusal) = unsuited {
@@ -258,6 +268,7 @@ impl Client {
             State::Recipient(index) => self.on_recipient_reply(index, reply),
             State::Data if reply.code == 354 => {
                 self.state = State::Message;
+                self.has_begun_content = true;
                 Action::SendMessage
             }
             State::Data => {

@@ -154,6 +154,12 @@ impl Connection {
         self.client.is_open()
     }
 
+    /// Whether the server may have got the last message, or some of it.
+    #[must_use]
+    pub fn has_begun_content(&self) -> bool {
+        self.client.has_begun_content()
+    }
+
     /// Whether the message must be looked at before it is offered here (see [`inspect`]).
     #[must_use]
     pub fn needs_inspection(&self, declared: Declared) -> bool {

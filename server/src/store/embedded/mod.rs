@@ -91,6 +91,11 @@ impl EmbeddedStore {
         self.broken.cancelled().await;
     }
 
+    /// Whether work can be committed, if there is room for it.
+    fn is_writable(&self) -> bool {
+        !self.broken.is_cancelled() && lock(&self.committer).is_some()
+    }
+
     async fn commit_work(&self, work: Work) -> Result<()> {
         let committer = lock(&self.committer).clone().ok_or_else(stopped)?;
         committer.commit(work).await

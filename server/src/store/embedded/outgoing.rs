@@ -105,6 +105,10 @@ impl QueueStore for EmbeddedStore {
         self.commit_work(Work::Settle(Box::new(settlement))).await
     }
 
+    fn can_settle(&self) -> bool {
+        self.is_writable()
+    }
+
     async fn queue_counts(&self) -> Result<QueueCounts> {
         let query = self.readers.query(|connection| {
             let mut statement = connection.prepare_cached(

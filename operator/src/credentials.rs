@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::directory::CredentialFailure;
+use crate::uri::percent_encoded;
 
 /// Memory of one hash in KiB, passes and lanes: OWASP's first choice for argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -191,7 +192,7 @@ pub fn generated(access: &Access) -> Result<BTreeMap<String, ByteString>, HashEr
     data.insert(PASSWORD_KEY.to_owned(), password.as_str().to_owned());
     data.insert("host".to_owned(), access.host.clone());
     data.insert("hostname".to_owned(), access.hostname.clone());
-    let user = percent(&access.address);
+    let user = percent_encoded(&access.address, UNRESERVED);
     for (name, port) in &access.ports {
         data.insert(format!("{name}-port"), port.to_string());
     }
@@ -226,18 +227,8 @@ fn random_password() -> Result<Zeroizing<String>, HashError> {
     Ok(password)
 }
 
-/// A text inside the user part of a URI (RFC 3986 §3.2.1).
-fn percent(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
+/// What may stay as it is in the user part of a URI, beside letters and digits (RFC 3986 §3.2.1).
+const UNRESERVED: &[u8] = b"-._~";
 
 #[cfg(test)]
 mod tests {

@@ -11,3 +11,4 @@ pub mod dns;
 pub mod leader;
 pub mod metrics;
 pub mod render;
+mod uri;

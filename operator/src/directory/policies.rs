@@ -1,7 +1,7 @@
 //! RelayPolicies: what their sources mean in networks and domains, and the rule that follows. Also where the entries of
 //! domains and rules are kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,10 +12,10 @@ use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
 
 use super::key::{NamespacedName, ObjectKey};
 use super::networks;
-use super::state::{PolicyNode, Task, Work};
+use super::state::{PolicyNode, Published, Task, Work};
 use super::tenancy::matches;
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
-use super::{Changes, Directory, Pod};
+use super::{Changes, Directory, DirtyFiles, Pod};
 
 /// The most networks and pods' addresses of one policy. All policies of a server share one file, which is at most 1 MiB:
 /// one that selects everything must not keep the others, and all changes after it, from being written.
@@ -211,23 +211,12 @@ impl Directory {
     }
 
     fn publish_rule(&mut self, name: &NamespacedName, rule: Option<(NamespacedName, RelayRule)>, work: &mut Work) {
-        let old = self.rule_places.get(name).cloned();
-        let new = rule.as_ref().map(|(server, _)| server.clone());
-        if let Some(server) = old.filter(|old| Some(old) != new.as_ref()) {
-            if let Some(published) = self.published.get_mut(&server) {
-                published.rules.remove(name);
-            }
-            self.rule_places.remove(name);
-            self.forget_empty_server(&server);
-            work.changes.files(&server).relay = true;
-        }
-        let Some((server, rule)) = rule else { return };
-        let rules = &mut self.published.entry(server.clone()).or_default().rules;
-        if rules.get(name) != Some(&rule) {
-            rules.insert(name.clone(), rule);
-            self.rule_places.insert(name.clone(), server.clone());
-            work.changes.files(&server).relay = true;
-        }
+        let part = Part {
+            places: |directory| &mut directory.rule_places,
+            entries: |published| &mut published.rules,
+            file: |files| &mut files.relay,
+        };
+        self.publish(&part, name, rule, work);
     }
 
     pub(super) fn publish_domain(
@@ -236,24 +225,47 @@ impl Directory {
         config: Option<(NamespacedName, DomainConfig)>,
         work: &mut Work,
     ) {
-        let old = self.domain_places.get(name).cloned();
-        let new = config.as_ref().map(|(server, _)| server.clone());
-        if let Some(server) = old.filter(|old| Some(old) != new.as_ref()) {
+        let part = Part {
+            places: |directory| &mut directory.domain_places,
+            entries: |published| &mut published.domains,
+            file: |files| &mut files.domains,
+        };
+        self.publish(&part, name, config, work);
+    }
+
+    /// Puts an object's entry where it belongs, and notes which files differ then.
+    fn publish<E: PartialEq>(
+        &mut self,
+        part: &Part<E>,
+        name: &NamespacedName,
+        entry: Option<(NamespacedName, E)>,
+        work: &mut Work,
+    ) {
+        let old = (part.places)(self).get(name).cloned();
+        let new = entry.as_ref().map(|(server, _)| server);
+        if let Some(server) = old.filter(|old| Some(old) != new) {
             if let Some(published) = self.published.get_mut(&server) {
-                published.domains.remove(name);
+                (part.entries)(published).remove(name);
             }
-            self.domain_places.remove(name);
+            (part.places)(self).remove(name);
             self.forget_empty_server(&server);
-            work.changes.files(&server).domains = true;
+            *(part.file)(work.changes.files(&server)) = true;
         }
-        let Some((server, config)) = config else { return };
-        let domains = &mut self.published.entry(server.clone()).or_default().domains;
-        if domains.get(name) != Some(&config) {
-            domains.insert(name.clone(), config);
-            self.domain_places.insert(name.clone(), server.clone());
-            work.changes.files(&server).domains = true;
+        let Some((server, entry)) = entry else { return };
+        let entries = (part.entries)(self.published.entry(server.clone()).or_default());
+        if entries.get(name) != Some(&entry) {
+            entries.insert(name.clone(), entry);
+            *(part.file)(work.changes.files(&server)) = true;
+            (part.places)(self).insert(name.clone(), server);
         }
     }
+}
+
+/// A file that holds one entry for each object: who has one where, the entries, and that it has changed.
+struct Part<E> {
+    places: fn(&mut Directory) -> &mut HashMap<NamespacedName, NamespacedName>,
+    entries: fn(&mut Published) -> &mut BTreeMap<NamespacedName, E>,
+    file: fn(&mut DirtyFiles) -> &mut bool,
 }
 
 fn verdict(server: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted, in_force: bool) -> Verdict {

@@ -142,10 +142,11 @@ pub const LISTENER_PORTS_DIFFER: SpecRule = rule(
     |list| differ(list, "port"),
 );
 
-/// The name of a listener: what Kubernetes takes as a port's name.
+/// The name of a listener: what Kubernetes takes as a port's name, and no other port of the pods has.
 pub const LISTENER_NAME: SpecRule = rule(
-    "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--')",
-    "write the listener's name with lower case letters, digits and single dashes between them, with at least one letter",
+    "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--') && self != 'admin'",
+    "write the listener's name with lower case letters, digits and single dashes between them, with at least one letter; \
+     admin is the port for health and metrics",
     |name| {
         let name = name.as_str().unwrap_or_default();
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -154,6 +155,7 @@ pub const LISTENER_NAME: SpecRule = rule(
             && !name.starts_with('-')
             && !name.ends_with('-')
             && !name.contains("--")
+            && name != "admin"
     },
 );
 

@@ -63,7 +63,7 @@ const DURATION: &str = "write a duration with units, largest first: h, m, s, ms,
 const CIDR: &str = "write each network as address/prefix, such as 192.0.2.0/24 or 2001:db8::/64";
 const SELECTOR: &str = "give a selector when from is Selector, and only then";
 const STORAGE: &str = "give storage either embedded or postgres, not both";
-const LISTENER_NAME: &str = "write the listener's name with lower case letters, digits and single dashes between them, with at least one letter";
+const LISTENER_NAME: &str = "write the listener's name with lower case letters, digits and single dashes between them, with at least one letter; admin is the port for health and metrics";
 const PROXY: &str = "list in trustedCIDRs the load balancers that may send a PROXY header, or set mode to Disabled";
 const CREDENTIALS: &str = "give credentials exactly one of passwordSecretRef, passwordHashSecretRef and generate; \
 leave credentials out for a mailbox that only receives";
@@ -119,6 +119,12 @@ pub const CASES: &[Case] = &[
         "give each listener a port of its own",
     ),
     bad(MailServer, "a listener in upper case", "{listeners: [{name: SMTP, protocol: SMTP, port: 25}]}", LISTENER_NAME),
+    bad(
+        MailServer,
+        "a listener that takes the admin port's name",
+        "{listeners: [{name: admin, protocol: SMTP, port: 25}]}",
+        LISTENER_NAME,
+    ),
     bad(
         MailServer,
         "a listener with a dash at the end",

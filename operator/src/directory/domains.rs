@@ -11,7 +11,6 @@ use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
 use super::verdict::{Refusal, Verdict};
-use crate::render::names::ADMIN_PORT_NAME;
 
 /// A StatefulSet puts its name, a dash and ten characters into a label of at most 63.
 const MOST_SERVER_NAME: usize = 52;
@@ -274,8 +273,7 @@ impl Directory {
     }
 }
 
-/// A MailServer lends its name to Services and labels, and its listeners theirs to ports of containers, which allow less
-/// than names of objects do.
+/// A MailServer lends its name to Services and labels, which allow less than names of objects do.
 fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let fits = name.len() <= MOST_SERVER_NAME
@@ -289,14 +287,8 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
         ));
     }
     let unusable = |text: &&String| text.parse::<IpAddr>().is_err() && text.parse::<SocketAddr>().is_err();
-    if let Some(text) = spec.dns.resolvers.iter().find(unusable) {
-        return Some(format!(
-            "spec.dns.resolvers has {text}, which is no address: write each as address or address:port."
-        ));
-    }
-    let admin = spec.listeners.iter().any(|listener| listener.name == ADMIN_PORT_NAME);
-    admin.then(|| {
-        format!("The port for health and metrics is called {ADMIN_PORT_NAME}: give that listener another name.")
+    spec.dns.resolvers.iter().find(unusable).map(|text| {
+        format!("spec.dns.resolvers has {text}, which is no address: write each as address or address:port.")
     })
 }
 

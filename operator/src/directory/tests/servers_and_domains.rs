@@ -82,18 +82,6 @@ fn servers_and_domains() {
             vec![server("mail/mx.one")],
         ),
         case(
-            "a listener must leave the admin port its name",
-            (MailServer, "mail/default"),
-            "InvalidSpec",
-            &["another name"],
-            vec![object(
-                MailServer,
-                "mail/default",
-                0,
-                json!({"hostname": "a.example", "listeners": [{"name": "admin", "protocol": "SMTP", "port": 25}]}),
-            )],
-        ),
-        case(
             "a domain needs its server",
             (MailDomain, "one/d"),
             "ServerNotFound",

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, NamespaceResourceScope};
 use kube::{Client, Resource};
 use serde::Serialize;
@@ -230,11 +230,11 @@ impl Applier {
         Ok(Outcome::Written(remember(&written, desired)))
     }
 
-    /// Deletes an object if it is there.
+    /// Deletes an object if it is there and belongs to the owner that `ours` names.
     ///
     /// # Errors
     /// What the API server says.
-    pub async fn delete<K>(&self, name: &NamespacedName) -> Result<(), CallError>
+    pub async fn delete<K>(&self, name: &NamespacedName, ours: &ObjectMeta) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -242,7 +242,14 @@ impl Applier {
             + serde::de::DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &name.namespace);
-        if optional(api.delete(&name.name, &DeleteParams::background())).await?.is_some() {
+        let Some(live) = optional(api.get_metadata(&name.name)).await? else { return Ok(()) };
+        if !is_ours(&live.metadata, ours) {
+            return Ok(());
+        }
+        let mut parameters = DeleteParams::background();
+        // What somebody has made anew since then is not what was looked at.
+        parameters.preconditions = Some(Preconditions { uid: live.metadata.uid, resource_version: None });
+        if optional(api.delete(&name.name, &parameters)).await?.is_some() {
             tracing::info!(kind = %K::kind(&()), object = %name, "deleted");
         }
         Ok(())

@@ -49,6 +49,8 @@ pub struct Pass {
     pub known: HashMap<Target, Applied>,
     /// The Secrets of shards without records that are still there.
     pub stale_shards: Vec<String>,
+    /// A budget that is not wanted is known to be gone.
+    pub budget_is_gone: bool,
 }
 
 /// What came of it.
@@ -61,6 +63,10 @@ pub struct PassDone {
     pub certificate: Option<Judged>,
     /// How many objects were written.
     pub written: usize,
+    /// The Secrets of shards that are gone now.
+    pub gone_shards: Vec<String>,
+    /// A budget that is not wanted is gone.
+    pub budget_is_gone: bool,
     /// Whether the configuration is as wanted: what the domains, mailboxes, aliases and policies say.
     pub configuration: Result<(), Failure>,
     /// Whether the certificate and the objects that run the server are; this is nobody's concern but the MailServer's.
@@ -75,6 +81,8 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         known: pass.known.clone(),
         certificate: None,
         written: 0,
+        gone_shards: Vec::new(),
+        budget_is_gone: pass.budget_is_gone,
     };
     let (configuration, workload) = work.all(&pass).await;
     PassDone {
@@ -82,6 +90,8 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         known: work.known,
         certificate: work.certificate,
         written: work.written,
+        gone_shards: work.gone_shards,
+        budget_is_gone: work.budget_is_gone,
         configuration,
         workload,
     }
@@ -93,6 +103,8 @@ struct Work {
     known: HashMap<Target, Applied>,
     certificate: Option<Judged>,
     written: usize,
+    gone_shards: Vec<String>,
+    budget_is_gone: bool,
 }
 
 impl Work {
@@ -116,7 +128,8 @@ impl Work {
         for shard in &pass.stale_shards {
             let name = NamespacedName::new(&pass.server.name.namespace, shard);
             self.known.remove(&Target { kind: "Secret".to_owned(), name: name.clone() });
-            self.applier.delete::<Secret>(&name).await?;
+            self.applier.delete::<Secret>(&name, &names::metadata(&pass.server, shard.clone())).await?;
+            self.gone_shards.push(shard.clone());
         }
         Ok(())
     }
@@ -140,11 +153,12 @@ impl Work {
                 applied => applied?,
             }
         }
-        if workload.disruption_budget.is_none() {
+        if workload.disruption_budget.is_none() && !self.budget_is_gone {
             let target = Target { kind: "PodDisruptionBudget".to_owned(), name: server.name.clone() };
-            if self.known.remove(&target).is_some() {
-                self.applier.delete::<PodDisruptionBudget>(&server.name).await?;
-            }
+            self.known.remove(&target);
+            let ours = names::metadata(server, server.name.name.clone());
+            self.applier.delete::<PodDisruptionBudget>(&server.name, &ours).await?;
+            self.budget_is_gone = true;
         }
         refused
     }

@@ -60,7 +60,10 @@ pub struct ServerState {
     pub workload_failure: Option<Failure>,
     known: HashMap<Target, Applied>,
     seen: HashMap<Target, String>,
+    /// The Secrets of shards that are there, or may be.
     shards: BTreeSet<String>,
+    /// A budget of disruptions that is not wanted was looked for and is gone.
+    budget_is_gone: bool,
     /// The certificate, as the last pass saw it.
     pub certificate: Option<Judged>,
     history: History,
@@ -263,6 +266,7 @@ impl Engine {
         if state.failure.is_none() && state.workload_failure.is_none() {
             // The hourly look reads every object again.
             state.known.clear();
+            state.budget_is_gone = false;
         }
         state.touch(Instant::now());
     }
@@ -348,11 +352,13 @@ impl Engine {
         let seen = &state.seen;
         state.known.retain(|target, applied| seen.get(target).is_none_or(|seen| *seen == applied.token));
         let stale_shards = empty.into_iter().filter(|name| state.shards.contains(name)).collect();
-        state.shards = configuration.shards.values().filter_map(|secret| secret.metadata.name.clone()).collect();
+        // A shard counts as there until it is known to be deleted.
+        state.shards.extend(configuration.shards.values().filter_map(|secret| secret.metadata.name.clone()));
+        let budget_is_gone = state.budget_is_gone && workload.disruption_budget.is_none();
         let known = state.known.clone();
         self.tools.metrics.passes.inc();
         let client = self.tools.client.clone();
-        let pass = Pass { server: entry, workload, configuration, known, stale_shards };
+        let pass = Pass { server: entry, workload, configuration, known, stale_shards, budget_is_gone };
         self.start(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
 
@@ -407,6 +413,8 @@ impl Engine {
             state.certificate = done.certificate;
         }
         state.workload_failure = done.workload.err();
+        state.shards.retain(|shard| !done.gone_shards.contains(shard));
+        state.budget_is_gone = done.budget_is_gone;
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
         match done.configuration {
             Ok(()) => self.configuration_written(&server),

@@ -21,6 +21,7 @@ use paquebot_crds::Kind;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::configz::Poller;
 use super::dns_worker::DnsWorker;
@@ -114,6 +115,8 @@ pub struct Engine {
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
     timers: Timers<Timer>,
+    /// Writes that have begun.
+    writes: TaskTracker,
 }
 
 impl Engine {
@@ -143,11 +146,20 @@ impl Engine {
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
             timers: Timers::default(),
+            writes: TaskTracker::new(),
         }
     }
 
-    /// Turns until it is told to stop.
+    /// Turns until it is told to stop, and then waits for the writes that have begun.
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
+        self.turn(&mut inputs, &stop).await;
+        // Nobody takes in any more what comes of them.
+        drop(inputs);
+        self.writes.close();
+        self.writes.wait().await;
+    }
+
+    async fn turn(&mut self, inputs: &mut mpsc::Receiver<Input>, stop: &CancellationToken) {
         loop {
             let idle = Instant::now() + IDLE;
             let until = self.timers.next().map_or(idle, |due| due.min(idle));
@@ -174,6 +186,15 @@ impl Engine {
 
     fn is_synced(&self) -> bool {
         self.unsynced == 0
+    }
+
+    /// Starts work beside the engine that writes: the process does not end before it has.
+    fn start_writing(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let sender = self.sender.clone();
+        self.writes.spawn(async move {
+            let input = work.await;
+            let _ = sender.send(input).await;
+        });
     }
 
     /// Starts work beside the engine; what comes of it is an input.

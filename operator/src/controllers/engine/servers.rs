@@ -359,7 +359,7 @@ impl Engine {
         self.tools.metrics.passes.inc();
         let client = self.tools.client.clone();
         let pass = Pass { server: entry, workload, configuration, known, stale_shards, budget_is_gone };
-        self.start(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
+        self.start_writing(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
 
     /// Notes what the new contents of the files are, and which objects are waiting for them.
@@ -475,7 +475,7 @@ impl Engine {
         }
         state.nudged = Some((revision.clone(), attempt, now));
         let (client, pod) = (self.tools.client.clone(), pod.clone());
-        tokio::spawn(async move {
+        self.writes.spawn(async move {
             if let Err(error) = server_worker::nudge(client, pod.clone(), revision, attempt).await {
                 tracing::warn!(%pod, %error, "a pod could not be annotated; the kubelet refreshes its files later");
             }

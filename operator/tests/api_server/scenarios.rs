@@ -318,10 +318,8 @@ pub async fn deletion_retains(client: &Client) {
     let spec = json!({ "hostname": "mx1.server1.com", "dns": { "resolvers": ["127.0.0.1:1"] }, "disruptionBudget": { "mode": "Disabled" } });
     space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
     let operator = Operator::start(&space, 1);
-    eventually("the budget is gone", async || {
-        space.get::<PodDisruptionBudget>("mx1").await.is_none().then_some(())
-    })
-    .await;
+    eventually("the budget is gone", async || space.get::<PodDisruptionBudget>("mx1").await.is_none().then_some(()))
+        .await;
 
     // The server goes with its objects (garbage collection is not part of this world), and nothing is made anew.
     space.api::<MailServer>().delete("mx1", &DeleteParams::default()).await.unwrap();

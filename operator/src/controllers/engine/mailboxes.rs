@@ -26,6 +26,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct CredentialState {
     /// What the spec said, and the version of the Secret, when it was last read; absent: it was not.
     read: Option<(Credentials, Option<String>)>,
+    /// The version that the watch had reported when that read began.
+    reported: Option<String>,
     busy: bool,
 }
 
@@ -50,7 +52,8 @@ impl CredentialState {
             None => true,
             Some((read, _)) if read != credentials => true,
             Some((_, Some(read))) => version.is_some_and(|version| version != read && !is_older(version, read)),
-            Some((_, None)) => version.is_some(),
+            // There was none: the watch is about to say that it went, or reports another.
+            Some((_, None)) => version.is_some() && version != self.reported.as_ref(),
         }
     }
 }
@@ -83,12 +86,13 @@ impl Engine {
             return;
         }
         let pending = self.is_pending(mailbox);
-        let version = self.secret_versions.get(&secret);
+        let version = self.secret_versions.get(&secret).cloned();
         let state = self.mailboxes.entry(mailbox.clone()).or_default();
-        if state.busy || !(pending || state.needs_read(&credentials, version)) {
+        if state.busy || !(pending || state.needs_read(&credentials, version.as_ref())) {
             return;
         }
         state.busy = true;
+        state.reported = version;
         let job = Job { mailbox: mailbox.clone(), uid: entry.meta.uid.clone(), credentials, access };
         self.tools.metrics.secret_reads.inc();
         let (client, hasher, reads) = (self.tools.client.clone(), self.hasher.clone(), Arc::clone(&self.secret_reads));
@@ -158,7 +162,7 @@ impl Engine {
             let changes = self.directory.apply_credentials(&key.name, outcome);
             if let Some((credentials, version)) = found.current {
                 let read = Some((credentials, Some(version)));
-                self.mailboxes.insert(key.name.clone(), CredentialState { read, busy: false });
+                self.mailboxes.insert(key.name.clone(), CredentialState { read, ..CredentialState::default() });
             }
             self.absorb(changes);
         }
@@ -187,5 +191,34 @@ impl Engine {
             .filter(|_| self.secret_versions.contains_key(&NamespacedName::new(&key.name.namespace, &secret_name)))
             .map(|used| (credentials, used.resource_version.clone()));
         Some(Restorable { verifiers, versions, current })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_went_is_not_read_again_until_the_watch_says_something_new() {
+        let credentials: Credentials =
+            serde_json::from_value(serde_json::json!({ "passwordSecretRef": { "name": "anna" } })).unwrap();
+        let version = |text: &str| Some(text.to_owned());
+        let state = |read: Option<String>, reported: Option<String>| CredentialState {
+            read: Some((credentials.clone(), read)),
+            reported,
+            busy: false,
+        };
+        for (sentence, state, watched, needed) in [
+            ("never read", CredentialState::default(), version("5"), true),
+            ("read as it is", state(version("5"), version("5")), version("5"), false),
+            ("changed since then", state(version("5"), version("5")), version("6"), true),
+            ("the watch lags behind", state(version("6"), version("5")), version("5"), false),
+            ("it was not there, and still is not", state(None, None), None, false),
+            ("it was not there, and now is", state(None, None), version("7"), true),
+            ("it is gone, and the watch does not know yet", state(None, version("5")), version("5"), false),
+            ("it is gone, and there is another", state(None, version("5")), version("7"), true),
+        ] {
+            assert_eq!(state.needs_read(&credentials, watched.as_ref()), needed, "{sentence}");
+        }
     }
 }

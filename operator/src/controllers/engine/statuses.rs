@@ -45,7 +45,9 @@ impl Engine {
             self.status_busy.insert(key.clone());
             self.tools.metrics.status_writes.inc();
             let (client, before) = (self.tools.client.clone(), live.status.conditions().to_vec());
-            self.start_writing(async move { Input::Status(Box::new(status::write(client, key, wanted, before).await)) });
+            self.start_writing(
+                async move { Input::Status(Box::new(status::write(client, key, wanted, before).await)) },
+            );
         }
         self.status_dirty.extend(later);
     }

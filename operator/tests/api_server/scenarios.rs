@@ -264,7 +264,7 @@ pub async fn objects_of_others_are_left_alone(client: &Client) {
 
 /// What the API server refuses of a server's own objects keeps no mailbox from changing.
 pub async fn a_refused_workload_holds_nobody_up(client: &Client) {
-    let space = Space::new(client, "refused").await;
+    let space = Space::new(client, "refused-workload").await;
     let port = serve_configz(&space, "mx1").await;
     let operator = Operator::start(&space, port);
     space.server("mx1").await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, Domain};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::machine::{Outcome, Transaction};
@@ -28,6 +29,9 @@ use crate::store::{LocalDelivery, Result, StoreError};
 
 /// Octets of the original's header that a report repeats.
 const REPORTED_HEADER: usize = 32 * 1024;
+/// No further server is asked and no further message begun after this time: slow destinations must not keep the places of
+/// others.
+const ATTEMPT: Duration = Duration::from_secs(30 * 60);
 /// How long to wait before a settlement is tried again that the store could not take.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -38,7 +42,7 @@ pub struct Courier {
     pub(super) metrics: Arc<Metrics>,
     pub(super) router: Router,
     pub(super) tls: Arc<rustls::ClientConfig>,
-    /// Cancelled at shutdown: an attempt ends after the message that it is sending.
+    /// Cancelled at shutdown: an attempt ends at once, or after the message that a server is taking.
     pub(super) stop: CancellationToken,
     /// Outcomes that the store does not take.
     pub(super) unsettled: Unsettled,
@@ -82,7 +86,13 @@ impl Courier {
         let own_names = [Some(&server.hostname), server.outbound.ehlo_name.as_ref()];
         let own_names: Vec<&str> = own_names.into_iter().flatten().map(Domain::as_str).collect();
         let resolvers: &[SocketAddr] = &server.resolvers.addresses;
-        match self.router.route(destination, resolvers, &own_names, random()).await {
+        let route = tokio::select! {
+            biased;
+            // Nothing was tried: the rows stay as they are.
+            () = self.stop.cancelled() => return Destination::Reached,
+            route = self.router.route(destination, resolvers, &own_names, random()) => route,
+        };
+        match route {
             Ok(hops) => self.deliver_there(&configuration, hops, groups).await,
             Err(refusal) => {
                 self.refuse_all(&configuration, groups, &refusal).await;
@@ -108,16 +118,17 @@ impl Courier {
             tls: Arc::clone(&self.tls),
             timeouts: Timeouts::default(),
         };
+        let until = Instant::now() + ATTEMPT;
         let mut failure: Option<Refusal> = None;
         let mut reached = Destination::Unreachable;
         for hop in hops {
-            if groups.is_empty() || !self.may_send() {
+            if groups.is_empty() || !self.may_send() || Instant::now() >= until {
                 break;
             }
-            let left = match dialer.connect(&hop).await {
+            let left = match self.connect(&dialer, &hop).await {
                 Ok(connection) => {
                     reached = Destination::Reached;
-                    self.deliver_by(configuration, &dialer, &hop, connection, &mut groups).await
+                    self.deliver_by(configuration, &dialer, &hop, connection, until, &mut groups).await
                 }
                 Err(refusal) => Err(refusal),
             };
@@ -139,6 +150,7 @@ impl Courier {
         dialer: &Dialer,
         hop: &NextHop,
         mut connection: Connection,
+        until: Instant,
         groups: &mut VecDeque<Group>,
     ) -> std::result::Result<(), Refusal> {
         let mut is_fresh = true;
@@ -146,6 +158,11 @@ impl Courier {
             if !self.may_send() {
                 // Nothing was tried: the rows stay as they are.
                 break;
+            }
+            if Instant::now() >= until {
+                groups.push_front((message, recipients));
+                let text = "the server is slow; the rest of its mail is sent later";
+                return Err(Refusal::transient(4, 2, text).at(&hop.host));
             }
             let outcomes = self.send(&mut connection, message, &recipients).await;
             match if connection.is_open() { None } else { unanswered(&outcomes) } {
@@ -167,12 +184,21 @@ impl Courier {
                 }
             }
             if !connection.is_open() && !groups.is_empty() {
-                connection = dialer.connect(hop).await?;
+                connection = self.connect(dialer, hop).await?;
                 is_fresh = true;
             }
         }
         connection.quit().await;
         Ok(())
+    }
+
+    /// Connects, unless the process ends.
+    async fn connect(&self, dialer: &Dialer, hop: &NextHop) -> std::result::Result<Connection, Refusal> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Refusal::transient(3, 2, "the sending server is shut down")),
+            connected = dialer.connect(hop) => connected,
+        }
     }
 
     async fn send(
@@ -210,7 +236,7 @@ impl Courier {
             octets: message.octets,
         };
         let mut reader = self.store.read_queued(number).await?;
-        Ok(connection.deliver(transaction, &mut *reader).await)
+        Ok(connection.deliver(transaction, &mut *reader, &self.stop).await)
     }
 
     /// Recipients whose domain is served here by now: each by itself, for one full maildrop must not hold up the others.

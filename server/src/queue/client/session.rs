@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use super::super::routing::NextHop;
 use super::super::status::Refusal;
@@ -17,6 +19,11 @@ use super::dot::DotStuffer;
 use super::machine::{Action, Client, EightBit, Outcome, Transaction, Wait};
 use super::reply::{Reply, ReplyReader};
 use crate::store::{Declared, MessageReader};
+
+/// One transaction may last so long, though every single answer comes in time …
+const TRANSACTION: Duration = Duration::from_secs(30 * 60);
+/// … and a second longer for so many octets of the message.
+const SLOWEST: u64 = 15_000;
 
 /// How long the peer may take.
 #[derive(Debug, Clone, Copy)]
@@ -166,13 +173,25 @@ impl Connection {
         self.client.needs_inspection(declared)
     }
 
-    /// Sends one message; gives the outcome for each recipient, in their order.
-    pub async fn deliver(&mut self, transaction: Transaction, message: &mut dyn MessageReader) -> Vec<Outcome> {
+    /// Sends one message; gives the outcome for each recipient, in their order. Once `stop` is cancelled it breaks off,
+    /// unless the message itself is being sent.
+    pub async fn deliver(
+        &mut self,
+        transaction: Transaction,
+        message: &mut dyn MessageReader,
+        stop: &CancellationToken,
+    ) -> Vec<Outcome> {
+        let deadline = Instant::now() + TRANSACTION + Duration::from_secs(transaction.octets / SLOWEST);
         let mut action = self.client.begin(transaction);
         while action != Action::Finished {
             let reply = match &action {
-                Action::SendMessage => self.send_message(message).await,
-                other => self.exchange(other).await,
+                Action::SendMessage => self.send_message(message, deadline).await,
+                _ if Instant::now() >= deadline => Err(self.too_slow()),
+                other => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Err(lost(&self.host, "the sending server is shut down")),
+                    reply = self.exchange(other) => reply,
+                },
             };
             let next = reply.and_then(|reply| self.client.on_reply(&reply));
             action = match next {
@@ -240,11 +259,19 @@ impl Connection {
         read.await.map_err(|reason| lost(&self.host, &reason))
     }
 
-    async fn send_message(&mut self, message: &mut dyn MessageReader) -> Result<Reply, Refusal> {
+    fn too_slow(&self) -> Refusal {
+        lost(&self.host, "the server is too slow, the transaction took too long")
+    }
+
+    async fn send_message(&mut self, message: &mut dyn MessageReader, deadline: Instant) -> Result<Reply, Refusal> {
         let mut stuffer = DotStuffer::default();
         let mut wire = Vec::new();
         loop {
             wire.clear();
+            if Instant::now() >= deadline {
+                // As below: the server must not take what it has.
+                return Err(self.too_slow());
+            }
             let piece = message.next().await.map_err(|error| {
                 // Closing the connection without the final dot takes the message back (RFC 5321 §4.1.1.4).
                 Refusal::transient(3, 0, format!("the message could not be read: {error}"))

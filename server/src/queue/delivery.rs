@@ -25,7 +25,7 @@ use crate::delivery::{self, Undeliverable};
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
 use crate::store::outgoing::{MessageNumber, QueueStore, QueuedMessage, QueuedRecipient, Settlement};
-use crate::store::{LocalDelivery, Result, StoreError};
+use crate::store::{LocalDelivery, MessageId, Result, StoreError};
 
 /// Octets of the original's header that a report repeats.
 const REPORTED_HEADER: usize = 32 * 1024;
@@ -384,7 +384,7 @@ impl Courier {
         now: Timestamp,
     ) -> Option<Notice> {
         let header = self.original_header(number).await.unwrap_or_default();
-        match notice(configuration, message, &header, kind, recipients, now) {
+        match notice(configuration, message, &header, kind, recipients, MessageId::generate(), now) {
             Ok(notice) => {
                 tracing::info!(message_id = %message.id, report_id = %notice.id(), "the sender is told");
                 Some(notice)

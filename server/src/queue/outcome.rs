@@ -122,7 +122,7 @@ pub enum Unreportable {
     NoSuchSender,
 }
 
-/// Makes the report about some recipients of a message, addressed to where its sender's mail goes now.
+/// Makes the report `id` about some recipients of a message, addressed to where its sender's mail goes now.
 ///
 /// # Errors
 /// [`Unreportable`]: the report is dropped, and counted.
@@ -132,11 +132,11 @@ pub fn notice(
     original_header: &[u8],
     kind: Kind,
     recipients: &[(Address, Refusal)],
+    id: MessageId,
     now: Timestamp,
 ) -> Result<Notice, Unreportable> {
     let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
     let plan = delivery::expand(configuration, sender).map_err(|_| Unreportable::NoSuchSender)?;
-    let id = MessageId::generate();
     let bytes = Report {
         kind,
         id: &id,

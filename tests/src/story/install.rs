@@ -43,8 +43,9 @@ pub(super) fn chart(cluster: &Cluster, report: &mut Report) -> Result<()> {
         let settings = chart_settings(cluster);
         arguments.extend(settings.iter().flat_map(|setting| ["--set-string", setting]));
         cluster.helm(&arguments)?;
-        let pod = cluster.kubectl(&["-n", CHART_NAMESPACE, "get", "pods", "-l", OPERATOR_SELECTOR, "--no-headers"])?;
-        Ok(((), format!("release {RELEASE}, pod {}", pod.split_whitespace().take(3).collect::<Vec<_>>().join(" "))))
+        let operator = cluster.kubectl(&["-n", CHART_NAMESPACE, "get", OPERATOR, "--no-headers"])?;
+        let ready: Vec<&str> = operator.split_whitespace().take(2).collect();
+        Ok(((), format!("release {RELEASE}, {} ready", ready.join(" "))))
     })?;
     report.step("every namespace's pods run under Pod Security \"restricted\"", || {
         let label = "pod-security.kubernetes.io/enforce=restricted";

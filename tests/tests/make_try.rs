@@ -38,7 +38,9 @@ impl Try {
         let held: Vec<TcpListener> = PORTS.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(held);
-        let mut command = Command::new(root.join("scripts/try"));
+        // Where the test itself runs in the background, SIGINT is ignored, which a shell would inherit and keep.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(root.join("scripts/try"));
         command.env("DATA_DIR", data).env("MANIFESTS", manifests);
         command.envs(PORTS.iter().zip(&ports).map(|(name, port)| (name, port.to_string())));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();

@@ -90,6 +90,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             max_recipients: spec.limits.max_recipients,
             connections: spec.limits.connections,
             per_client_connections: spec.limits.per_client_connections,
+            login_delay_seconds: 0,
         },
         outbound: Outbound {
             ehlo_name: ehlo_name.map(|ehlo| name("spec.outbound.ehloName", ehlo.as_str())).transpose()?,
@@ -117,7 +118,12 @@ fn listeners(spec: &MailServerSpec) -> Vec<Listener> {
     spec.listeners
         .iter()
         .zip(ports)
-        .map(|(listener, port)| Listener { name: listener.name.clone(), protocol: protocol(listener.protocol), port })
+        .map(|(listener, port)| Listener {
+            name: listener.name.clone(),
+            protocol: protocol(listener.protocol),
+            port,
+            clear_text_logins: false,
+        })
         .collect()
 }
 

@@ -38,6 +38,14 @@ pub struct Listener {
     pub protocol: Protocol,
     /// The TCP port that the process binds.
     pub port: u16,
+    /// Whether passwords are taken without TLS here (POP3 only). For a port that nobody but the same machine reaches.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clear_text_logins: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a listener speaks.
@@ -70,6 +78,14 @@ pub struct Limits {
     pub connections: u32,
     /// Connections that one client address may have open at once.
     pub per_client_connections: u32,
+    /// Seconds that have to pass between two POP3 logins to one maildrop (RFC 2449 §6.5); 0: no bound.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub login_delay_seconds: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// How mail for other servers is sent.

@@ -20,12 +20,18 @@ fn address(text: &str) -> Address {
 fn server() -> ServerConfig {
     ServerConfig {
         hostname: Domain::parse("mail.server1.com").unwrap(),
-        listeners: vec![Listener { name: "smtp".to_owned(), protocol: Protocol::Smtp, port: 2025 }],
+        listeners: vec![Listener {
+            name: "smtp".to_owned(),
+            protocol: Protocol::Smtp,
+            port: 2025,
+            clear_text_logins: false,
+        }],
         limits: Limits {
             max_message_size: 50 << 20,
             max_recipients: 100,
             connections: 500,
             per_client_connections: 20,
+            login_delay_seconds: 0,
         },
         outbound: Outbound {
             ehlo_name: Some(Domain::parse("out.server1.com").unwrap()),

@@ -32,7 +32,13 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
         server: ServerConfig {
             hostname: domain.clone(),
             listeners: Vec::new(),
-            limits: Limits { max_message_size: 1, max_recipients: 100, connections: 1, per_client_connections: 1 },
+            limits: Limits {
+                max_message_size: 1,
+                max_recipients: 100,
+                connections: 1,
+                per_client_connections: 1,
+                login_delay_seconds: 0,
+            },
             outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },

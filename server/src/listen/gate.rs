@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn limits(connections: u32, per_client_connections: u32) -> Limits {
-        Limits { max_message_size: 1, max_recipients: 100, connections, per_client_connections }
+        Limits { max_message_size: 1, max_recipients: 100, connections, per_client_connections, login_delay_seconds: 0 }
     }
 
     #[test]

@@ -10,8 +10,19 @@ fn content(domains: &[&str]) -> Content {
     Content {
         server: ServerConfig {
             hostname: Domain::parse("mail.server1.com").unwrap(),
-            listeners: vec![Listener { name: "smtp".to_owned(), protocol: Protocol::Smtp, port: 2525 }],
-            limits: Limits { max_message_size: 1, max_recipients: 100, connections: 1, per_client_connections: 1 },
+            listeners: vec![Listener {
+                name: "smtp".to_owned(),
+                protocol: Protocol::Smtp,
+                port: 2525,
+                clear_text_logins: false,
+            }],
+            limits: Limits {
+                max_message_size: 1,
+                max_recipients: 100,
+                connections: 1,
+                per_client_connections: 1,
+                login_delay_seconds: 0,
+            },
             outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },

@@ -87,6 +87,7 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
                 max_recipients: 100,
                 connections: 100,
                 per_client_connections: 50,
+                login_delay_seconds: 0,
             },
             outbound: Outbound { ehlo_name: None, max_age_seconds: 432_000, delay_warning_seconds: 14_400, port: 25 },
             resolvers: Resolvers::default(),

@@ -79,6 +79,7 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
                 max_recipients: 100,
                 connections: 10,
                 per_client_connections: 10,
+                login_delay_seconds: 0,
             },
             outbound: Outbound { ehlo_name: None, max_age_seconds, delay_warning_seconds: 0, port },
             resolvers: Resolvers { addresses: vec![dns.address] },

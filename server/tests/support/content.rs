@@ -18,7 +18,8 @@ pub fn story() -> Content {
 }
 
 pub fn server(hostname: &str) -> ServerConfig {
-    let listener = |name: &str, protocol| Listener { name: name.to_owned(), protocol, port: 0 };
+    let listener =
+        |name: &str, protocol| Listener { name: name.to_owned(), protocol, port: 0, clear_text_logins: false };
     ServerConfig {
         hostname: Domain::parse(hostname).unwrap(),
         listeners: vec![
@@ -33,6 +34,7 @@ pub fn server(hostname: &str) -> ServerConfig {
             max_recipients: 100,
             connections: 500,
             per_client_connections: 100,
+            login_delay_seconds: 0,
         },
         outbound: Outbound { ehlo_name: None, max_age_seconds: 432_000, delay_warning_seconds: 14_400, port: 25 },
         // Nobody answers there: tests that route mail name a resolver of their own.

@@ -58,7 +58,9 @@ async fn message(store: &EmbeddedStore, writer: u64, body: &Bytes) -> anyhow::Re
         trace: Bytes::from_static(b"Received: from a.example by b.example; Mon, 23 Nov 2026 12:00:00 +0000\r\n"),
         body: spool.finish().await?,
         declared: Declared::default(),
-        local: vec![LocalDelivery { maildrop, fields, quota: None }],
+        local: vec![LocalDelivery { maildrop: maildrop.into(), fields, body_from: None, quota: None }],
         remote: Vec::new(),
+        derived: Vec::new(),
+        remember: Vec::new(),
     })
 }

@@ -6,7 +6,7 @@ fn networks(networks: &[&str]) -> RelaySource {
 }
 
 fn rule(name: &str, from: Vec<RelaySource>, senders: Option<SenderScope>, recipients: RecipientScope) -> RelayRule {
-    RelayRule { name: name.to_owned(), from, senders, recipients }
+    RelayRule { name: name.to_owned(), from, senders, recipients, upstream: None }
 }
 
 fn rules() -> Vec<RelayRule> {

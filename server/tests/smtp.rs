@@ -141,6 +141,7 @@ fn strangers_relay_nothing_and_a_rule_admits_its_clients() {
             from: vec![RelaySource::Networks(vec!["127.0.0.1/32".parse().unwrap()])],
             senders: Some(senders),
             recipients: RecipientScope::Any,
+            upstream: None,
         });
     });
     // The open transaction keeps what held at its MAIL; the next one has the rule.

@@ -103,6 +103,7 @@ fn tom_writes_to_anna_and_jack() {
             from: vec![RelaySource::Networks(vec!["127.0.0.0/8".parse().unwrap()])],
             senders: None,
             recipients: RecipientScope::Any,
+            upstream: None,
         });
     });
     assert!(recipient_of_stranger(&first).starts_with("250 "));

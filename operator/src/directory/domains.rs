@@ -198,6 +198,8 @@ impl Directory {
             catch_all,
             max_message_size: spec.limits.max_message_size.as_ref().map(paquebot_crds::Quantity::bytes),
             suspended: spec.suspended,
+            filters: paquebot_config::Filters::default(),
+            local_parts: paquebot_config::LocalParts::default(),
         };
         (verdict, Some((server, config)))
     }

@@ -57,6 +57,7 @@ impl Directory {
             forwarding: forwarding(spec, &mut remarks),
             send_as,
             suspended: spec.suspended,
+            filter: None,
         };
         let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))

@@ -313,5 +313,5 @@ fn rule(name: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted) -> O
         Some(_) => RecipientScope::Any,
         None => RecipientScope::Domains(domains(&spec.recipients.domains)),
     };
-    Some(RelayRule { name: name.to_string(), from, senders, recipients })
+    Some(RelayRule { name: name.to_string(), from, senders, recipients, upstream: None })
 }

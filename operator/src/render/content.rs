@@ -39,6 +39,7 @@ pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content
         domains: directory.domain_configs(server).map(|config| config.into_inner().clone()).collect(),
         relay: directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect(),
         records: directory.records(server, None).map(|record| record.into_inner().clone()).collect(),
+        secrets: paquebot_config::Secrets::default(),
     })
 }
 
@@ -71,6 +72,7 @@ pub fn refresh(
         domains: dirty.domains.then(domains),
         relay: dirty.relay.then(rules),
         shards: dirty.shards.iter().map(|shard| (*shard, lines(*shard))).collect(),
+        secrets: None,
     })?;
     Ok(())
 }
@@ -97,6 +99,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             max_age_seconds: spec.outbound.max_age.whole_seconds(),
             delay_warning_seconds: spec.outbound.delay_warning.whole_seconds(),
             port: 25,
+            smart_host: None,
         },
         // The pod's own: spec.dns.resolvers are those that the operator checks records with, which may be outside.
         resolvers: Resolvers::default(),
@@ -110,6 +113,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             pre_stop_delay_seconds: spec.shutdown.pre_stop_delay.whole_seconds(),
             drain_timeout_seconds: spec.shutdown.drain_timeout.whole_seconds(),
         },
+        filters: paquebot_config::Filters::default(),
     })
 }
 
@@ -123,6 +127,8 @@ fn listeners(spec: &MailServerSpec) -> Vec<Listener> {
             protocol: protocol(listener.protocol),
             port,
             clear_text_logins: false,
+            bare_line_endings: paquebot_config::BareLineEndings::default(),
+            proxy_protocol: None,
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{DomainConfig, Record, RelayRule, ServerConfig};
+use crate::model::{DomainConfig, Record, RelayRule, Secrets, ServerConfig};
 use crate::shard::ShardName;
 
 /// The version of the file formats. A server refuses an index with another one.
@@ -24,6 +24,8 @@ pub const SERVER_FILE: &str = "server.json";
 pub const DOMAINS_FILE: &str = "domains.json";
 /// The relay rules.
 pub const RELAY_FILE: &str = "relay.json";
+/// What nobody else may know; not there where there is nothing of the kind.
+pub const SECRETS_FILE: &str = "secrets.json";
 
 /// Identifies one state of the whole set: equal revisions mean equal content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,6 +83,8 @@ pub struct Content {
     pub relay: Vec<RelayRule>,
     /// The lines of the directory shards.
     pub records: Vec<Record>,
+    /// `secrets.json`.
+    pub secrets: Secrets,
 }
 
 /// What has changed of a set; what is absent stays as it was. The order of lists does not matter.
@@ -94,6 +98,8 @@ pub struct Update {
     pub relay: Option<Vec<RelayRule>>,
     /// All the lines of the directory shards that have changed; a shard without lines goes.
     pub shards: BTreeMap<ShardName, Vec<Record>>,
+    /// `secrets.json`; without content the file goes.
+    pub secrets: Option<Secrets>,
 }
 
 /// Why a set cannot be built.
@@ -138,7 +144,7 @@ impl Bundle {
         }
         let mut bundle = Self { files: BTreeMap::new(), index: index_of(Vec::new()) };
         let (server, domains, relay) = (Some(content.server), Some(content.domains), Some(content.relay));
-        bundle.update(Update { server, domains, relay, shards })?;
+        bundle.update(Update { server, domains, relay, shards, secrets: Some(content.secrets) })?;
         Ok(bundle)
     }
 
@@ -207,6 +213,11 @@ fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> 
     if let Some(mut relay) = update.relay {
         relay.sort_by(|a, b| a.name.cmp(&b.name));
         files.insert(RELAY_FILE.to_owned(), Some((json(RELAY_FILE, &relay)?, relay.len())));
+    }
+    if let Some(secrets) = &update.secrets {
+        let is_there = *secrets != Secrets::default();
+        let bytes = is_there.then(|| json(SECRETS_FILE, secrets)).transpose()?;
+        files.insert(SECRETS_FILE.to_owned(), bytes.map(|bytes| (bytes, 1)));
     }
     for (shard, mut records) in update.shards {
         let name = shard.to_string();

@@ -7,9 +7,12 @@ use serde::de::DeserializeOwned;
 
 use crate::address::{Address, Domain, LocalPart};
 use crate::bundle::{
-    DOMAINS_FILE, FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SERVER_FILE, digest, revision_of,
+    DOMAINS_FILE, FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SECRETS_FILE, SERVER_FILE, digest,
+    revision_of,
 };
-use crate::model::{AliasRecord, CatchAll, DomainConfig, MailboxRecord, Record, RelayRule, ServerConfig};
+use crate::model::{
+    AliasRecord, CatchAll, DomainConfig, LocalParts, MailboxRecord, Record, RelayRule, Secrets, ServerConfig,
+};
 use crate::shard::ShardName;
 
 /// Why a set of files is refused. Every message names the file.
@@ -86,6 +89,8 @@ pub struct Configuration {
     pub server: ServerConfig,
     /// The relay rules.
     pub relay: Vec<RelayRule>,
+    /// Logins elsewhere, and keys.
+    pub secrets: Secrets,
     domains: HashMap<Domain, DomainConfig>,
     mailboxes: HashMap<String, MailboxRecord>,
     aliases: HashMap<String, AliasRecord>,
@@ -102,11 +107,16 @@ impl Configuration {
         let server: ServerConfig = parse(SERVER_FILE, find(files, SERVER_FILE)?)?;
         let domains: Vec<DomainConfig> = parse(DOMAINS_FILE, find(files, DOMAINS_FILE)?)?;
         let relay: Vec<RelayRule> = parse(RELAY_FILE, find(files, RELAY_FILE)?)?;
+        let secrets = match index.shards.iter().any(|entry| entry.name == SECRETS_FILE) {
+            true => parse(SECRETS_FILE, find(files, SECRETS_FILE)?)?,
+            false => Secrets::default(),
+        };
         let mut configuration = Self {
             revision: index.revision.clone(),
             digests: index.shards.iter().map(|entry| (entry.name.clone(), entry.sha256.clone())).collect(),
             server,
             relay,
+            secrets,
             domains: HashMap::with_capacity(domains.len()),
             mailboxes: HashMap::new(),
             aliases: HashMap::new(),
@@ -188,16 +198,27 @@ impl Configuration {
         if domain.suspended {
             return Resolution::Suspended;
         }
-        if let Some(found) = self.resolve_exactly(address) {
-            return found;
-        }
-        if let Some(found) = without_subaddress(address, domain).and_then(|base| self.resolve_exactly(&base)) {
-            return found;
+        if may_be_known(address, domain) {
+            if let Some(found) = self.resolve_exactly(address) {
+                return found;
+            }
+            if let Some((base, _)) = subaddress(address, domain)
+                && let Some(found) = self.resolve_exactly(&base)
+            {
+                return found;
+            }
         }
         match &domain.catch_all {
             CatchAll::Reject => Resolution::Unknown,
             CatchAll::Mailbox(mailbox) => self.resolve_exactly(mailbox).unwrap_or(Resolution::Unknown),
         }
+    }
+
+    /// An address without its subaddress, and the subaddress, lower case (RFC 5233 §4): whether or not there is such a
+    /// mailbox. `None` where the address has none, or its domain knows of none.
+    #[must_use]
+    pub fn subaddress(&self, address: &Address) -> Option<(Address, String)> {
+        subaddress(address, self.domains.get(address.domain())?)
     }
 
     fn resolve_exactly(&self, address: &Address) -> Option<Resolution<'_>> {
@@ -220,12 +241,21 @@ impl Configuration {
     }
 }
 
-/// `anna+news@…` without `+news` (RFC 5233); `None` where there is nothing to take away.
-fn without_subaddress(address: &Address, domain: &DomainConfig) -> Option<Address> {
+/// Where local parts compare exactly, whoever writes one in upper case means nobody that is here.
+fn may_be_known(address: &Address, domain: &DomainConfig) -> bool {
+    let base = address.local_part().unquoted();
+    let base =
+        domain.subaddress_separator.and_then(|separator| base.split_once(separator)).map_or(&*base, |(base, _)| base);
+    domain.local_parts == LocalParts::CaseInsensitive || base == base.to_lowercase()
+}
+
+/// `anna+news@…` as `anna@…` and `news` (RFC 5233); `None` where there is nothing to take away.
+fn subaddress(address: &Address, domain: &DomainConfig) -> Option<(Address, String)> {
     let separator = domain.subaddress_separator?;
     let local_part = address.local_part().canonical();
-    let (base, _detail) = local_part.split_once(separator)?;
-    Some(Address::new(LocalPart::parse(base).ok()?, address.domain().clone()))
+    let (base, detail) = local_part.split_once(separator)?;
+    let base = Address::new(LocalPart::parse(base).ok()?, address.domain().clone());
+    Some((base, detail.to_owned()))
 }
 
 fn check_index(index: &Index, files: &BTreeMap<String, Vec<u8>>, running_version: &str) -> Result<(), ReadError> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use crate::bundle::{Bundle, INDEX_FILE, MAX_FILE_SIZE};
+use crate::bundle::{Bundle, DOMAINS_FILE, INDEX_FILE, MAX_FILE_SIZE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
 use crate::configuration::{Configuration, ReadError};
 use crate::shard::ShardName;
 
@@ -21,7 +21,7 @@ pub fn read(directory: &Path, running_version: &str) -> Result<Configuration, Re
 /// The contract's files in a directory, by name; whatever else lies there (the certificate, the kubelet's own links) is
 /// left alone.
 fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReadError> {
-    let fixed = [INDEX_FILE, crate::bundle::SERVER_FILE, crate::bundle::DOMAINS_FILE, crate::bundle::RELAY_FILE];
+    let fixed = [INDEX_FILE, SERVER_FILE, DOMAINS_FILE, RELAY_FILE, SECRETS_FILE];
     let names = fixed.into_iter().map(str::to_owned).chain(ShardName::all().map(|shard| shard.to_string()));
     let mut files = BTreeMap::new();
     for name in names {
@@ -56,7 +56,7 @@ pub fn write(bundle: &Bundle, directory: &Path) -> io::Result<()> {
         }
         write_whole(&path, bytes)?;
     }
-    remove_stale_shards(bundle, directory)
+    remove_stale_files(bundle, directory)
 }
 
 /// Verifiers are in these files: their owner alone may read them.
@@ -69,8 +69,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-fn remove_stale_shards(bundle: &Bundle, directory: &Path) -> io::Result<()> {
-    for name in ShardName::all().map(|shard| shard.to_string()).filter(|name| !bundle.files().contains_key(name)) {
+fn remove_stale_files(bundle: &Bundle, directory: &Path) -> io::Result<()> {
+    let optional = ShardName::all().map(|shard| shard.to_string()).chain([SECRETS_FILE.to_owned()]);
+    for name in optional.filter(|name| !bundle.files().contains_key(name)) {
         match fs::remove_file(directory.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -26,6 +26,21 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
+    /// Sieve scripts that run before and after those of every mailbox.
+    #[serde(default)]
+    pub filters: Filters,
+}
+
+/// Sieve scripts (RFC 5228) that run around a mailbox's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Filters {
+    /// Runs first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Runs last, where those before it keep the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// One port that is open to mail clients.
@@ -41,11 +56,35 @@ pub struct Listener {
     /// Whether passwords are taken without TLS here (POP3 only). For a port that nobody but the same machine reaches.
     #[serde(default, skip_serializing_if = "is_false")]
     pub clear_text_logins: bool,
+    /// What happens to a CR or an LF that stands alone in a message (RFC 5321 §2.3.8).
+    #[serde(default)]
+    pub bare_line_endings: BareLineEndings,
+    /// Connections begin with a PROXY protocol header that says who the client is; absent: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// What happens to a CR or an LF that stands alone in a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BareLineEndings {
+    /// The message is refused: no two servers read it alike, which is what SMTP smuggling lives on.
+    #[default]
+    Refuse,
+    /// Each becomes CRLF; it never ends a message.
+    Normalise,
+}
+
+/// Whose PROXY protocol headers are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// The networks of the load balancers. A connection from elsewhere is closed.
+    pub trusted: Vec<IpNet>,
 }
 
 /// What a listener speaks.
@@ -102,6 +141,83 @@ pub struct Outbound {
     /// The TCP port of other servers: 25 everywhere but in a test network.
     #[serde(default = "smtp_port")]
     pub port: u16,
+    /// A server that takes all outgoing mail, instead of the recipients' MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smart_host: Option<SmartHost>,
+}
+
+/// A server that takes outgoing mail for other servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SmartHost {
+    /// Its name, of which the addresses are taken (no MX), or an address literal.
+    pub host: Domain,
+    /// Its port.
+    pub port: u16,
+    /// How TLS is spoken with it.
+    pub tls: SmartHostTls,
+    /// The entry of `secrets.json` with the login; absent: none is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+}
+
+/// How TLS is spoken with a smart host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmartHostTls {
+    /// STARTTLS where it is offered, without verification. No login is sent without TLS.
+    Opportunistic,
+    /// STARTTLS with a certificate that proves the host's name, or nothing is sent.
+    Required,
+    /// TLS from the first octet (RFC 8314), with a certificate that proves the host's name.
+    Implicit,
+}
+
+/// `secrets.json`: what the server has to know and nobody else. It is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Secrets {
+    /// Keys of the addresses that forwarded mail is sent with (Sender Rewriting Scheme): the first signs, all verify.
+    /// Without one the reverse-path is left as it is.
+    #[serde(default)]
+    pub srs_keys: Vec<SecretText>,
+    /// Logins at smart hosts, by name.
+    #[serde(default)]
+    pub logins: std::collections::BTreeMap<String, Login>,
+}
+
+/// A login at another server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// The password.
+    pub password: SecretText,
+}
+
+/// Text that is not shown: it has no `Debug` of its content, and only the contract's files hold it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Takes the text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
 }
 
 fn smtp_port() -> u16 {
@@ -165,6 +281,23 @@ pub struct DomainConfig {
     /// Suspended: mail for it is refused for now (450 4.2.1), and nobody logs in.
     #[serde(default)]
     pub suspended: bool,
+    /// When two local parts are the same.
+    #[serde(default)]
+    pub local_parts: LocalParts,
+    /// Sieve scripts that run before and after those of its mailboxes.
+    #[serde(default)]
+    pub filters: Filters,
+}
+
+/// When two local parts of a domain are the same (RFC 5321 §2.4 leaves it to the domain). Mailboxes and aliases are lower
+/// case, so this is about what senders write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LocalParts {
+    /// `Anna` is `anna`.
+    #[default]
+    CaseInsensitive,
+    /// `Anna` is nobody.
+    CaseSensitive,
 }
 
 /// What happens to a local part that nobody has.
@@ -221,6 +354,9 @@ pub struct MailboxRecord {
     /// Suspended: mail is refused for now (450 4.2.1), and nobody logs in.
     #[serde(default)]
     pub suspended: bool,
+    /// The Sieve script that sorts its mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// A name under which somebody may send: an address, or with nothing before the `@` all of a domain.
@@ -333,6 +469,9 @@ pub struct RelayRule {
     pub senders: Option<SenderScope>,
     /// The recipients that may be reached.
     pub recipients: RecipientScope,
+    /// The server through which mail goes that this rule admits; absent: the server's own way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<SmartHost>,
 }
 
 /// Who is admitted by a relay rule.

@@ -25,6 +25,8 @@ fn server() -> ServerConfig {
             protocol: Protocol::Smtp,
             port: 2025,
             clear_text_logins: false,
+            bare_line_endings: paquebot_config::BareLineEndings::default(),
+            proxy_protocol: None,
         }],
         limits: Limits {
             max_message_size: 50 << 20,
@@ -38,10 +40,12 @@ fn server() -> ServerConfig {
             max_age_seconds: 432_000,
             delay_warning_seconds: 14_400,
             port: 25,
+            smart_host: None,
         },
         resolvers: Resolvers { addresses: vec!["10.96.0.10:53".parse().unwrap()] },
         tls: TlsConfig { min_version: TlsVersion::Tls13 },
         shutdown: Shutdown { pre_stop_delay_seconds: 5, drain_timeout_seconds: 30 },
+        filters: paquebot_config::Filters::default(),
     }
 }
 
@@ -52,6 +56,8 @@ fn domain(name: &str) -> DomainConfig {
         catch_all: CatchAll::Reject,
         max_message_size: Some(1 << 20),
         suspended: false,
+        filters: paquebot_config::Filters::default(),
+        local_parts: paquebot_config::LocalParts::default(),
     }
 }
 
@@ -67,6 +73,7 @@ fn mailbox(text: &str) -> MailboxRecord {
             SendAs::Address(address("sales@server1.com")),
         ],
         suspended: false,
+        filter: None,
     }
 }
 
@@ -89,12 +96,14 @@ fn content() -> Content {
                 addresses: vec![address("printer@office.example")],
             }),
             recipients: RecipientScope::Domains(vec![Domain::parse("server2.com").unwrap()]),
+            upstream: None,
         }],
         records: vec![
             Record::Mailbox(mailbox("tom@server1.com")),
             Record::Mailbox(mailbox("anna@server1.com")),
             alias("all@server1.com", &["tom@server1.com", "anna@server1.com"]),
         ],
+        secrets: paquebot_config::Secrets::default(),
     }
 }
 

@@ -23,6 +23,7 @@ fn mailbox(address: &str, verifiers: Vec<Verifier>) -> MailboxRecord {
         forwarding: None,
         send_as: Vec::new(),
         suspended: false,
+        filter: None,
     }
 }
 
@@ -39,10 +40,17 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
                 per_client_connections: 1,
                 login_delay_seconds: 0,
             },
-            outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
+            outbound: Outbound {
+                ehlo_name: None,
+                max_age_seconds: 1,
+                delay_warning_seconds: 1,
+                port: 25,
+                smart_host: None,
+            },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
+            filters: paquebot_config::Filters::default(),
         },
         domains: vec![DomainConfig {
             domain,
@@ -50,9 +58,12 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
             catch_all: paquebot_config::CatchAll::Reject,
             max_message_size: None,
             suspended,
+            filters: paquebot_config::Filters::default(),
+            local_parts: paquebot_config::LocalParts::default(),
         }],
         relay: Vec::new(),
         records: mailboxes.into_iter().map(Record::Mailbox).collect(),
+        secrets: paquebot_config::Secrets::default(),
     };
     Configuration::read(Bundle::build(content).unwrap().files(), env!("CARGO_PKG_VERSION")).unwrap()
 }

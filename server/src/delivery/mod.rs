@@ -128,8 +128,9 @@ pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<Loca
     let fields = Bytes::from(trace::return_path(reverse_path));
     let alone = plan.is_one_maildrop();
     let delivery = |maildrop: &Maildrop| LocalDelivery {
-        maildrop: maildrop.address.clone(),
+        maildrop: maildrop.address.clone().into(),
         fields: fields.clone(),
+        body_from: None,
         quota: maildrop.quota.filter(|_| alone),
     };
     plan.local.iter().map(delivery).collect()

@@ -165,7 +165,7 @@ impl Session {
                 return machine.login_failed(failure);
             }
         };
-        match self.services.store.open_maildrop(&identity.mailbox).await {
+        match self.services.store.open_maildrop(&identity.mailbox.clone().into()).await {
             Ok(mut maildrop) => {
                 let entries = std::mem::take(&mut maildrop.entries);
                 tracing::info!(%client, mailbox = %identity.mailbox, messages = entries.len(), "maildrop open");
@@ -218,12 +218,14 @@ impl Session {
 
     async fn open(&self, machine: &Machine, index: usize) -> Result<Box<dyn MessageReader>, StoreError> {
         let (Some(login), Some(key)) = (&self.login, machine.key(index)) else { return Err(StoreError::NotFound) };
-        self.services.store.read(&login.identity.mailbox, key).await
+        self.services.store.read(&login.identity.mailbox.clone().into(), key).await
     }
 
     async fn update(&mut self, machine: &mut Machine, keys: &[i64]) {
         let result = match &self.login {
-            Some(login) if !keys.is_empty() => self.services.store.delete(&login.identity.mailbox, keys).await,
+            Some(login) if !keys.is_empty() => {
+                self.services.store.delete(&login.identity.mailbox.clone().into(), keys).await
+            }
             _ => Ok(()),
         };
         match &result {

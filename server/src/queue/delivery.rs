@@ -223,14 +223,14 @@ impl Courier {
         recipients: &[QueuedRecipient],
     ) -> Result<Vec<Outcome>> {
         let message = self.store.queued_message(number).await?;
-        let found = if connection.needs_inspection(message.declared) {
+        let found = if connection.needs_inspection(&message.declared) {
             Some(inspect(&mut *self.store.read_queued(number).await?).await?)
         } else {
             None
         };
         let transaction = Transaction {
             reverse_path: message.reverse_path,
-            recipients: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
+            recipients: recipients.iter().map(|recipient| recipient.recipient.address.clone()).collect(),
             declared: message.declared,
             found,
             octets: message.octets,
@@ -248,13 +248,13 @@ impl Courier {
             };
             for recipient in recipients {
                 let (mut local, mut remote) = (Vec::new(), Vec::new());
-                let outcome = match delivery::expand(configuration, &recipient.address) {
+                let outcome = match delivery::expand(configuration, &recipient.recipient.address) {
                     Ok(plan) => {
                         local = delivery::local_deliveries(&plan, message.reverse_path.as_ref());
                         remote = plan.remote;
                         Ok("delivered here".to_owned())
                     }
-                    Err(reason) => Err(refusal_of(reason, &recipient.address)),
+                    Err(reason) => Err(refusal_of(reason, &recipient.recipient.address)),
                 };
                 let attempts = vec![(recipient.clone(), outcome)];
                 let settled = self.settle_with(configuration, number, &message, attempts, local, remote).await;
@@ -337,7 +337,7 @@ impl Courier {
             finished: decision.finished.clone(),
             deferred: decision.deferred.clone(),
             delivered_here: local.iter().map(|delivery| (number, delivery.clone())).collect(),
-            redirected: remote.iter().map(|address| (number, address.clone())).collect(),
+            redirected: remote.iter().map(|address| (number, address.clone().into())).collect(),
             reports: notices.iter().map(Notice::acceptance).collect(),
         };
         self.settle_until_durable(message, settlement).await?;
@@ -411,7 +411,8 @@ impl Courier {
 
     fn record(&self, message: &QueuedMessage, attempts: &[(QueuedRecipient, Outcome)], decision: &Decision) {
         for (recipient, outcome) in attempts {
-            let (message_id, to, attempt) = (&message.id, &recipient.address, recipient.attempts.saturating_add(1));
+            let (message_id, to, attempt) =
+                (&message.id, &recipient.recipient.address, recipient.attempts.saturating_add(1));
             match outcome {
                 Ok(reply) => {
                     self.count("sent", 1);

@@ -46,7 +46,7 @@ pub fn decide(
         };
         if refusal.severity() == Severity::Permanent {
             decision.finished.push(recipient.key);
-            decision.failed.push((recipient.address.clone(), refusal.clone()));
+            decision.failed.push((recipient.recipient.address.clone(), refusal.clone()));
             continue;
         }
         let attempts = recipient.attempts.saturating_add(1);
@@ -54,12 +54,12 @@ pub fn decide(
             Next::Retry { due, warn } => {
                 decision.deferred.push(Deferral { key: recipient.key, due, error: refusal.to_string(), warned: warn });
                 if warn {
-                    decision.delayed.push((recipient.address.clone(), refusal.clone()));
+                    decision.delayed.push((recipient.recipient.address.clone(), refusal.clone()));
                 }
             }
             Next::GiveUp => {
                 decision.finished.push(recipient.key);
-                decision.failed.push((recipient.address.clone(), expired(refusal)));
+                decision.failed.push((recipient.recipient.address.clone(), expired(refusal)));
             }
         }
     }
@@ -94,9 +94,11 @@ impl Notice {
             reverse_path: None,
             trace: Bytes::new(),
             body: Body::Memory(self.bytes.clone()),
-            declared: self.declared,
+            declared: self.declared.clone(),
             local: self.local.clone(),
-            remote: self.remote.clone(),
+            remote: self.remote.iter().cloned().map(Into::into).collect(),
+            derived: Vec::new(),
+            remember: Vec::new(),
         }
     }
 
@@ -151,7 +153,7 @@ pub fn notice(
     .message();
     let addresses = recipients.iter().map(|(address, _)| address).chain([sender]);
     let smtputf8 = !addresses.into_iter().all(Address::is_ascii);
-    let declared = Declared { eight_bit: !bytes.is_ascii(), smtputf8 };
+    let declared = Declared { smtputf8, ..Declared::eight_bit(!bytes.is_ascii()) };
     let mut local = delivery::local_deliveries(&plan, None);
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
@@ -180,7 +182,7 @@ mod tests {
     fn attempt(key: i64, warned: bool, outcome: Outcome) -> (QueuedRecipient, Outcome) {
         let address = Address::parse(&format!("r{key}@x.example")).unwrap();
         let message = MessageNumber::for_test(1);
-        (QueuedRecipient { key, message, address, attempts: 3, warned, last_error: None }, outcome)
+        (QueuedRecipient { key, message, recipient: address.into(), attempts: 3, warned, last_error: None }, outcome)
     }
 
     fn decide_after(seconds: i64, attempts: &[(QueuedRecipient, Outcome)]) -> Decision {

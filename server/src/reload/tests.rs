@@ -15,6 +15,8 @@ fn content(domains: &[&str]) -> Content {
                 protocol: Protocol::Smtp,
                 port: 2525,
                 clear_text_logins: false,
+                bare_line_endings: paquebot_config::BareLineEndings::default(),
+                proxy_protocol: None,
             }],
             limits: Limits {
                 max_message_size: 1,
@@ -23,10 +25,17 @@ fn content(domains: &[&str]) -> Content {
                 per_client_connections: 1,
                 login_delay_seconds: 0,
             },
-            outbound: Outbound { ehlo_name: None, max_age_seconds: 1, delay_warning_seconds: 1, port: 25 },
+            outbound: Outbound {
+                ehlo_name: None,
+                max_age_seconds: 1,
+                delay_warning_seconds: 1,
+                port: 25,
+                smart_host: None,
+            },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
+            filters: paquebot_config::Filters::default(),
         },
         domains: domains
             .iter()
@@ -36,10 +45,13 @@ fn content(domains: &[&str]) -> Content {
                 catch_all: CatchAll::Reject,
                 max_message_size: None,
                 suspended: false,
+                filters: paquebot_config::Filters::default(),
+                local_parts: paquebot_config::LocalParts::default(),
             })
             .collect(),
         relay: Vec::new(),
         records: Vec::new(),
+        secrets: paquebot_config::Secrets::default(),
     }
 }
 

@@ -320,9 +320,11 @@ impl Session {
             reverse_path: envelope.mail.reverse_path.clone(),
             trace: self.received(configuration, envelope, id, received_at).into(),
             body,
-            declared: Declared { eight_bit: envelope.mail.eight_bit, smtputf8: envelope.mail.smtputf8 },
+            declared: Declared { smtputf8: envelope.mail.smtputf8, ..Declared::eight_bit(envelope.mail.eight_bit) },
             local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
-            remote: plan.remote.clone(),
+            remote: plan.remote.iter().cloned().map(Into::into).collect(),
+            derived: Vec::new(),
+            remember: Vec::new(),
         };
         self.services.store.commit(acceptance).await?;
         Ok(self.accepted(id, envelope, &plan))

@@ -21,7 +21,7 @@ use crate::services::Services;
 use crate::smtp::testing::{address, configuration};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::outgoing::{QueueStore, Settlement};
-use crate::store::{Body, Maildrop, MessageReader, Result as StoreResult, Store, Usage};
+use crate::store::{Body, Folder, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage};
 use crate::tls::Certificates;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,16 +92,24 @@ impl Store for Faulty {
         if self.has(Fault::Usage) { Err(StoreError::Failed("no".to_owned())) } else { self.store.usage(maildrop).await }
     }
 
-    async fn open_maildrop(&self, maildrop: &Address) -> StoreResult<Maildrop> {
+    async fn open_maildrop(&self, maildrop: &MaildropName) -> StoreResult<Maildrop> {
         self.store.open_maildrop(maildrop).await
     }
 
-    async fn read(&self, maildrop: &Address, key: i64) -> StoreResult<Box<dyn MessageReader>> {
+    async fn read(&self, maildrop: &MaildropName, key: i64) -> StoreResult<Box<dyn MessageReader>> {
         self.store.read(maildrop, key).await
     }
 
-    async fn delete(&self, maildrop: &Address, keys: &[i64]) -> StoreResult<()> {
+    async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> StoreResult<()> {
         self.store.delete(maildrop, keys).await
+    }
+
+    async fn folders(&self, mailbox: &Address) -> StoreResult<Vec<Folder>> {
+        self.store.folders(mailbox).await
+    }
+
+    async fn remembers(&self, mailbox: &Address, what: &[String], now: jiff::Timestamp) -> StoreResult<Vec<bool>> {
+        self.store.remembers(mailbox, what, now).await
     }
 }
 
@@ -167,7 +175,7 @@ impl World {
             let rows = self.store.store.due_recipients(&destination, now, 10).await.unwrap();
             let finished = rows.iter().map(|row| row.key).collect();
             self.store.store.settle(Settlement { finished, ..Settlement::default() }).await.unwrap();
-            found.extend(rows.into_iter().map(|row| row.address.to_string()));
+            found.extend(rows.into_iter().map(|row| row.recipient.address.to_string()));
         }
         found
     }

@@ -23,6 +23,7 @@ pub(crate) fn mailbox(text: &str) -> MailboxRecord {
         forwarding: None,
         send_as: Vec::new(),
         suspended: false,
+        filter: None,
     }
 }
 
@@ -43,6 +44,8 @@ fn served(text: &str) -> DomainConfig {
         catch_all: CatchAll::Reject,
         max_message_size: None,
         suspended: false,
+        filters: paquebot_config::Filters::default(),
+        local_parts: paquebot_config::LocalParts::default(),
     }
 }
 
@@ -89,10 +92,17 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
                 per_client_connections: 50,
                 login_delay_seconds: 0,
             },
-            outbound: Outbound { ehlo_name: None, max_age_seconds: 432_000, delay_warning_seconds: 14_400, port: 25 },
+            outbound: Outbound {
+                ehlo_name: None,
+                max_age_seconds: 432_000,
+                delay_warning_seconds: 14_400,
+                port: 25,
+                smart_host: None,
+            },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 10 },
+            filters: paquebot_config::Filters::default(),
         },
         domains: vec![
             served("server1.com"),
@@ -102,6 +112,7 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
         ],
         relay,
         records,
+        secrets: paquebot_config::Secrets::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! (DESIGN §6). Promise 1 lives here: when [`Store::commit`] returns, the message is on stable storage.
 
 pub mod embedded;
+pub mod envelope;
 pub mod outgoing;
 
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::Address;
+
+pub use self::envelope::{BodyType, Declared, RemoteRecipient};
 
 /// What an operation on the store yields.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -120,32 +123,136 @@ pub struct Acceptance {
     pub trace: Bytes,
     /// The message as received, CRLF line ends, without dot-stuffing.
     pub body: Body,
-    /// Whether MAIL said `BODY=8BITMIME`, and whether it said `SMTPUTF8`.
+    /// What the sender declared and asked for.
     pub declared: Declared,
     /// The maildrops that receive it; the store keeps one copy of the bytes for all.
     pub local: Vec<LocalDelivery>,
     /// Those to whom the queue sends it.
-    pub remote: Vec<Address>,
+    pub remote: Vec<RemoteRecipient>,
+    /// Messages that come of this one: forwarded under another reverse-path, replies, reports.
+    pub derived: Vec<Derived>,
+    /// What filters want to know next time.
+    pub remember: Vec<Remembrance>,
 }
 
-/// What the sender declared at MAIL, which a next hop has to be told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Declared {
-    /// `BODY=8BITMIME` (RFC 6152).
-    pub eight_bit: bool,
-    /// `SMTPUTF8` (RFC 6531).
-    pub smtputf8: bool,
+/// A message that comes of an accepted one.
+#[derive(Debug, Clone)]
+pub struct Derived {
+    /// Names it.
+    pub id: MessageId,
+    /// Its reverse-path.
+    pub reverse_path: Option<Address>,
+    /// What it begins with, CRLF included: trace fields, or a whole header that was edited.
+    pub trace: Bytes,
+    /// What follows.
+    pub content: Content,
+    /// What a next hop is told.
+    pub declared: Declared,
+    /// The maildrops that receive it.
+    pub local: Vec<LocalDelivery>,
+    /// Those to whom the queue sends it.
+    pub remote: Vec<RemoteRecipient>,
+}
+
+/// What a derived message consists of.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// The octets of the accepted message's body from this one on: they are not kept twice.
+    Same {
+        /// Octets that are left out at the beginning: the header, where it was edited.
+        from: u64,
+    },
+    /// Octets of its own; a small message.
+    Own(Bytes),
 }
 
 /// One maildrop's share of a message.
 #[derive(Debug, Clone)]
 pub struct LocalDelivery {
-    /// The mailbox's own address: the name of its maildrop.
-    pub maildrop: Address,
-    /// Fields that this copy alone starts with, CRLF included: `Return-Path` (RFC 5321 §4.4).
+    /// Where it goes.
+    pub maildrop: MaildropName,
+    /// What this copy begins with, CRLF included: `Return-Path` (RFC 5321 §4.4), or where `body_from` is given the whole
+    /// header.
     pub fields: Bytes,
-    /// Octets that the maildrop may hold; the transaction fails with [`StoreError::OverQuota`] beyond.
+    /// `Some`: the header was edited, and of the message only the body's octets from this one on follow, without the trace
+    /// fields.
+    pub body_from: Option<u64>,
+    /// Octets that the mailbox may hold; the transaction fails with [`StoreError::OverQuota`] beyond.
     pub quota: Option<u64>,
+}
+
+/// Names a maildrop: a mailbox and one of its folders.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MaildropName {
+    /// The mailbox's own address.
+    pub mailbox: Address,
+    /// The folder.
+    pub folder: Folder,
+}
+
+impl From<Address> for MaildropName {
+    /// The inbox of a mailbox.
+    fn from(mailbox: Address) -> Self {
+        Self { mailbox, folder: Folder::inbox() }
+    }
+}
+
+impl std::fmt::Display for MaildropName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.folder.is_inbox() {
+            true => self.mailbox.fmt(f),
+            false => write!(f, "{} ({})", self.mailbox, self.folder.as_str()),
+        }
+    }
+}
+
+/// The longest name of a folder, in characters.
+const LONGEST_FOLDER: usize = 64;
+
+/// A folder of a mailbox, which a filter fills and POP3 opens by the login's subaddress. Names are lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Folder(Box<str>);
+
+impl Folder {
+    /// Where mail goes that no filter sorts.
+    #[must_use]
+    pub fn inbox() -> Self {
+        Self("".into())
+    }
+
+    /// Reads a name: 1 to 64 characters, none of them a control character. `INBOX` in any case is the inbox.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.to_lowercase();
+        let is_valid = (1..=LONGEST_FOLDER).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        match name.as_str() {
+            "inbox" => Some(Self::inbox()),
+            _ => is_valid.then(|| Self(name.into())),
+        }
+    }
+
+    /// The name; empty for the inbox.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the inbox.
+    #[must_use]
+    pub fn is_inbox(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Something that a mailbox's filter wants to know when the next message comes: that a reply was sent, or an id was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembrance {
+    /// Whose filter.
+    pub mailbox: Address,
+    /// What; the filter's own words.
+    pub what: String,
+    /// When it may be forgotten.
+    pub until: Timestamp,
 }
 
 /// One message in a scan listing (RFC 1939 §5).
@@ -192,14 +299,18 @@ pub trait Store: Send + Sync {
     async fn commit(&self, acceptance: Acceptance) -> Result<()>;
     /// Whether there is room for another message of this size.
     async fn has_room(&self, octets: u64) -> bool;
-    /// How much a maildrop holds now.
-    async fn usage(&self, maildrop: &Address) -> Result<Usage>;
+    /// How much a mailbox holds now, over all its folders.
+    async fn usage(&self, mailbox: &Address) -> Result<Usage>;
     /// Opens a maildrop for one session.
-    async fn open_maildrop(&self, maildrop: &Address) -> Result<Maildrop>;
+    async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop>;
     /// Reads one message of a maildrop.
-    async fn read(&self, maildrop: &Address, key: i64) -> Result<Box<dyn MessageReader>>;
+    async fn read(&self, maildrop: &MaildropName, key: i64) -> Result<Box<dyn MessageReader>>;
     /// Deletes messages of a maildrop: all of them, durably, or none (RFC 1939 §6).
-    async fn delete(&self, maildrop: &Address, keys: &[i64]) -> Result<()>;
+    async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()>;
+    /// The folders of a mailbox that hold or held mail, without the inbox.
+    async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>>;
+    /// Which of these a mailbox's filter still remembers at `now` (see [`Remembrance`]).
+    async fn remembers(&self, mailbox: &Address, what: &[String], now: Timestamp) -> Result<Vec<bool>>;
 }
 
 /// The store as sessions hold it.

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 
-use super::{Acceptance, Declared, LocalDelivery, MessageId, MessageReader, Result, Store};
+use super::{Acceptance, Declared, LocalDelivery, MessageId, MessageReader, RemoteRecipient, Result, Store};
 
 /// The store's own number for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,8 +26,8 @@ pub struct QueuedRecipient {
     pub key: i64,
     /// The message it is to receive.
     pub message: MessageNumber,
-    /// Who receives it.
-    pub address: Address,
+    /// Who receives it, and what the sender wants to know about it.
+    pub recipient: RemoteRecipient,
     /// Attempts that were made.
     pub attempts: u32,
     /// Whether the sender was told of the delay.
@@ -75,7 +75,7 @@ pub struct Settlement {
     /// Copies of queued messages for maildrops here: for recipients that are local by now.
     pub delivered_here: Vec<(MessageNumber, LocalDelivery)>,
     /// Further recipients of queued messages, due at once: where an address that is local by now leads elsewhere.
-    pub redirected: Vec<(MessageNumber, Address)>,
+    pub redirected: Vec<(MessageNumber, RemoteRecipient)>,
     /// Reports to senders.
     pub reports: Vec<Acceptance>,
 }

@@ -51,9 +51,9 @@ async fn writers_are_told_what_is_durable() {
 
 /// Anna's oldest message goes; Jack keeps his.
 async fn delete_one(store: &EmbeddedStore) {
-    let open = store.open_maildrop(&anna()).await.unwrap();
+    let open = store.open_maildrop(&anna().into()).await.unwrap();
     let Some(oldest) = open.entries.first() else { return };
-    store.delete(&anna(), &[oldest.key]).await.unwrap();
+    store.delete(&anna().into(), &[oldest.key]).await.unwrap();
     say(&format!("-{}\n", oldest.unique_id));
 }
 
@@ -80,7 +80,7 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
             assert!(jacks.contains_key(id), "{id} was acknowledged and is lost");
         }
         assert!(annas.keys().all(|id| jacks.contains_key(id)), "both or none");
-        let open = store.open_maildrop(&anna()).await.unwrap();
+        let open = store.open_maildrop(&anna().into()).await.unwrap();
         assert!(open.entries.iter().all(|entry| !deleted.contains(&entry.unique_id)), "a deleted message is back");
         // One deletion may have been done without having been acknowledged, for each kill.
         let gone = jacks.len() - annas.len();

@@ -62,7 +62,7 @@ async fn fill_and_recover(store: &EmbeddedStore, directory: &Path, octets: usize
 
     for owner in [anna(), jack()] {
         let keys: Vec<i64> = whole_messages(store, &owner).await.values().map(|(key, _)| *key).collect();
-        store.delete(&owner, &keys).await.unwrap();
+        store.delete(&owner.clone().into(), &keys).await.unwrap();
     }
     assert_eq!(files(directory), 0);
     // Free pages go back to the volume after the deletion.

@@ -57,7 +57,12 @@ async fn commit(store: &EmbeddedStore, octets: usize, queued: bool) -> Result<St
     for piece in body_of(id.as_str(), octets).chunks(7000) {
         spool.append(piece).await?;
     }
-    let delivery = |maildrop| LocalDelivery { maildrop, fields: Bytes::new(), quota: None };
+    let delivery = |mailbox: Address| LocalDelivery {
+        maildrop: mailbox.into(),
+        fields: Bytes::new(),
+        quota: None,
+        body_from: None,
+    };
     let acceptance = Acceptance {
         id: id.clone(),
         received_at: Timestamp::now(),
@@ -66,7 +71,9 @@ async fn commit(store: &EmbeddedStore, octets: usize, queued: bool) -> Result<St
         body: spool.finish().await?,
         declared: Declared::default(),
         local: vec![delivery(anna()), delivery(jack())],
-        remote: if queued { vec![Address::parse("x@elsewhere.example").unwrap()] } else { Vec::new() },
+        remote: if queued { vec![Address::parse("x@elsewhere.example").unwrap().into()] } else { Vec::new() },
+        derived: Vec::new(),
+        remember: Vec::new(),
     };
     store.commit(acceptance).await?;
     Ok(id.as_str().to_owned())
@@ -75,9 +82,9 @@ async fn commit(store: &EmbeddedStore, octets: usize, queued: bool) -> Result<St
 /// The messages of a maildrop by id, with their keys and sizes; each must be whole, and there once.
 async fn whole_messages(store: &EmbeddedStore, maildrop: &Address) -> HashMap<String, (i64, u64)> {
     let mut messages = HashMap::new();
-    let open = store.open_maildrop(maildrop).await.unwrap();
+    let open = store.open_maildrop(&maildrop.clone().into()).await.unwrap();
     for entry in &open.entries {
-        let mut reader = store.read(maildrop, entry.key).await.unwrap();
+        let mut reader = store.read(&maildrop.clone().into(), entry.key).await.unwrap();
         let mut bytes = Vec::new();
         while let Some(piece) = reader.next().await.unwrap() {
             bytes.extend_from_slice(&piece);

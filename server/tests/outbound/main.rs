@@ -58,6 +58,8 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
         catch_all: Default::default(),
         max_message_size: None,
         suspended: false,
+        filters: paquebot_config::Filters::default(),
+        local_parts: paquebot_config::LocalParts::default(),
     };
     let mailbox = |name: &&str| {
         Record::Mailbox(MailboxRecord {
@@ -68,6 +70,7 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
             forwarding: None,
             send_as: Vec::new(),
             suspended: false,
+            filter: None,
         })
     };
     let content = Content {
@@ -81,14 +84,16 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
                 per_client_connections: 10,
                 login_delay_seconds: 0,
             },
-            outbound: Outbound { ehlo_name: None, max_age_seconds, delay_warning_seconds: 0, port },
+            outbound: Outbound { ehlo_name: None, max_age_seconds, delay_warning_seconds: 0, port, smart_host: None },
             resolvers: Resolvers { addresses: vec![dns.address] },
             tls: TlsConfig { min_version: TlsVersion::Tls12 },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 10 },
+            filters: paquebot_config::Filters::default(),
         },
         domains: domains.iter().map(served).collect(),
         relay: Vec::new(),
         records: domains.iter().map(mailbox).collect(),
+        secrets: paquebot_config::Secrets::default(),
     };
     let bundle = Bundle::build(content).unwrap();
     Configuration::read(bundle.files(), env!("CARGO_PKG_VERSION")).unwrap()
@@ -128,7 +133,9 @@ impl World {
             body: spool.finish().await.unwrap(),
             declared,
             local: Vec::new(),
-            remote: to.iter().map(|text| address(text)).collect(),
+            remote: to.iter().map(|text| address(text).into()).collect(),
+            derived: Vec::new(),
+            remember: Vec::new(),
         };
         self.store.commit(acceptance).await.unwrap();
         self.wake.notify_one();
@@ -192,10 +199,10 @@ impl World {
             (self.store.usage(&owner).await.unwrap().messages >= count as u64).then_some(())
         })
         .await;
-        let open = self.store.open_maildrop(&owner).await.unwrap();
+        let open = self.store.open_maildrop(&owner.clone().into()).await.unwrap();
         let mut messages = Vec::new();
         for entry in &open.entries {
-            let mut reader = self.store.read(&owner, entry.key).await.unwrap();
+            let mut reader = self.store.read(&owner.clone().into(), entry.key).await.unwrap();
             let mut bytes = Vec::new();
             while let Some(piece) = reader.next().await.unwrap() {
                 bytes.extend_from_slice(&piece);
@@ -227,7 +234,7 @@ fn says(reply: &'static str) -> Rules {
 async fn a_message_arrives_as_it_was_stored_once_for_all_recipients_of_a_domain() {
     let world = World::new(Rules { slowly: true, ..Rules::default() }).await;
     let body = b"Subject: hi\r\n\r\n.leading dot\r\n..two\r\n.\r\n8-bit: \xc3\xa4\r\n";
-    let declared = Declared { eight_bit: true, smtputf8: false };
+    let declared = Declared::eight_bit(true);
     world.send_as(Some("tom@server1.com"), body, declared, &["jack@server2.com", "jill@server2.com"]).await;
     world.until_empty().await;
     let taken = world.peer.taken();
@@ -300,7 +307,7 @@ async fn recipients_of_one_message_have_outcomes_of_their_own() {
     let to = ["full@server2.com", "gone@server2.com", "here@server2.com", "x@nowhere.example"];
     world.send(b"Subject: split\r\n\r\n", &to).await;
     let rows = world.until_deferred("server2.com", 1).await;
-    assert_eq!(rows[0].address, address("full@server2.com"));
+    assert_eq!(rows[0].recipient.address, address("full@server2.com"));
     assert_eq!(world.until_taken(1).await[0].recipients, ["here@server2.com"]);
     let told = world.tom_has(3).await.join("\n");
     assert!(told.contains("Final-Recipient: rfc822; gone@server2.com\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
@@ -522,12 +529,12 @@ async fn tls_is_used_where_it_is_offered_and_does_not_stop_mail_where_it_is_brok
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_the_server_cannot_take_bounces_and_declarations_alone_do_not() {
     let world = World::new(Rules { extensions: Vec::new(), ..Rules::default() }).await;
-    let declared = Declared { eight_bit: true, smtputf8: true };
+    let declared = Declared { smtputf8: true, ..Declared::eight_bit(true) };
     let tom = Some("tom@server1.com");
-    world.send_as(tom, b"Subject: plain\r\n\r\nplain\r\n", declared, &["jack@server2.com"]).await;
+    world.send_as(tom, b"Subject: plain\r\n\r\nplain\r\n", declared.clone(), &["jack@server2.com"]).await;
     world.until_empty().await;
     assert_eq!(world.peer.taken()[0].mail, "MAIL FROM:<tom@server1.com>");
-    world.send_as(tom, "Subject: x\r\n\r\n\u{e4}".as_bytes(), declared, &["jack@server2.com"]).await;
+    world.send_as(tom, "Subject: x\r\n\r\n\u{e4}".as_bytes(), declared.clone(), &["jack@server2.com"]).await;
     world.send_as(tom, "Subject: \u{e4}\r\n\r\n".as_bytes(), declared, &["jack@server2.com"]).await;
     let told = world.tom_has(2).await.join("\n");
     assert!(told.contains("Status: 5.6.3\r\n") && told.contains("Status: 5.6.7\r\n"), "{told}");
@@ -623,7 +630,7 @@ async fn a_message_that_is_being_sent_at_the_end_is_finished_and_settled() {
     end.await.unwrap();
     assert_eq!(world.peer.taken().len(), 1);
     let left = world.store.due_recipients(&domain("server2.com"), Timestamp::MAX, 10).await.unwrap();
-    assert_eq!(left.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(), ["jill@server2.com"]);
+    assert_eq!(left.iter().map(|row| row.recipient.address.to_string()).collect::<Vec<_>>(), ["jill@server2.com"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

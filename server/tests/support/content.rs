@@ -14,12 +14,19 @@ pub fn story() -> Content {
         domains: vec![domain("server1.com")],
         relay: Vec::new(),
         records: vec![mailbox("tom@server1.com", "tom-password"), mailbox("anna@server1.com", "anna-password")],
+        secrets: paquebot_config::Secrets::default(),
     }
 }
 
 pub fn server(hostname: &str) -> ServerConfig {
-    let listener =
-        |name: &str, protocol| Listener { name: name.to_owned(), protocol, port: 0, clear_text_logins: false };
+    let listener = |name: &str, protocol| Listener {
+        name: name.to_owned(),
+        protocol,
+        port: 0,
+        clear_text_logins: false,
+        bare_line_endings: paquebot_config::BareLineEndings::default(),
+        proxy_protocol: None,
+    };
     ServerConfig {
         hostname: Domain::parse(hostname).unwrap(),
         listeners: vec![
@@ -36,11 +43,18 @@ pub fn server(hostname: &str) -> ServerConfig {
             per_client_connections: 100,
             login_delay_seconds: 0,
         },
-        outbound: Outbound { ehlo_name: None, max_age_seconds: 432_000, delay_warning_seconds: 14_400, port: 25 },
+        outbound: Outbound {
+            ehlo_name: None,
+            max_age_seconds: 432_000,
+            delay_warning_seconds: 14_400,
+            port: 25,
+            smart_host: None,
+        },
         // Nobody answers there: tests that route mail name a resolver of their own.
         resolvers: Resolvers { addresses: vec!["127.0.0.1:1".parse().unwrap()] },
         tls: TlsConfig { min_version: TlsVersion::Tls12 },
         shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 20 },
+        filters: paquebot_config::Filters::default(),
     }
 }
 
@@ -51,6 +65,8 @@ pub fn domain(name: &str) -> DomainConfig {
         catch_all: CatchAll::Reject,
         max_message_size: None,
         suspended: false,
+        filters: paquebot_config::Filters::default(),
+        local_parts: paquebot_config::LocalParts::default(),
     }
 }
 
@@ -63,6 +79,7 @@ pub fn mailbox(address: &str, password: &str) -> Record {
         forwarding: None,
         send_as: Vec::new(),
         suspended: false,
+        filter: None,
     })
 }
 

@@ -204,7 +204,7 @@ async fn a_client_that_does_not_read_loses_the_maildrop_after_five_minutes() {
 /// How long it takes until a maildrop can be opened.
 async fn opens_soon(bench: &Bench, maildrop: &Address) -> Duration {
     let begin = Instant::now();
-    while bench.services.store.open_maildrop(maildrop).await.is_err() {
+    while bench.services.store.open_maildrop(&maildrop.clone().into()).await.is_err() {
         assert!(begin.elapsed() < Duration::from_secs(3600), "the maildrop is still in use");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -224,8 +224,15 @@ async fn deliver(bench: &Bench, maildrop: &Address, message: &[u8]) {
         trace: Bytes::new(),
         body,
         declared: Declared::default(),
-        local: vec![LocalDelivery { maildrop: maildrop.clone(), fields: Bytes::new(), quota: None }],
+        local: vec![LocalDelivery {
+            maildrop: maildrop.clone().into(),
+            fields: Bytes::new(),
+            body_from: None,
+            quota: None,
+        }],
         remote: Vec::new(),
+        derived: Vec::new(),
+        remember: Vec::new(),
     };
     store.commit(acceptance).await.unwrap();
 }

@@ -5,7 +5,7 @@ use paquebot_config::Address;
 
 use super::super::status::Refusal;
 use super::reply::Reply;
-use crate::store::Declared;
+use crate::store::{BodyType, Declared};
 
 /// How long a reply may take (RFC 5321 §4.5.3.2 says how long we have to be patient).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,8 +163,9 @@ impl Client {
     /// Whether the message has to be looked at before it is offered: its sender declared what this server does not take,
     /// but may have declared more than there is.
     #[must_use]
-    pub fn needs_inspection(&self, declared: Declared) -> bool {
-        declared.eight_bit && !self.capabilities.eight_bit || declared.smtputf8 && !self.capabilities.smtputf8
+    pub fn needs_inspection(&self, declared: &Declared) -> bool {
+        declared.body != BodyType::SevenBit && !self.capabilities.eight_bit
+            || declared.smtputf8 && !self.capabilities.smtputf8
     }
 
     /// Begins a transaction. Call it only after [`Action::Ready`] or [`Client::finish`].
@@ -359,7 +360,7 @@ impl Client {
         if self.capabilities.size_offered {
             command.push_str(&format!(" SIZE={}", transaction.octets));
         }
-        if self.capabilities.eight_bit && transaction.declared.eight_bit {
+        if self.capabilities.eight_bit && transaction.declared.body != BodyType::SevenBit {
             command.push_str(" BODY=8BITMIME");
         }
         if self.capabilities.smtputf8 && transaction.declared.smtputf8 {

@@ -105,7 +105,7 @@ fn a_plain_server_is_asked_step_by_step() {
 fn rfc_2920_the_envelope_goes_at_once_and_data_waits_for_a_recipient() {
     let hello = "220 hi\r\n250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 5000\r\n";
     let mut declared = transaction(&["a@x.example", "b@x.example"]);
-    declared.declared = Declared { eight_bit: true, smtputf8: true };
+    declared.declared = Declared { smtputf8: true, ..Declared::eight_bit(true) };
     let nobody = transaction(&["a@x.example"]);
     let mut report = transaction(&["c@x.example"]);
     report.reverse_path = None;
@@ -194,7 +194,7 @@ fn what_the_server_cannot_take_is_not_offered() {
 
     let hello = "220 hi\r\n250 mx\r\n";
     let declaring = |eight_bit, smtputf8, found| {
-        let declared = Declared { eight_bit, smtputf8 };
+        let declared = Declared { smtputf8, ..Declared::eight_bit(eight_bit) };
         Transaction { declared, found: Some(found), ..transaction(&["a@x.example"]) }
     };
     let status = |transaction: Transaction, rest: &str| {

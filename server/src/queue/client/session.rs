@@ -169,7 +169,7 @@ impl Connection {
 
     /// Whether the message must be looked at before it is offered here (see [`inspect`]).
     #[must_use]
-    pub fn needs_inspection(&self, declared: Declared) -> bool {
+    pub fn needs_inspection(&self, declared: &Declared) -> bool {
         self.client.needs_inspection(declared)
     }
 

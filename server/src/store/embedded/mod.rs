@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use paquebot_config::Address;
 use rusqlite::{Connection, OptionalExtension};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +28,10 @@ use self::committer::{Committer, Writer, stopped};
 use self::readers::{MessageFile, PieceReader, Readers};
 use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
-use self::transaction::{Work, from_sql, unique_id};
-use super::{Acceptance, Maildrop, MaildropEntry, MessageReader, Result, Spool, Store, StoreError, Usage};
+use self::transaction::{Work, find_folder, from_sql, unique_id};
+use super::{
+    Acceptance, Folder, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store, StoreError, Usage,
+};
 
 /// The embedded store. One process at a time has it open.
 pub struct EmbeddedStore {
@@ -39,7 +42,7 @@ pub struct EmbeddedStore {
     committer: Mutex<Option<Committer>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     broken: CancellationToken,
-    open_maildrops: Arc<Mutex<HashSet<String>>>,
+    open_maildrops: OpenMaildrops,
 }
 
 impl EmbeddedStore {
@@ -101,29 +104,57 @@ impl EmbeddedStore {
         committer.commit(work).await
     }
 
-    /// Reads what `select` gives: blocks of bytes from the database, and perhaps a file's name and size.
-    async fn read_blocks<F>(&self, select: F) -> Result<Box<dyn MessageReader>>
+    /// Reads what `select` finds.
+    async fn read_content<F>(&self, select: F) -> Result<Box<dyn MessageReader>>
     where
-        F: FnOnce(&Connection) -> Result<(Vec<Vec<u8>>, Option<(String, u64)>)> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<StoredContent> + Send + 'static,
     {
         let bodies = self.bodies.clone();
         let reader = self.readers.query(move |connection| {
-            let (blocks, file) = select(connection)?;
-            let file = file.map(|(name, octets)| MessageFile::open(bodies.join(name), octets)).transpose()?;
-            Ok(PieceReader::new(blocks, file))
+            let StoredContent { mut beginning, original, from } = select(connection)?;
+            let mut statement = connection.prepare_cached(
+                "SELECT message.file, message.body_octets, body.bytes FROM message \
+                 LEFT JOIN body ON body.message = message.number WHERE message.number = ?1",
+            )?;
+            let mut rows = statement.query([original])?;
+            let row = rows.next()?.ok_or(StoreError::NotFound)?;
+            let file: Option<String> = row.get(0)?;
+            let file = match file {
+                Some(name) => Some(MessageFile::open(bodies.join(name), from_sql(row.get(1)?), from)?),
+                None => {
+                    let bytes = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+                    let from = usize::try_from(from).unwrap_or(usize::MAX);
+                    beginning.extend_from_slice(bytes.get(from..).unwrap_or_default());
+                    None
+                }
+            };
+            Ok(PieceReader::new(beginning, file))
         });
         Ok(Box::new(reader.await?))
     }
+}
+
+/// Where the octets of a message are.
+struct StoredContent {
+    /// Those that come first.
+    beginning: Vec<u8>,
+    /// The message whose body follows …
+    original: i64,
+    /// … from this octet on.
+    from: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The maildrops that sessions have open.
+type OpenMaildrops = Arc<Mutex<HashSet<(String, Folder)>>>;
+
 /// Marks a maildrop as open until it is dropped.
 struct MaildropLock {
-    name: String,
-    open: Arc<Mutex<HashSet<String>>>,
+    name: (String, Folder),
+    open: OpenMaildrops,
 }
 
 impl Drop for MaildropLock {
@@ -172,52 +203,88 @@ impl Store for EmbeddedStore {
         query.await
     }
 
-    async fn open_maildrop(&self, maildrop: &Address) -> Result<Maildrop> {
-        let name = maildrop.canonical();
+    async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop> {
+        let name = (maildrop.mailbox.canonical(), maildrop.folder.clone());
         if !lock(&self.open_maildrops).insert(name.clone()) {
             return Err(StoreError::MaildropInUse);
         }
         // From here on the lock frees itself, whatever happens.
         let held = MaildropLock { name: name.clone(), open: Arc::clone(&self.open_maildrops) };
-        let entries = self.readers.query(move |connection| list(connection, &name)).await?;
+        let entries = self.readers.query(move |connection| list(connection, &name.0, &name.1)).await?;
         Ok(Maildrop { entries, lock: Box::new(held) })
     }
 
-    async fn read(&self, maildrop: &Address, key: i64) -> Result<Box<dyn MessageReader>> {
-        let name = maildrop.canonical();
-        self.read_blocks(move |connection| {
+    async fn read(&self, maildrop: &MaildropName, key: i64) -> Result<Box<dyn MessageReader>> {
+        let (name, folder) = (maildrop.mailbox.canonical(), maildrop.folder.clone());
+        self.read_content(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT entry.fields, message.trace, message.file, message.body_octets, body.bytes FROM entry \
+                "SELECT entry.fields, entry.body_from, message.trace, message.number, message.body_from, \
+                 message.content_of, maildrop.number, entry.folder FROM entry \
                  JOIN maildrop ON maildrop.number = entry.maildrop JOIN message ON message.number = entry.message \
-                 LEFT JOIN body ON body.message = message.number WHERE entry.key = ?1 AND maildrop.name = ?2",
+                 WHERE entry.key = ?1 AND maildrop.name = ?2",
             )?;
             let mut rows = statement.query(rusqlite::params![key, name])?;
             let row = rows.next()?.ok_or(StoreError::NotFound)?;
-            let bytes: Option<Vec<u8>> = row.get(4)?;
-            let octets = from_sql(row.get(3)?);
-            let file: Option<String> = row.get(2)?;
-            let blocks = vec![row.get(0)?, row.get(1)?, bytes.unwrap_or_default()];
-            Ok((blocks, file.map(|name| (name, octets))))
+            if find_folder(connection, row.get(6)?, &folder)? != Some(row.get(7)?) {
+                return Err(StoreError::NotFound);
+            }
+            let mut beginning: Vec<u8> = row.get(0)?;
+            let edited: Option<i64> = row.get(1)?;
+            if edited.is_none() {
+                beginning.extend_from_slice(row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?);
+            }
+            let from = from_sql(row.get(4)?) + edited.map_or(0, from_sql);
+            Ok(StoredContent { beginning, original: row.get::<_, Option<i64>>(5)?.unwrap_or(row.get(3)?), from })
         })
         .await
     }
 
-    async fn delete(&self, maildrop: &Address, keys: &[i64]) -> Result<()> {
+    async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         // In the order in which they lie on the pages, so that a page is written once at most.
         let mut keys = keys.to_vec();
         keys.sort_unstable();
-        self.commit_work(Work::Delete { maildrop: maildrop.canonical(), keys }).await
+        self.commit_work(Work::Delete { maildrop: maildrop.clone(), keys }).await
+    }
+
+    async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>> {
+        let name = mailbox.canonical();
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name FROM folder WHERE maildrop = (SELECT number FROM maildrop WHERE name = ?1) ORDER BY name",
+            )?;
+            let names = statement.query_map([name], |row| row.get::<_, String>(0))?;
+            Ok(names
+                .filter_map(|name| name.map(|name| Folder::parse(&name)).transpose())
+                .collect::<rusqlite::Result<_>>()?)
+        });
+        query.await
+    }
+
+    async fn remembers(&self, mailbox: &Address, what: &[String], now: Timestamp) -> Result<Vec<bool>> {
+        let (name, what) = (mailbox.canonical(), what.to_vec());
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT 1 FROM remembrance WHERE mailbox = ?1 AND what = ?2 AND until > ?3")?;
+            let known = what.iter().map(|what| statement.exists(rusqlite::params![name, what, now.as_millisecond()]));
+            Ok(known.collect::<rusqlite::Result<_>>()?)
+        });
+        query.await
     }
 }
 
-fn list(connection: &Connection, maildrop: &str) -> Result<Vec<MaildropEntry>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, octets, run FROM entry WHERE maildrop = (SELECT number FROM maildrop WHERE name = ?1) ORDER BY key",
-    )?;
-    let entries = statement.query_map([maildrop], |row| {
+fn list(connection: &Connection, mailbox: &str, folder: &Folder) -> Result<Vec<MaildropEntry>> {
+    let maildrop: Option<i64> = connection
+        .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
+        .query_row([mailbox], |row| row.get(0))
+        .optional()?;
+    let Some(maildrop) = maildrop else { return Ok(Vec::new()) };
+    let Some(folder) = find_folder(connection, maildrop, folder)? else { return Ok(Vec::new()) };
+    let mut statement = connection
+        .prepare_cached("SELECT key, octets, run FROM entry WHERE maildrop = ?1 AND folder = ?2 ORDER BY key")?;
+    let entries = statement.query_map([maildrop, folder], |row| {
         let (key, octets, run) = (row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?);
         Ok(MaildropEntry { key, unique_id: unique_id(run, key), octets: from_sql(octets) })
     })?;

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 use rusqlite::{Row, params};
 
-use super::EmbeddedStore;
 use super::transaction::{Work, from_sql, to_sql};
+use super::{EmbeddedStore, StoredContent};
+use crate::store::envelope::{ByMode, DeliverBy, Notify, OriginalRecipient, Ret, Route};
 use crate::store::outgoing::{MessageNumber, QueueCounts, QueueStore, QueuedMessage, QueuedRecipient, Settlement};
-use crate::store::{Declared, MessageId, MessageReader, Result, StoreError};
+use crate::store::{BodyType, Declared, MessageId, MessageReader, RemoteRecipient, Result, StoreError};
 
 /// Steps from one destination to the next in the index, instead of reading a row for each recipient. The longest due comes
 /// first, so that no destination waits behind busy ones for ever.
@@ -41,8 +42,8 @@ impl QueueStore for EmbeddedStore {
         let destination = destination.clone();
         let query = self.readers.query(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT key, message, address, attempts, warned, last_error FROM recipient \
-                 WHERE domain = ?1 AND due <= ?2 ORDER BY due, key LIMIT ?3",
+                "SELECT key, message, address, attempts, warned, last_error, notify, original, route FROM recipient \
+                 WHERE domain = ?1 AND due <= ?2 AND held = 0 ORDER BY priority DESC, due, key LIMIT ?3",
             )?;
             let mut rows =
                 statement.query(params![destination.as_str(), now.as_millisecond(), to_sql(limit as u64)])?;
@@ -68,8 +69,8 @@ impl QueueStore for EmbeddedStore {
     async fn queued_message(&self, message: MessageNumber) -> Result<QueuedMessage> {
         let query = self.readers.query(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, received_at, reverse_path, eight_bit, smtputf8, body_octets + length(trace) \
-                 FROM message WHERE number = ?1",
+                "SELECT id, received_at, reverse_path, body_octets + length(trace), body_type, smtputf8, require_tls, \
+                 priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode FROM message WHERE number = ?1",
             )?;
             let mut rows = statement.query([message.0])?;
             let row = rows.next()?.ok_or(StoreError::NotFound)?;
@@ -78,25 +79,24 @@ impl QueueStore for EmbeddedStore {
                 id: MessageId::from_stored(row.get(0)?),
                 received_at: timestamp(row.get(1)?)?,
                 reverse_path: reverse_path.map(|text| stored(Address::parse(&text))).transpose()?,
-                declared: Declared { eight_bit: row.get(3)?, smtputf8: row.get(4)? },
-                octets: from_sql(row.get(5)?),
+                octets: from_sql(row.get(3)?),
+                declared: declared(row)?,
             })
         });
         query.await
     }
 
     async fn read_queued(&self, message: MessageNumber) -> Result<Box<dyn MessageReader>> {
-        self.read_blocks(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT message.trace, body.bytes, message.file, message.body_octets FROM message \
-                 LEFT JOIN body ON body.message = message.number WHERE message.number = ?1",
-            )?;
+        self.read_content(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT trace, body_from, content_of FROM message WHERE number = ?1")?;
             let mut rows = statement.query([message.0])?;
             let row = rows.next()?.ok_or(StoreError::NotFound)?;
-            let bytes: Option<Vec<u8>> = row.get(1)?;
-            let octets = from_sql(row.get(3)?);
-            let file: Option<String> = row.get(2)?;
-            Ok((vec![row.get(0)?, bytes.unwrap_or_default()], file.map(|name| (name, octets))))
+            Ok(StoredContent {
+                beginning: row.get(0)?,
+                original: row.get::<_, Option<i64>>(2)?.unwrap_or(message.0),
+                from: from_sql(row.get(1)?),
+            })
         })
         .await
     }
@@ -130,10 +130,42 @@ fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
     Ok(QueuedRecipient {
         key: row.get(0)?,
         message: MessageNumber(row.get(1)?),
-        address: stored(Address::parse(&address))?,
+        recipient: RemoteRecipient {
+            address: stored(Address::parse(&address))?,
+            notify: Notify::from_bits(row.get(6)?),
+            original: row.get::<_, Option<String>>(7)?.as_deref().and_then(OriginalRecipient::from_text),
+            route: row.get::<_, Option<String>>(8)?.as_deref().and_then(Route::from_text),
+        },
         attempts: row.get(3)?,
         warned: row.get(4)?,
         last_error: row.get(5)?,
+    })
+}
+
+/// What the sender declared, from column 4 on.
+fn declared(row: &Row<'_>) -> Result<Declared> {
+    let body = match row.get(4)? {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBitMime,
+        2 => BodyType::BinaryMime,
+        other => return Err(StoreError::Corrupt(format!("a queued message has content of kind {other}"))),
+    };
+    let time = |column| row.get::<_, Option<i64>>(column)?.map(timestamp).transpose();
+    let ret: Option<bool> = row.get(8)?;
+    let mode: i64 = row.get::<_, Option<i64>>(12)?.unwrap_or(0);
+    Ok(Declared {
+        body,
+        smtputf8: row.get(5)?,
+        require_tls: row.get(6)?,
+        priority: row.get(7)?,
+        ret: ret.map(|full| if full { Ret::Full } else { Ret::Headers }),
+        envelope_id: row.get(9)?,
+        hold_until: time(10)?,
+        deliver_by: time(11)?.map(|at| DeliverBy {
+            at,
+            mode: if mode & 1 == 0 { ByMode::Return } else { ByMode::Notify },
+            trace: mode & 2 != 0,
+        }),
     })
 }
 

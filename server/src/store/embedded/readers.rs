@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,15 +79,19 @@ pub(super) struct MessageFile {
 }
 
 impl MessageFile {
-    /// Opens the file and checks that it is whole. Blocks.
-    pub(super) fn open(path: PathBuf, octets: u64) -> Result<Self> {
+    /// Opens the file, which must have so many octets, to be read from octet `from` on. Blocks.
+    pub(super) fn open(path: PathBuf, octets: u64, from: u64) -> Result<Self> {
         let damaged = |what: String| StoreError::Corrupt(format!("the message file {} {what}", path.display()));
-        let file = File::open(&path).map_err(|error| damaged(format!("cannot be read ({error})")))?;
+        let mut file = File::open(&path).map_err(|error| damaged(format!("cannot be read ({error})")))?;
         let found = file.metadata()?.len();
         if found != octets {
             return Err(damaged(format!("has {found} octets instead of {octets}")));
         }
-        Ok(Self { file, left: octets, path })
+        let from = from.min(octets);
+        if from > 0 {
+            file.seek(SeekFrom::Start(from)).map_err(|error| damaged(format!("cannot be read ({error})")))?;
+        }
+        Ok(Self { file, left: octets - from, path })
     }
 
     fn read_piece(&mut self) -> Result<Bytes> {
@@ -102,9 +106,9 @@ impl MessageFile {
 }
 
 impl PieceReader {
-    /// Small blocks are joined, so that a small message comes in one piece.
-    pub(super) fn new(blocks: Vec<Vec<u8>>, file: Option<MessageFile>) -> Self {
-        let mut joined = Bytes::from(blocks.concat());
+    /// Gives what comes first, then the file.
+    pub(super) fn new(beginning: Vec<u8>, file: Option<MessageFile>) -> Self {
+        let mut joined = Bytes::from(beginning);
         let mut memory = VecDeque::new();
         while !joined.is_empty() {
             memory.push_back(joined.split_to(joined.len().min(PIECE)));

@@ -20,7 +20,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -71,6 +71,43 @@ const VERSION_1: &str = "
     CREATE INDEX recipient_by_domain ON recipient (domain, due);
     CREATE TABLE identity (name TEXT NOT NULL) STRICT;
     INSERT INTO identity (name) VALUES (lower(hex(randomblob(16))));
+";
+
+// A derived message has the content of another one (`content_of`), of which it holds a reference. `priority` is repeated
+// with the recipients, which are claimed by it. A folder is a number per mailbox; 0 is the inbox.
+const VERSION_2: &str = "
+    ALTER TABLE message RENAME COLUMN eight_bit TO body_type;
+    ALTER TABLE message ADD COLUMN require_tls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN priority INTEGER;
+    ALTER TABLE message ADD COLUMN ret INTEGER;
+    ALTER TABLE message ADD COLUMN envelope_id TEXT;
+    ALTER TABLE message ADD COLUMN hold_until INTEGER;
+    ALTER TABLE message ADD COLUMN deliver_by INTEGER;
+    ALTER TABLE message ADD COLUMN deliver_by_mode INTEGER;
+    ALTER TABLE message ADD COLUMN content_of INTEGER;
+    ALTER TABLE message ADD COLUMN body_from INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entry ADD COLUMN folder INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entry ADD COLUMN body_from INTEGER;
+    DROP INDEX entry_listing;
+    CREATE INDEX entry_listing ON entry (maildrop, folder, key, octets, run);
+    CREATE TABLE folder (
+        number INTEGER PRIMARY KEY,
+        maildrop INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        UNIQUE (maildrop, name)
+    ) STRICT;
+    ALTER TABLE recipient ADD COLUMN notify INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE recipient ADD COLUMN original TEXT;
+    ALTER TABLE recipient ADD COLUMN route TEXT;
+    ALTER TABLE recipient ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE recipient ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE remembrance (
+        mailbox TEXT NOT NULL,
+        what TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, what)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX remembrance_by_end ON remembrance (until);
 ";
 
 /// Opens the database of `directory`, making it when `may_create`.
@@ -229,14 +266,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(DATABASE_FILE);
         let mut connection = open_database(directory.path(), true).unwrap();
-        let steps = [VERSION_1, "CREATE TABLE second (a) STRICT", "nonsense"];
-        assert!(migrate(&mut connection, &path, &[VERSION_1, "CREATE TABLE second (a INTEGER) STRICT"]).is_ok());
+        let good = [MIGRATIONS, &["CREATE TABLE another (a INTEGER) STRICT"]].concat();
+        let bad = [&good[..], &["nonsense"]].concat();
+        let newest = i64::try_from(good.len()).unwrap();
+        assert!(migrate(&mut connection, &path, &good).is_ok());
         let version = |connection: &Connection| -> i64 {
             connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
         };
-        assert_eq!(version(&connection), 2);
-        assert!(migrate(&mut connection, &path, &steps).is_err());
-        assert_eq!(version(&connection), 2, "a step that fails leaves the version before it");
+        assert_eq!(version(&connection), newest);
+        assert!(migrate(&mut connection, &path, &bad).is_err());
+        assert_eq!(version(&connection), newest, "a step that fails leaves the version before it");
     }
 
     #[test]

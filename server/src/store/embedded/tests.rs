@@ -9,8 +9,12 @@ use proptest::prelude::*;
 
 use super::spool::THRESHOLD;
 use super::*;
+use crate::store::envelope::{ByMode, DeliverBy, Notify, OriginalRecipient, Ret, Route};
 use crate::store::outgoing::{Deferral, QueueStore, Settlement};
-use crate::store::{Body, Declared, LocalDelivery, MessageId};
+use crate::store::{
+    Body, BodyType, Content, Declared, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance,
+    RemoteRecipient,
+};
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -18,7 +22,7 @@ fn address(text: &str) -> Address {
 
 fn delivery(maildrop: &str) -> LocalDelivery {
     let fields = Bytes::from_static(b"Return-Path: <tom@server1.com>\r\n");
-    LocalDelivery { maildrop: address(maildrop), fields, quota: None }
+    LocalDelivery { maildrop: address(maildrop).into(), fields, body_from: None, quota: None }
 }
 
 /// Bytes that show where one is missing or out of place.
@@ -39,9 +43,11 @@ fn acceptance(body: Body, local: &[&str], remote: &[&str]) -> Acceptance {
         reverse_path: Some(address("tom@server1.com")),
         trace: Bytes::from_static(b"Received: from there\r\n by here\r\n"),
         body,
-        declared: Declared { eight_bit: true, smtputf8: false },
+        declared: Declared::eight_bit(true),
         local: local.iter().map(|name| delivery(name)).collect(),
-        remote: remote.iter().map(|name| address(name)).collect(),
+        remote: remote.iter().map(|name| address(name).into()).collect(),
+        derived: Vec::new(),
+        remember: Vec::new(),
     }
 }
 
@@ -56,10 +62,10 @@ async fn collect(mut reader: Box<dyn MessageReader>) -> Vec<u8> {
 
 async fn fetch_all(store: &EmbeddedStore, maildrop: &str) -> Vec<Vec<u8>> {
     let maildrop = address(maildrop);
-    let open = store.open_maildrop(&maildrop).await.unwrap();
+    let open = store.open_maildrop(&maildrop.clone().into()).await.unwrap();
     let mut messages = Vec::new();
     for entry in &open.entries {
-        let bytes = collect(store.read(&maildrop, entry.key).await.unwrap()).await;
+        let bytes = collect(store.read(&maildrop.clone().into(), entry.key).await.unwrap()).await;
         assert_eq!(bytes.len() as u64, entry.octets);
         messages.push(bytes);
     }
@@ -100,11 +106,11 @@ async fn a_maildrop_is_open_once_and_frees_itself() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let anna = address("anna@server1.com");
-    let first = store.open_maildrop(&anna).await.unwrap();
-    assert!(matches!(store.open_maildrop(&address("ANNA@server1.com")).await, Err(StoreError::MaildropInUse)));
-    assert!(store.open_maildrop(&address("jack@server1.com")).await.is_ok());
+    let first = store.open_maildrop(&anna.clone().into()).await.unwrap();
+    assert!(matches!(store.open_maildrop(&address("ANNA@server1.com").into()).await, Err(StoreError::MaildropInUse)));
+    assert!(store.open_maildrop(&address("jack@server1.com").into()).await.is_ok());
     drop(first);
-    assert!(store.open_maildrop(&anna).await.is_ok());
+    assert!(store.open_maildrop(&anna.clone().into()).await.is_ok());
 }
 
 #[tokio::test]
@@ -116,18 +122,20 @@ async fn deletion_is_all_or_nothing_and_gives_space_back_after_the_last_referenc
         let body = spooled(&store, &content(200_000)).await;
         store.commit(acceptance(body, &["anna@server1.com", "jack@server1.com"], &[])).await.unwrap();
     }
-    let keys: Vec<i64> = store.open_maildrop(&anna).await.unwrap().entries.iter().map(|entry| entry.key).collect();
+    let keys: Vec<i64> =
+        store.open_maildrop(&anna.clone().into()).await.unwrap().entries.iter().map(|entry| entry.key).collect();
     let with_a_stranger = [keys[0], keys[1], 999];
-    assert!(matches!(store.delete(&anna, &with_a_stranger).await, Err(StoreError::NotFound)));
-    assert!(matches!(store.delete(&jack, &keys).await, Err(StoreError::NotFound)), "another's messages");
+    assert!(matches!(store.delete(&anna.clone().into(), &with_a_stranger).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.delete(&jack.clone().into(), &keys).await, Err(StoreError::NotFound)), "another's messages");
     assert_eq!(store.usage(&anna).await.unwrap().messages, 2);
 
-    let reading = store.read(&anna, keys[0]).await.unwrap();
-    store.delete(&anna, &keys).await.unwrap();
+    let reading = store.read(&anna.clone().into(), keys[0]).await.unwrap();
+    store.delete(&anna.clone().into(), &keys).await.unwrap();
     assert_eq!(store.usage(&anna).await.unwrap(), Usage::default());
     assert_eq!(files(directory.path()), 2, "Jack still has them");
-    let keys: Vec<i64> = store.open_maildrop(&jack).await.unwrap().entries.iter().map(|entry| entry.key).collect();
-    store.delete(&jack, &keys).await.unwrap();
+    let keys: Vec<i64> =
+        store.open_maildrop(&jack.clone().into()).await.unwrap().entries.iter().map(|entry| entry.key).collect();
+    store.delete(&jack.clone().into(), &keys).await.unwrap();
     assert_eq!(files(directory.path()), 0);
     assert_eq!(collect(reading).await, expected(&content(200_000)), "who reads it reads to the end");
 }
@@ -149,14 +157,14 @@ async fn unique_ids_are_never_given_twice() {
                 .await
                 .unwrap();
         }
-        let entries = store.open_maildrop(&anna).await.unwrap().entries;
+        let entries = store.open_maildrop(&anna.clone().into()).await.unwrap().entries;
         assert_eq!(entries.len(), 4);
         for entry in &entries {
             assert!(entry.unique_id.len() <= 70 && entry.unique_id.bytes().all(|byte| byte.is_ascii_graphic()));
             assert!(seen.insert(entry.unique_id.clone()));
         }
         let keys: Vec<i64> = entries.iter().map(|entry| entry.key).collect();
-        store.delete(&anna, &keys).await.unwrap();
+        store.delete(&anna.clone().into(), &keys).await.unwrap();
         store.close().await;
     }
 }
@@ -248,7 +256,7 @@ async fn a_row_of_the_queue_that_cannot_be_read_does_not_stop_the_others() {
     let destinations = store.due_destinations(now).await.unwrap();
     assert_eq!(destinations.iter().map(Domain::as_str).collect::<Vec<_>>(), ["x.example", "z.example"]);
     let rows = store.due_recipients(&destinations[0], now, 10).await.unwrap();
-    assert_eq!(rows.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(), ["b@x.example"]);
+    assert_eq!(rows.iter().map(|row| row.recipient.address.to_string()).collect::<Vec<_>>(), ["b@x.example"]);
 }
 
 #[tokio::test]
@@ -317,7 +325,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
         finished: vec![rows[0].key],
         deferred: vec![deferral],
         delivered_here: vec![(rows[0].message, delivery("jack@server1.com"))],
-        redirected: vec![(rows[0].message, address("d@z.example"))],
+        redirected: vec![(rows[0].message, address("d@z.example").into())],
         reports: vec![report],
     };
     store.settle(settlement).await.unwrap();
@@ -335,8 +343,8 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
     assert_eq!(counts.oldest.unwrap().as_millisecond(), now.as_millisecond());
 
     for maildrop in ["anna@server1.com", "jack@server1.com"] {
-        let open = store.open_maildrop(&address(maildrop)).await.unwrap();
-        store.delete(&address(maildrop), &[open.entries[0].key]).await.unwrap();
+        let open = store.open_maildrop(&address(maildrop).into()).await.unwrap();
+        store.delete(&address(maildrop).into(), &[open.entries[0].key]).await.unwrap();
     }
     assert_eq!(files(directory.path()), 1);
     for domain in store.due_destinations(later).await.unwrap() {
@@ -361,7 +369,7 @@ async fn a_maildrop_of_100_000_messages_opens_by_its_index() {
     let plan: String = database.query_row(plan, [], |row| row.get(3)).unwrap();
     assert!(plan.contains("USING COVERING INDEX entry_listing"), "{plan}");
     let start = std::time::Instant::now();
-    let open = store.open_maildrop(&address("anna@server1.com")).await.unwrap();
+    let open = store.open_maildrop(&address("anna@server1.com").into()).await.unwrap();
     println!("100,000 entries in {:?}", start.elapsed());
     assert_eq!(open.entries.len(), 100_000);
     assert!(open.entries.is_sorted_by_key(|entry| entry.key));
@@ -448,4 +456,150 @@ proptest! {
             assert_eq!(fetch_all(&store, "anna@server1.com").await, [expected(&body)]);
         });
     }
+}
+
+fn folder(mailbox: &str, name: &str) -> MaildropName {
+    MaildropName { mailbox: address(mailbox), folder: Folder::parse(name).unwrap() }
+}
+
+async fn fetch_folder(store: &EmbeddedStore, maildrop: &MaildropName) -> Vec<Vec<u8>> {
+    let open = store.open_maildrop(maildrop).await.unwrap();
+    let mut messages = Vec::new();
+    for entry in &open.entries {
+        let bytes = collect(store.read(maildrop, entry.key).await.unwrap()).await;
+        assert_eq!(bytes.len() as u64, entry.octets);
+        messages.push(bytes);
+    }
+    messages
+}
+
+#[tokio::test]
+async fn folders_have_messages_of_their_own_and_one_quota() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let junk = folder("anna@server1.com", "Junk");
+    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    message.local[0].maildrop = junk.clone();
+    store.commit(message).await.unwrap();
+    assert_eq!(fetch_folder(&store, &junk).await.len(), 1);
+    assert_eq!(fetch_all(&store, "anna@server1.com").await.len(), 0);
+    assert_eq!(store.folders(&address("anna@server1.com")).await.unwrap(), [junk.folder.clone()]);
+    let used = store.usage(&address("anna@server1.com")).await.unwrap();
+    let mut full = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    full.local[0].quota = Some(used.octets);
+    assert!(matches!(store.commit(full).await, Err(StoreError::OverQuota(_))));
+    let open = store.open_maildrop(&junk).await.unwrap();
+    assert!(store.open_maildrop(&address("anna@server1.com").into()).await.is_ok(), "each has a lock of its own");
+    let key = open.entries[0].key;
+    let inbox = address("anna@server1.com").into();
+    assert!(matches!(store.read(&inbox, key).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.delete(&inbox, &[key]).await, Err(StoreError::NotFound)));
+    store.delete(&junk, &[key]).await.unwrap();
+    assert_eq!(store.usage(&address("anna@server1.com")).await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn a_derived_message_has_the_same_bytes_until_the_last_is_gone() {
+    for octets in [100, THRESHOLD + 1000] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let bytes = content(octets);
+        let body = spooled(&store, &bytes).await;
+        let mut message = acceptance(body, &["anna@server1.com"], &[]);
+        let mut edited = delivery("jack@server1.com");
+        (edited.fields, edited.body_from) = (Bytes::from_static(b"Subject: edited\r\n"), Some(40));
+        message.local.push(edited);
+        message.derived.push(Derived {
+            id: MessageId::generate(),
+            reverse_path: Some(address("srs0=x@server1.com")),
+            trace: Bytes::from_static(b"Received: again\r\n"),
+            content: Content::Same { from: 10 },
+            declared: Declared::default(),
+            local: vec![delivery("tom@server1.com")],
+            remote: vec![address("x@elsewhere.example").into()],
+        });
+        message.derived.push(Derived {
+            id: MessageId::generate(),
+            reverse_path: None,
+            trace: Bytes::new(),
+            content: Content::Own(Bytes::from_static(b"I am away\r\n")),
+            declared: Declared::default(),
+            local: vec![delivery("sue@server1.com")],
+            remote: Vec::new(),
+        });
+        store.commit(message).await.unwrap();
+        let path = b"Return-Path: <tom@server1.com>\r\n";
+        assert_eq!(fetch_all(&store, "jack@server1.com").await, [[b"Subject: edited\r\n", &bytes[40..]].concat()]);
+        let derived = [path, &b"Received: again\r\n"[..], &bytes[10..]].concat();
+        assert_eq!(fetch_all(&store, "tom@server1.com").await, [derived]);
+        assert_eq!(fetch_all(&store, "sue@server1.com").await, [[&path[..], b"I am away\r\n"].concat()]);
+        // Without the first copies the others are whole.
+        for owner in ["anna@server1.com", "jack@server1.com", "tom@server1.com", "sue@server1.com"] {
+            let owner = address(owner).into();
+            let key = store.open_maildrop(&owner).await.unwrap().entries[0].key;
+            store.delete(&owner, &[key]).await.unwrap();
+        }
+        let due = Timestamp::now();
+        let rows = store.due_recipients(&Domain::parse("elsewhere.example").unwrap(), due, 10).await.unwrap();
+        let queued = store.queued_message(rows[0].message).await.unwrap();
+        assert_eq!(queued.reverse_path, Some(address("srs0=x@server1.com")));
+        let sent = collect(store.read_queued(rows[0].message).await.unwrap()).await;
+        assert_eq!((sent.len() as u64, sent), (queued.octets, [b"Received: again\r\n", &bytes[10..]].concat()));
+        store.settle(Settlement { finished: vec![rows[0].key], ..Settlement::default() }).await.unwrap();
+        store.close().await;
+        let connection = Connection::open(directory.path().join("mail.db")).unwrap();
+        for table in ["message", "body", "entry", "recipient"] {
+            let rows: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 0, "{table}");
+        }
+        assert_eq!(std::fs::read_dir(directory.path().join("bodies")).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_sender_asked_for_is_kept_with_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &[], &[]);
+    let later = Timestamp::from_millisecond(message.received_at.as_millisecond() + 60_000).unwrap();
+    message.declared = Declared {
+        body: BodyType::BinaryMime,
+        smtputf8: true,
+        require_tls: true,
+        priority: Some(-3),
+        ret: Some(Ret::Headers),
+        envelope_id: Some("QQ314159".to_owned()),
+        hold_until: Some(later),
+        deliver_by: Some(DeliverBy { at: later, mode: ByMode::Notify, trace: true }),
+    };
+    let recipient = RemoteRecipient {
+        address: address("x@elsewhere.example"),
+        notify: Notify::On { success: true, failure: false, delay: true },
+        original: Some(OriginalRecipient { kind: "rfc822".to_owned(), address: "first@x.example".to_owned() }),
+        route: Some(Route::Rule("a/b".to_owned())),
+    };
+    message.remote.push(recipient.clone());
+    let declared = message.declared.clone();
+    store.commit(message).await.unwrap();
+    let domain = Domain::parse("elsewhere.example").unwrap();
+    assert_eq!(store.due_recipients(&domain, Timestamp::now(), 10).await.unwrap(), [], "it is held");
+    let rows = store.due_recipients(&domain, later, 10).await.unwrap();
+    assert_eq!(rows[0].recipient, recipient);
+    assert_eq!(store.queued_message(rows[0].message).await.unwrap().declared, declared);
+}
+
+#[tokio::test]
+async fn filters_remember_until_the_time_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    let (now, anna) = (message.received_at, address("anna@server1.com"));
+    let until = Timestamp::from_second(now.as_second() + 60).unwrap();
+    message.remember.push(Remembrance { mailbox: anna.clone(), what: "seen <1@x>".to_owned(), until });
+    store.commit(message).await.unwrap();
+    let asked = ["seen <1@x>".to_owned(), "seen <2@x>".to_owned()];
+    assert_eq!(store.remembers(&anna, &asked, now).await.unwrap(), [true, false]);
+    assert_eq!(store.remembers(&anna, &asked, until).await.unwrap(), [false, false]);
+    assert_eq!(store.remembers(&address("jack@server1.com"), &asked, now).await.unwrap(), [false, false]);
 }

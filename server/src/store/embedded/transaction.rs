@@ -3,19 +3,21 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::Address;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{Deferral, MessageNumber, Settlement};
-use crate::store::{Acceptance, Body, LocalDelivery, Result, StoreError};
+use crate::store::{
+    Acceptance, Body, Content, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance, Result, StoreError,
+};
 
 /// One piece of work for the committer.
 #[derive(Debug)]
 pub(super) enum Work {
     /// A message and its recipients.
     Accept(Box<Acceptance>),
-    /// Messages of a maildrop, by its canonical name.
-    Delete { maildrop: String, keys: Vec<i64> },
+    /// Messages of a maildrop.
+    Delete { maildrop: MaildropName, keys: Vec<i64> },
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
     /// Nothing, but room is needed: the committer gives back what it can.
@@ -55,7 +57,7 @@ impl Work {
             Self::Settle(settlement) => &mut settlement.reports,
             Self::Delete { .. } | Self::MakeRoom => &mut [],
         };
-        for acceptance in acceptances {
+        for acceptance in acceptances.iter_mut().filter(|acceptance| references(acceptance) > 0) {
             if let Body::File(file) = &mut acceptance.body {
                 file.committed = true;
             }
@@ -79,25 +81,100 @@ pub(super) fn from_sql(octets: i64) -> u64 {
     u64::try_from(octets).unwrap_or(0)
 }
 
+/// How many rows refer to the message of an acceptance itself.
+fn references(acceptance: &Acceptance) -> usize {
+    let same = acceptance.derived.iter().filter(|derived| matches!(derived.content, Content::Same { .. }));
+    acceptance.local.len() + acceptance.remote.len() + same.count()
+}
+
 fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<()> {
-    let references = acceptance.local.len() + acceptance.remote.len();
-    if references == 0 {
+    let references = references(acceptance);
+    if references == 0 && acceptance.derived.is_empty() {
         // To say that it is accepted would be to lose it.
         return Err(StoreError::Failed(format!("the message {} is for nobody", acceptance.id)));
     }
-    let (message, octets) = insert_message(connection, acceptance, references)?;
-    for delivery in &acceptance.local {
-        insert_entry(connection, message, octets, delivery, run)?;
+    let mut original = None;
+    if references > 0 {
+        let stored = insert_original(connection, acceptance, references)?;
+        insert_recipients(connection, &stored, &acceptance.local, &acceptance.remote, run)?;
+        original = Some(stored);
     }
-    for address in &acceptance.remote {
-        insert_recipient(connection, message, address, acceptance.received_at)?;
+    for derived in &acceptance.derived {
+        let stored = insert_derived(connection, derived, acceptance.received_at, original.as_ref())?;
+        insert_recipients(connection, &stored, &derived.local, &derived.remote, run)?;
+    }
+    for remembrance in &acceptance.remember {
+        remember(connection, remembrance, acceptance.received_at)?;
     }
     Ok(())
 }
 
-/// The row of the message and its body's; gives its number and the octets of trace and body.
-fn insert_message(connection: &Connection, acceptance: &Acceptance, references: usize) -> Result<(MessageNumber, u64)> {
-    let (octets, file, bytes): (u64, Option<&str>, Option<&Bytes>) = match &acceptance.body {
+/// A message row that was made.
+struct Stored {
+    number: MessageNumber,
+    /// Octets of its trace fields, and of what follows them.
+    trace_octets: u64,
+    body_octets: u64,
+    /// When the queue may begin.
+    due: Timestamp,
+    priority: i8,
+}
+
+/// What a message row is made of.
+struct MessageRow<'a> {
+    id: &'a MessageId,
+    received_at: Timestamp,
+    reverse_path: Option<String>,
+    declared: &'a Declared,
+    trace: &'a Bytes,
+    body_octets: u64,
+    file: Option<&'a str>,
+    content_of: Option<i64>,
+    body_from: u64,
+    references: usize,
+}
+
+fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
+    let declared = row.declared;
+    let (ret, by) = (declared.ret.map(|ret| ret == Ret::Full), declared.deliver_by);
+    connection
+        .prepare_cached(
+            "INSERT INTO message (id, received_at, reverse_path, body_type, smtputf8, trace, body_octets, file, \
+             message_references, require_tls, priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode, \
+             content_of, body_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+        )?
+        .execute(params![
+            row.id.as_str(),
+            row.received_at.as_millisecond(),
+            row.reverse_path,
+            declared.body as i64,
+            declared.smtputf8,
+            &row.trace[..],
+            to_sql(row.body_octets),
+            row.file,
+            to_sql(row.references as u64),
+            declared.require_tls,
+            declared.priority,
+            ret,
+            declared.envelope_id,
+            declared.hold_until.map(Timestamp::as_millisecond),
+            by.map(|by| by.at.as_millisecond()),
+            by.map(|by| i64::from(by.mode == ByMode::Notify) | i64::from(by.trace) << 1),
+            row.content_of,
+            to_sql(row.body_from),
+        ])?;
+    Ok(Stored {
+        number: MessageNumber(connection.last_insert_rowid()),
+        trace_octets: row.trace.len() as u64,
+        body_octets: row.body_octets,
+        due: declared.hold_until.unwrap_or(row.received_at),
+        priority: declared.priority.unwrap_or(0),
+    })
+}
+
+/// The row of the accepted message, and its body's.
+fn insert_original(connection: &Connection, acceptance: &Acceptance, references: usize) -> Result<Stored> {
+    let (body_octets, file, bytes): (u64, Option<&str>, Option<&Bytes>) = match &acceptance.body {
         Body::Memory(bytes) => (bytes.len() as u64, None, Some(bytes)),
         Body::File(file) => {
             let name = file.path.file_name().and_then(std::ffi::OsStr::to_str);
@@ -105,76 +182,213 @@ fn insert_message(connection: &Connection, acceptance: &Acceptance, references: 
             (file.octets, Some(name), None)
         }
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO message (id, received_at, reverse_path, eight_bit, smtputf8, trace, body_octets, file, \
-             message_references) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            acceptance.id.as_str(),
-            acceptance.received_at.as_millisecond(),
-            acceptance.reverse_path.as_ref().map(ToString::to_string),
-            acceptance.declared.eight_bit,
-            acceptance.declared.smtputf8,
-            &acceptance.trace[..],
-            to_sql(octets),
+    let stored = insert_row(
+        connection,
+        &MessageRow {
+            id: &acceptance.id,
+            received_at: acceptance.received_at,
+            reverse_path: acceptance.reverse_path.as_ref().map(ToString::to_string),
+            declared: &acceptance.declared,
+            trace: &acceptance.trace,
+            body_octets,
             file,
-            to_sql(references as u64),
-        ])?;
-    let number = connection.last_insert_rowid();
+            content_of: None,
+            body_from: 0,
+            references,
+        },
+    )?;
     if let Some(bytes) = bytes {
-        connection
-            .prepare_cached("INSERT INTO body (message, bytes) VALUES (?1, ?2)")?
-            .execute(params![number, &bytes[..]])?;
+        insert_body(connection, stored.number, bytes)?;
     }
-    Ok((MessageNumber(number), octets + acceptance.trace.len() as u64))
+    Ok(stored)
 }
 
-/// One maildrop's entry, and its usage; refuses what would exceed the quota.
-fn insert_entry(
+/// The row of a message that comes of another one, and its body's where it has one of its own.
+fn insert_derived(
     connection: &Connection,
-    message: MessageNumber,
-    message_octets: u64,
-    delivery: &LocalDelivery,
+    derived: &Derived,
+    received_at: Timestamp,
+    original: Option<&Stored>,
+) -> Result<Stored> {
+    let references = derived.local.len() + derived.remote.len();
+    if references == 0 {
+        return Err(StoreError::Failed(format!("the message {} is for nobody", derived.id)));
+    }
+    let (body_octets, content_of, body_from) = match (&derived.content, original) {
+        (Content::Own(bytes), _) => (bytes.len() as u64, None, 0),
+        (Content::Same { from }, Some(original)) => {
+            (original.body_octets.saturating_sub(*from), Some(original.number.0), *from)
+        }
+        (Content::Same { .. }, None) => return Err(StoreError::NotFound),
+    };
+    let stored = insert_row(
+        connection,
+        &MessageRow {
+            id: &derived.id,
+            received_at,
+            reverse_path: derived.reverse_path.as_ref().map(ToString::to_string),
+            declared: &derived.declared,
+            trace: &derived.trace,
+            body_octets,
+            file: None,
+            content_of,
+            body_from,
+            references,
+        },
+    )?;
+    if let Content::Own(bytes) = &derived.content {
+        insert_body(connection, stored.number, bytes)?;
+    }
+    Ok(stored)
+}
+
+fn insert_body(connection: &Connection, message: MessageNumber, bytes: &Bytes) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO body (message, bytes) VALUES (?1, ?2)")?
+        .execute(params![message.0, &bytes[..]])?;
+    Ok(())
+}
+
+fn insert_recipients(
+    connection: &Connection,
+    message: &Stored,
+    local: &[LocalDelivery],
+    remote: &[RemoteRecipient],
     run: i64,
 ) -> Result<()> {
-    let octets = message_octets + delivery.fields.len() as u64;
+    for delivery in local {
+        insert_entry(connection, message, delivery, run)?;
+    }
+    for recipient in remote {
+        insert_recipient(connection, message.number, recipient, message.due, message.priority)?;
+    }
+    Ok(())
+}
+
+/// One maildrop's entry, and its mailbox's usage; refuses what would exceed the quota.
+fn insert_entry(connection: &Connection, message: &Stored, delivery: &LocalDelivery, run: i64) -> Result<()> {
+    let rest = match delivery.body_from {
+        None => message.trace_octets + message.body_octets,
+        Some(from) => message.body_octets.saturating_sub(from),
+    };
+    let octets = rest + delivery.fields.len() as u64;
+    let mailbox = &delivery.maildrop.mailbox;
     let (maildrop, used): (i64, i64) = connection
         .prepare_cached(
             "INSERT INTO maildrop (name, messages, octets) VALUES (?1, 1, ?2) \
              ON CONFLICT (name) DO UPDATE SET messages = messages + 1, octets = octets + excluded.octets \
              RETURNING number, octets",
         )?
-        .query_row(params![delivery.maildrop.canonical(), to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row(params![mailbox.canonical(), to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if delivery.quota.is_some_and(|quota| from_sql(used) > quota) {
-        return Err(StoreError::OverQuota(delivery.maildrop.clone()));
+        return Err(StoreError::OverQuota(mailbox.clone()));
     }
-    connection
-        .prepare_cached("INSERT INTO entry (maildrop, message, octets, run, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![maildrop, message.0, to_sql(octets), run, &delivery.fields[..]])?;
-    Ok(())
-}
-
-fn insert_recipient(connection: &Connection, message: MessageNumber, address: &Address, due: Timestamp) -> Result<()> {
+    let folder = make_folder(connection, maildrop, &delivery.maildrop.folder)?;
     connection
         .prepare_cached(
-            "INSERT INTO recipient (message, address, domain, due, attempts, warned) VALUES (?1, ?2, ?3, ?4, 0, 0)",
+            "INSERT INTO entry (maildrop, folder, message, octets, run, fields, body_from) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![message.0, address.to_string(), address.domain().as_str(), due.as_millisecond()])?;
+        .execute(params![
+            maildrop,
+            folder,
+            message.number.0,
+            to_sql(octets),
+            run,
+            &delivery.fields[..],
+            delivery.body_from.map(to_sql)
+        ])?;
     Ok(())
 }
 
-fn delete(connection: &Connection, maildrop: &str, keys: &[i64], unreferenced: &mut Unreferenced) -> Result<()> {
+/// The number of a folder, which is made where there was none.
+fn make_folder(connection: &Connection, maildrop: i64, folder: &Folder) -> Result<i64> {
+    if folder.is_inbox() {
+        return Ok(INBOX);
+    }
+    if let Some(number) = find_folder(connection, maildrop, folder)? {
+        return Ok(number);
+    }
+    connection
+        .prepare_cached("INSERT INTO folder (maildrop, name) VALUES (?1, ?2)")?
+        .execute(params![maildrop, folder.as_str()])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// The number of the inbox, which has no row.
+const INBOX: i64 = 0;
+
+/// The number of a folder, if there is one.
+pub(super) fn find_folder(connection: &Connection, maildrop: i64, folder: &Folder) -> Result<Option<i64>> {
+    if folder.is_inbox() {
+        return Ok(Some(INBOX));
+    }
+    Ok(connection
+        .prepare_cached("SELECT number FROM folder WHERE maildrop = ?1 AND name = ?2")?
+        .query_row(params![maildrop, folder.as_str()], |row| row.get(0))
+        .optional()?)
+}
+
+fn insert_recipient(
+    connection: &Connection,
+    message: MessageNumber,
+    recipient: &RemoteRecipient,
+    due: Timestamp,
+    priority: i8,
+) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority) \
+             VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            message.0,
+            recipient.address.to_string(),
+            recipient.address.domain().as_str(),
+            due.as_millisecond(),
+            recipient.notify.bits(),
+            recipient.original.as_ref().map(crate::store::envelope::OriginalRecipient::to_text),
+            recipient.route.as_ref().map(crate::store::envelope::Route::to_text),
+            priority,
+        ])?;
+    Ok(())
+}
+
+/// How many remembrances that are over go when a new one comes, so that they do not gather.
+const FORGOTTEN_AT_ONCE: i64 = 8;
+
+fn remember(connection: &Connection, remembrance: &Remembrance, now: Timestamp) -> Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM remembrance WHERE (mailbox, what) IN \
+             (SELECT mailbox, what FROM remembrance WHERE until < ?1 ORDER BY until LIMIT ?2)",
+        )?
+        .execute(params![now.as_millisecond(), FORGOTTEN_AT_ONCE])?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO remembrance (mailbox, what, until) VALUES (?1, ?2, ?3)")?
+        .execute(params![remembrance.mailbox.canonical(), remembrance.what, remembrance.until.as_millisecond()])?;
+    Ok(())
+}
+
+fn delete(
+    connection: &Connection,
+    maildrop: &MaildropName,
+    keys: &[i64],
+    unreferenced: &mut Unreferenced,
+) -> Result<()> {
     let number: Option<i64> = connection
         .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
-        .query_row([maildrop], |row| row.get(0))
+        .query_row([maildrop.mailbox.canonical()], |row| row.get(0))
         .optional()?;
     let number = number.ok_or(StoreError::NotFound)?;
+    let folder = find_folder(connection, number, &maildrop.folder)?.ok_or(StoreError::NotFound)?;
     let mut octets = 0;
     for key in keys {
         let (message, freed): (i64, i64) = connection
-            .prepare_cached("DELETE FROM entry WHERE key = ?1 AND maildrop = ?2 RETURNING message, octets")?
-            .query_row([*key, number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .prepare_cached(
+                "DELETE FROM entry WHERE key = ?1 AND maildrop = ?2 AND folder = ?3 RETURNING message, octets",
+            )?
+            .query_row([*key, number, folder], |row| Ok((row.get(0)?, row.get(1)?)))?;
         octets += freed;
         release(connection, MessageNumber(message), unreferenced)?;
     }
@@ -184,21 +398,23 @@ fn delete(connection: &Connection, maildrop: &str, keys: &[i64], unreferenced: &
     Ok(())
 }
 
-/// One reference fewer; the last one takes the message with it.
+/// One reference fewer; the last one takes the message with it, and the reference that it holds.
 fn release(connection: &Connection, message: MessageNumber, unreferenced: &mut Unreferenced) -> Result<()> {
-    let (left, file): (i64, Option<String>) = connection
+    let (left, file, content_of): (i64, Option<String>, Option<i64>) = connection
         .prepare_cached(
             "UPDATE message SET message_references = message_references - 1 WHERE number = ?1 \
-             RETURNING message_references, file",
+             RETURNING message_references, file, content_of",
         )?
-        .query_row([message.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row([message.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     if left > 0 {
         return Ok(());
     }
     connection.prepare_cached("DELETE FROM message WHERE number = ?1")?.execute([message.0])?;
-    match file {
-        Some(file) => unreferenced.push(file),
-        None => drop(connection.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([message.0])?),
+    match (content_of, file) {
+        // What it comes of comes of nothing else.
+        (Some(original), _) => release(connection, MessageNumber(original), unreferenced)?,
+        (None, Some(file)) => unreferenced.push(file),
+        (None, None) => drop(connection.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([message.0])?),
     }
     Ok(())
 }
@@ -206,12 +422,12 @@ fn release(connection: &Connection, message: MessageNumber, unreferenced: &mut U
 fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenced: &mut Unreferenced) -> Result<()> {
     // References are added before others are released, so that no message goes in between.
     for (message, delivery) in &settlement.delivered_here {
-        let octets = add_reference(connection, *message)?;
-        insert_entry(connection, *message, octets, delivery, run)?;
+        let stored = add_reference(connection, *message)?;
+        insert_entry(connection, &stored, delivery, run)?;
     }
-    for (message, address) in &settlement.redirected {
-        add_reference(connection, *message)?;
-        insert_recipient(connection, *message, address, Timestamp::UNIX_EPOCH)?;
+    for (message, recipient) in &settlement.redirected {
+        let stored = add_reference(connection, *message)?;
+        insert_recipient(connection, *message, recipient, stored.due, stored.priority)?;
     }
     for report in &settlement.reports {
         accept(connection, report, run)?;
@@ -228,15 +444,23 @@ fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenc
     Ok(())
 }
 
-/// One reference more; gives the octets of trace and body.
-fn add_reference(connection: &Connection, message: MessageNumber) -> Result<u64> {
-    let octets: i64 = connection
+/// One reference more. What is put into the queue with it is due at once.
+fn add_reference(connection: &Connection, message: MessageNumber) -> Result<Stored> {
+    let stored = connection
         .prepare_cached(
             "UPDATE message SET message_references = message_references + 1 WHERE number = ?1 \
-             RETURNING body_octets + length(trace)",
+             RETURNING length(trace), body_octets, coalesce(priority, 0)",
         )?
-        .query_row([message.0], |row| row.get(0))?;
-    Ok(from_sql(octets))
+        .query_row([message.0], |row| {
+            Ok(Stored {
+                number: message,
+                trace_octets: from_sql(row.get(0)?),
+                body_octets: from_sql(row.get(1)?),
+                due: Timestamp::UNIX_EPOCH,
+                priority: row.get(2)?,
+            })
+        })?;
+    Ok(stored)
 }
 
 fn defer(connection: &Connection, deferral: &Deferral) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Opens the listeners, bounds connections, hands them to their sessions, and drains them on SIGTERM. Driven by `main`.
 //!
 //! A session is `async fn run(stream: net::Stream, client: SocketAddr, protocol: Protocol, services: SharedServices)` of
-//! [`crate::smtp`] or [`crate::pop3`]. `stream` is under TLS already where the protocol has implicit TLS; `client` is
+//! [`crate::smtp`]; [`crate::pop3`] has the whole listener in place of the protocol. `stream` is under TLS already where the protocol has implicit TLS; `client` is
 //! canonical ([`crate::net::canonical`]). The session greets, ends itself when `services.shutdown` is cancelled, and
 //! bounds its own time.
 
@@ -49,7 +49,7 @@ pub struct BindError {
 /// A port that is open.
 #[derive(Debug)]
 pub struct Bound {
-    listener: Listener,
+    listener: Arc<Listener>,
     socket: TcpListener,
     /// What it is bound to, with the port that the system chose where the configuration says 0.
     pub address: SocketAddr,
@@ -68,7 +68,7 @@ fn open_one(bind: IpAddr, listener: &Listener) -> Result<Bound, BindError> {
     let (socket, address) =
         bind_tcp(address).map_err(|source| BindError { name: listener.name.clone(), address, source })?;
     tracing::info!(listener = listener.name, protocol = ?listener.protocol, %address, "listening");
-    Ok(Bound { listener: listener.clone(), socket, address })
+    Ok(Bound { listener: Arc::new(listener.clone()), socket, address })
 }
 
 /// Binds a TCP port. `[::]` takes IPv4 as well, and where the machine has no IPv6, `0.0.0.0` takes its place.
@@ -162,7 +162,7 @@ async fn accept_loop(port: Bound, shared: Arc<Shared>, accepting: CancellationTo
             accepted = port.socket.accept() => accepted,
         };
         match accepted {
-            Ok((tcp, client)) => admit(tcp, canonical(client), port.listener.protocol, &shared),
+            Ok((tcp, client)) => admit(tcp, canonical(client), &port.listener, &shared),
             Err(error) => {
                 tracing::warn!(listener = port.listener.name, %error, "a connection could not be accepted");
                 if is_exhaustion(&error) {
@@ -180,14 +180,15 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
-fn admit(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &Arc<Shared>) {
+fn admit(tcp: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+    let protocol = listener.protocol;
     let limits = shared.services.configuration.snapshot().server.limits.clone();
     match shared.gate.enter(client.ip(), &limits) {
         Ok(pass) => {
             // These make a connection better, not possible.
             let _ = tcp.set_nodelay(true);
             let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
-            let connection = serve(tcp, client, protocol, Arc::clone(shared), pass);
+            let connection = serve(tcp, client, Arc::clone(listener), Arc::clone(shared), pass);
             shared.sessions.spawn(connection);
         }
         Err(refusal) => {
@@ -210,8 +211,9 @@ fn turn_away(tcp: &TcpStream, protocol: Protocol, refusal: Refusal) {
     let _ = tcp.try_write(text.as_bytes());
 }
 
-async fn serve(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: Arc<Shared>, pass: Pass) {
+async fn serve(tcp: TcpStream, client: SocketAddr, listener: Arc<Listener>, shared: Arc<Shared>, pass: Pass) {
     let _pass = pass;
+    let protocol = listener.protocol;
     let services = Arc::clone(&shared.services);
     let Some(stream) = begin(tcp, client, protocol, &shared).await else { return };
     let labels = ByProtocol { protocol: protocol_word(protocol) };
@@ -225,7 +227,7 @@ async fn serve(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: A
         Protocol::Smtp | Protocol::Submission | Protocol::Submissions => {
             crate::smtp::run(stream, client, protocol, services).await;
         }
-        Protocol::Pop3 | Protocol::Pop3s => crate::pop3::session::run(stream, client, protocol, services).await,
+        Protocol::Pop3 | Protocol::Pop3s => crate::pop3::session::run(stream, client, listener, services).await,
     }
 }
 

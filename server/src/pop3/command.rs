@@ -1,5 +1,7 @@
-//! Lines to commands (RFC 1939 §9, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4). Pure; used by [`super::machine`].
+//! Lines to commands (RFC 1939 §9, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4, RFC 6856 §2 and §3). Pure; used by
+//! [`super::machine`].
 
+use super::phrase::Phrase;
 use crate::credentials::Password;
 
 /// A command as the client sent it. It has no `Debug`: it may hold a password.
@@ -19,6 +21,10 @@ pub enum Command {
     },
     /// `STLS`
     Stls,
+    /// `UTF8`
+    Utf8,
+    /// `LANG [range]`
+    Lang(Option<String>),
     /// `STAT`
     Stat,
     /// `LIST [msg]`
@@ -39,26 +45,12 @@ pub enum Command {
     Quit,
 }
 
-/// Why a line is not a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
-    /// Octets that no command has: control characters, a bare CR or LF.
-    #[error("a command is one line of text that ends with CRLF")]
-    Octets,
-    /// No such command here.
-    #[error("unknown command")]
-    Unknown,
-    /// The arguments are not those of the command.
-    #[error("{0}")]
-    Arguments(&'static str),
-}
-
 impl Command {
     /// Reads a line without its CRLF.
     ///
     /// # Errors
-    /// [`Wrong`] says why it is not a command.
-    pub fn parse(line: &[u8]) -> Result<Self, Wrong> {
+    /// Why it is not a command.
+    pub fn parse(line: &[u8]) -> Result<Self, Phrase> {
         let (keyword, argument) = match memchr::memchr(b' ', line) {
             Some(space) => (&line[..space], Some(&line[space + 1..])),
             None => (line, None),
@@ -67,15 +59,17 @@ impl Command {
         // A password may hold any octet but NUL and those that end the line.
         let acceptable = |octet: &u8| !octet.is_ascii_control() || keyword == b"PASS" && *octet == b'\t';
         if !line.iter().all(acceptable) {
-            return Err(Wrong::Octets);
+            return Err(Phrase::OneLine);
         }
         let alone = |command: Self| match argument {
             None | Some(b"") => Ok(command),
-            Some(_) => Err(Wrong::Arguments("this command takes no argument")),
+            Some(_) => Err(Phrase::NoArgument),
         };
         match keyword.as_slice() {
             b"CAPA" => alone(Self::Capa),
             b"STLS" => alone(Self::Stls),
+            b"UTF8" => alone(Self::Utf8),
+            b"LANG" => lang(argument),
             b"STAT" => alone(Self::Stat),
             b"RSET" => alone(Self::Rset),
             b"NOOP" => alone(Self::Noop),
@@ -83,7 +77,7 @@ impl Command {
             b"USER" => user(argument),
             b"PASS" => match argument {
                 Some(password) if !password.is_empty() => Ok(Self::Pass(Password::new(password.to_vec()))),
-                _ => Err(Wrong::Arguments("PASS needs a password")),
+                _ => Err(Phrase::PasswordWanted),
             },
             b"AUTH" => auth(argument),
             b"LIST" => optional_number(argument).map(Self::List),
@@ -91,43 +85,47 @@ impl Command {
             b"RETR" => number(argument).map(Self::Retr),
             b"DELE" => number(argument).map(Self::Dele),
             b"TOP" => top(argument),
-            _ => Err(Wrong::Unknown),
+            _ => Err(Phrase::UnknownCommand),
         }
     }
 }
 
-const NUMBER_WANTED: Wrong = Wrong::Arguments("a message number is wanted");
-
-fn user(argument: Option<&[u8]>) -> Result<Command, Wrong> {
+fn user(argument: Option<&[u8]>) -> Result<Command, Phrase> {
     let name = argument.and_then(|name| std::str::from_utf8(name).ok()).map(str::trim).filter(|name| !name.is_empty());
-    name.map(|name| Command::User(name.to_owned())).ok_or(Wrong::Arguments("USER needs the address of a mailbox"))
+    name.map(|name| Command::User(name.to_owned())).ok_or(Phrase::LoginWanted)
 }
 
-fn auth(argument: Option<&[u8]>) -> Result<Command, Wrong> {
+fn auth(argument: Option<&[u8]>) -> Result<Command, Phrase> {
     let mut words = argument.unwrap_or_default().splitn(2, |octet| *octet == b' ');
     let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
     match String::from_utf8(mechanism) {
         Ok(mechanism) if !mechanism.is_empty() => {
             Ok(Command::Auth { mechanism, initial: words.next().map(<[u8]>::to_vec) })
         }
-        _ => Err(Wrong::Arguments("AUTH needs a mechanism; CAPA lists those that there are")),
+        _ => Err(Phrase::MechanismWanted),
     }
 }
 
-fn optional_number(argument: Option<&[u8]>) -> Result<Option<usize>, Wrong> {
+fn lang(argument: Option<&[u8]>) -> Result<Command, Phrase> {
+    let range = argument.filter(|range| !range.is_empty());
+    let range = range.map(|range| std::str::from_utf8(range).map(str::to_owned)).transpose();
+    range.map(Command::Lang).map_err(|_| Phrase::UnknownLanguage)
+}
+
+fn optional_number(argument: Option<&[u8]>) -> Result<Option<usize>, Phrase> {
     match argument {
         None | Some(b"") => Ok(None),
         Some(_) => number(argument).map(Some),
     }
 }
 
-fn number(argument: Option<&[u8]>) -> Result<usize, Wrong> {
-    let message = decimal(argument.unwrap_or_default()).ok_or(NUMBER_WANTED)?;
-    usize::try_from(message).map_err(|_| NUMBER_WANTED)
+fn number(argument: Option<&[u8]>) -> Result<usize, Phrase> {
+    let message = decimal(argument.unwrap_or_default()).ok_or(Phrase::NumberWanted)?;
+    usize::try_from(message).map_err(|_| Phrase::NumberWanted)
 }
 
-fn top(argument: Option<&[u8]>) -> Result<Command, Wrong> {
-    let wanted = Wrong::Arguments("TOP needs a message number and a number of lines");
+fn top(argument: Option<&[u8]>) -> Result<Command, Phrase> {
+    let wanted = Phrase::TopWanted;
     let argument = argument.unwrap_or_default();
     let space = memchr::memchr(b' ', argument).ok_or(wanted)?;
     let message = number(Some(&argument[..space])).map_err(|_| wanted)?;

@@ -2,15 +2,17 @@
 //! feeds bytes, asks for the next [`Output`], carries it out, and tells the machine how that went.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 
 use super::command::Command;
+use super::language::Language;
 use super::line::{Line, Lines, MAX_AUTH_ANSWER, MAX_COMMAND};
-use super::replies::{self, err, ok};
+use super::phrase::Phrase;
 use super::text::Extent;
 use super::transaction::{Listing, ListingKind, Transaction};
-use crate::credentials::sasl::{self, Credentials};
+use crate::credentials::sasl::{Credentials, Exchange, Failed, Mechanism, Step};
 use crate::credentials::{Failure, Password};
 use crate::store::{MaildropEntry, StoreError};
 
@@ -57,15 +59,26 @@ pub enum Security {
     Tls,
     /// Clear text; STLS is offered.
     ClearWithStls,
-    /// Clear text; there is no certificate, so nobody can log in.
+    /// Clear text; there is no certificate.
     Clear,
+}
+
+/// What a conversation begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Whether there is TLS, or can be.
+    pub security: Security,
+    /// Whether passwords are taken without TLS.
+    pub clear_text_logins: bool,
+    /// Seconds between two logins to one maildrop, as CAPA tells (RFC 2449 §6.5).
+    pub login_delay: u64,
 }
 
 enum State {
     /// AUTHORIZATION: who is this?
     Authorization { user: Option<String> },
-    /// Within AUTH PLAIN: the next line is the answer.
-    AuthAnswer,
+    /// Within AUTH: the next line is the answer.
+    AuthAnswer(Exchange),
     /// The session is doing what the last output asked for.
     Waiting(Task),
     /// TRANSACTION.
@@ -85,7 +98,10 @@ enum Task {
 
 /// One conversation.
 pub struct Machine {
-    security: Security,
+    settings: Settings,
+    language: Language,
+    /// UTF8 was given (RFC 6856 §2.1): headers go out as they are stored.
+    utf8: bool,
     lines: Lines,
     state: State,
     pending: VecDeque<Bytes>,
@@ -98,9 +114,11 @@ impl Machine {
     /// Begins with the greeting. It has no timestamp in angle brackets: APOP needs the password in clear on the server, and
     /// is not offered.
     #[must_use]
-    pub fn new(hostname: &str, security: Security) -> Self {
+    pub fn new(hostname: &str, settings: Settings) -> Self {
         let mut machine = Self {
-            security,
+            settings,
+            language: Language::Default,
+            utf8: false,
             lines: Lines::default(),
             state: State::Authorization { user: None },
             pending: VecDeque::new(),
@@ -108,7 +126,7 @@ impl Machine {
             failed_logins: 0,
             commands: 0,
         };
-        machine.reply(ok(format_args!("{hostname} POP3 ready")));
+        machine.reply(Bytes::from(format!("+OK {hostname} POP3 ready\r\n")));
         machine
     }
 
@@ -123,7 +141,7 @@ impl Machine {
         match &self.state {
             State::Transaction(_) | State::Listing(..) => true,
             State::Waiting(task) => matches!(task, Task::Retrieve(..) | Task::Update { .. }),
-            State::Authorization { .. } | State::AuthAnswer | State::Ended => false,
+            State::Authorization { .. } | State::AuthAnswer(_) | State::Ended => false,
         }
     }
 
@@ -132,6 +150,12 @@ impl Machine {
     pub fn key(&self, index: usize) -> Option<i64> {
         let State::Waiting(Task::Retrieve(transaction, ..)) = &self.state else { return None };
         transaction.entry(index).map(|entry| entry.key)
+    }
+
+    /// Whether the client takes headers in UTF-8.
+    #[must_use]
+    pub fn is_utf8(&self) -> bool {
+        self.utf8
     }
 
     /// How many lines have been dealt with: the session's idle time begins again with each.
@@ -155,7 +179,7 @@ impl Machine {
                     self.continue_listing();
                     continue;
                 }
-                State::AuthAnswer => MAX_AUTH_ANSWER,
+                State::AuthAnswer(_) => MAX_AUTH_ANSWER,
                 State::Authorization { .. } | State::Transaction(_) => MAX_COMMAND,
             };
             let Some(line) = self.lines.next(limit) else { return Output::NeedBytes };
@@ -168,15 +192,14 @@ impl Machine {
 
     fn line(&mut self, line: Line) -> Option<Output> {
         let Line::Whole(line) = line else {
-            if matches!(self.state, State::AuthAnswer) {
+            if matches!(self.state, State::AuthAnswer(_)) {
                 self.state = State::Authorization { user: None };
             }
-            self.error(replies::TOO_LONG);
+            self.error(Phrase::TooLong);
             return None;
         };
-        if matches!(self.state, State::AuthAnswer) {
-            self.state = State::Authorization { user: None };
-            return self.sasl_plain(&line);
+        if let State::AuthAnswer(exchange) = self.state {
+            return self.sasl(exchange.respond(&line));
         }
         match Command::parse(&line) {
             Ok(command) => self.command(command),
@@ -205,67 +228,94 @@ impl Machine {
                 self.state = State::Authorization { user };
                 self.capabilities(true);
             }
-            Command::Quit => self.end(ok("bye")),
-            Command::Noop => self.reply(err(replies::WRONG_STATE_LOGIN)),
-            Command::User(_) | Command::Pass(_) | Command::Auth { .. } if self.security != Security::Tls => {
-                let text = if self.security == Security::Clear { replies::NO_TLS } else { replies::CLEAR_TEXT };
-                self.error(text);
+            Command::Lang(range) => {
+                self.state = State::Authorization { user };
+                self.lang(range.as_deref());
+            }
+            Command::Utf8 => {
+                self.state = State::Authorization { user };
+                self.utf8 = true;
+                self.say(Phrase::Utf8Mode);
+            }
+            Command::Quit => self.end(Phrase::Bye.ok(self.language)),
+            Command::Noop => self.refuse(Phrase::LogInFirst),
+            Command::User(_) | Command::Pass(_) | Command::Auth { .. } if !self.takes_passwords() => {
+                let is_hopeless = self.settings.security == Security::Clear;
+                self.error(if is_hopeless { Phrase::NoTls } else { Phrase::ClearText });
             }
             Command::User(name) => {
                 self.state = State::Authorization { user: Some(name) };
-                self.reply(ok("the password, please"));
+                self.say(Phrase::PasswordPlease);
             }
             Command::Pass(password) => match user {
                 Some(login) => return Some(self.wait(Task::Login, Output::Login { login, password })),
-                None => self.error("USER comes before PASS"),
+                None => self.error(Phrase::UserFirst),
             },
-            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial),
-            Command::Stls => match self.security {
-                Security::ClearWithStls => {
-                    // What came after STLS in clear is nobody's word (RFC 2595 §4).
-                    self.lines.clear();
-                    self.reply(ok("begin TLS"));
-                    self.state = State::Waiting(Task::Tls);
-                }
-                Security::Tls => self.error("TLS is in use already"),
-                Security::Clear => self.error("[SYS/TEMP] this server has no certificate now"),
+            Command::Auth { mechanism, initial } => match Mechanism::find(&mechanism) {
+                Some(mechanism) => return self.sasl(Exchange::begin(mechanism, initial.as_deref())),
+                None => self.error(Phrase::UnknownMechanism),
             },
-            _ => self.error(replies::WRONG_STATE_LOGIN),
+            Command::Stls => self.stls(),
+            _ => self.error(Phrase::LogInFirst),
         }
         None
     }
 
-    fn auth(&mut self, mechanism: &str, initial: Option<Vec<u8>>) -> Option<Output> {
-        if mechanism != "PLAIN" {
-            self.error("the mechanism is not known here; CAPA lists those that are");
-            return None;
-        }
-        if let Some(initial) = initial {
-            let answer = if initial == b"=" { Vec::new() } else { initial };
-            return self.sasl_plain(&answer);
-        }
-        self.state = State::AuthAnswer;
-        self.reply(Bytes::from_static(b"+ \r\n"));
-        None
+    fn takes_passwords(&self) -> bool {
+        self.settings.security == Security::Tls || self.settings.clear_text_logins
     }
 
-    /// The answer of SASL PLAIN.
-    fn sasl_plain(&mut self, answer: &[u8]) -> Option<Output> {
-        use base64::Engine as _;
-        if answer == b"*" {
-            self.error("AUTH was cancelled");
-            return None;
+    fn stls(&mut self) {
+        match self.settings.security {
+            // RFC 6856 §2.1: UTF8 is part of what TLS protects, and would be forgotten.
+            Security::ClearWithStls if self.utf8 => self.error(Phrase::TlsAfterUtf8),
+            Security::ClearWithStls => {
+                // What came after STLS in clear is nobody's word (RFC 2595 §4).
+                self.lines.clear();
+                self.say(Phrase::BeginTls);
+                self.state = State::Waiting(Task::Tls);
+            }
+            Security::Tls => self.error(Phrase::TlsInUse),
+            Security::Clear => self.error(Phrase::NoCertificate),
         }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(answer).map(zeroize::Zeroizing::new);
-        let Ok(decoded) = decoded else {
-            self.error("the answer is not base64");
-            return None;
+    }
+
+    /// LANG (RFC 6856 §3): the languages, or another one from this reply on.
+    fn lang(&mut self, range: Option<&str>) {
+        let Some(range) = range else {
+            let mut listing = Phrase::Languages.ok(self.language).to_vec();
+            for language in Language::ALL {
+                listing.extend_from_slice(format!("{} {}\r\n", language.tag(), language.name()).as_bytes());
+            }
+            listing.extend_from_slice(b".\r\n");
+            return self.reply(Bytes::from(listing));
         };
-        let Some(Credentials { login, password }) = sasl::plain(&decoded) else {
-            self.error("the answer is not that of PLAIN: a login and its password, and nobody else's name");
-            return None;
-        };
-        Some(self.wait(Task::Login, Output::Login { login, password }))
+        match Language::find(range) {
+            Some(language) => {
+                self.language = language;
+                let text = Phrase::LanguageChosen.text(language);
+                self.reply(Bytes::from(format!("+OK {} {text}\r\n", language.tag())));
+            }
+            None => self.error(Phrase::UnknownLanguage),
+        }
+    }
+
+    /// Goes on with AUTH (RFC 5034 §4).
+    fn sasl(&mut self, step: Step) -> Option<Output> {
+        self.state = State::Authorization { user: None };
+        match step {
+            Step::Verify(Credentials { login, password }) => {
+                return Some(self.wait(Task::Login, Output::Login { login, password }));
+            }
+            Step::Challenge(exchange, challenge) => {
+                self.state = State::AuthAnswer(exchange);
+                self.reply(Bytes::from(format!("+ {challenge}\r\n")));
+            }
+            Step::Failed(Failed::Cancelled) => self.error(Phrase::Cancelled),
+            Step::Failed(Failed::NotBase64) => self.error(Phrase::NotBase64),
+            Step::Failed(Failed::Malformed) => self.error(Phrase::NotCredentials),
+        }
+        None
     }
 
     fn in_transaction(&mut self, command: Command, mut transaction: Transaction) -> Option<Output> {
@@ -280,32 +330,37 @@ impl Machine {
             Command::List(None) => return self.begin_listing(transaction, ListingKind::Scan),
             Command::Uidl(None) => return self.begin_listing(transaction, ListingKind::UniqueId),
             Command::Capa => self.capabilities(false),
-            Command::Noop => self.reply(ok("nothing done")),
+            Command::Noop => self.say(Phrase::NothingDone),
             Command::Stat => {
                 let (count, octets) = transaction.total();
-                self.reply(ok(format_args!("{count} {octets}")));
+                self.reply(Bytes::from(format!("+OK {count} {octets}\r\n")));
             }
             Command::List(Some(number)) => match transaction.find(number) {
-                Some(entry) => self.reply(ok(format_args!("{number} {}", entry.octets))),
-                None => self.reply(err(replies::NO_SUCH_MESSAGE)),
+                Some(entry) => self.reply(Bytes::from(format!("+OK {number} {}\r\n", entry.octets))),
+                None => self.refuse(Phrase::NoSuchMessage),
             },
             Command::Uidl(Some(number)) => match transaction.find(number) {
-                Some(entry) => self.reply(ok(format_args!("{number} {}", entry.unique_id))),
-                None => self.reply(err(replies::NO_SUCH_MESSAGE)),
+                Some(entry) => self.reply(Bytes::from(format!("+OK {number} {}\r\n", entry.unique_id()))),
+                None => self.refuse(Phrase::NoSuchMessage),
             },
             Command::Dele(number) if transaction.find(number).is_some() => {
                 transaction.mark(number);
-                self.reply(ok(format_args!("message {number} marked; QUIT deletes it")));
+                self.say(Phrase::Marked(number as u64));
             }
-            Command::Dele(_) => self.reply(err(replies::NO_SUCH_MESSAGE)),
+            Command::Dele(_) => self.refuse(Phrase::NoSuchMessage),
             Command::Rset => {
                 transaction.unmark_all();
-                self.reply(ok("no message is marked"));
+                self.say(Phrase::NothingMarked);
             }
-            Command::User(_) | Command::Pass(_) | Command::Auth { .. } | Command::Stls => {
-                // In this order: the error may be the one too many, which ends the session.
+            // In this order: the error may be the one too many, which ends the session.
+            Command::Lang(range) => {
                 self.resume(transaction);
-                self.error(replies::WRONG_STATE_LOGGED_IN);
+                self.lang(range.as_deref());
+                return None;
+            }
+            Command::User(_) | Command::Pass(_) | Command::Auth { .. } | Command::Stls | Command::Utf8 => {
+                self.resume(transaction);
+                self.error(Phrase::LoggedInAlready);
                 return None;
             }
         }
@@ -315,7 +370,7 @@ impl Machine {
 
     fn retrieve(&mut self, transaction: Transaction, number: usize, extent: Extent) -> Option<Output> {
         if transaction.find(number).is_none() {
-            self.reply(err(replies::NO_SUCH_MESSAGE));
+            self.refuse(Phrase::NoSuchMessage);
             self.resume(transaction);
             return None;
         }
@@ -325,9 +380,9 @@ impl Machine {
 
     fn begin_listing(&mut self, transaction: Transaction, kind: ListingKind) -> Option<Output> {
         let (count, octets) = transaction.total();
-        self.reply(match kind {
-            ListingKind::Scan => ok(format_args!("{count} messages ({octets} octets)")),
-            ListingKind::UniqueId => ok("unique-id listing follows"),
+        self.say(match kind {
+            ListingKind::Scan => Phrase::Messages { count, octets },
+            ListingKind::UniqueId => Phrase::UniqueIds,
         });
         self.state = State::Listing(transaction, Listing::new(kind));
         None
@@ -344,14 +399,20 @@ impl Machine {
         self.reply(piece);
     }
 
-    /// What is true here and now (RFC 2449 §6): USER and SASL where passwords are taken, STLS where it can begin.
+    /// What is true here and now (RFC 2449 §5, §6): USER and SASL where passwords are taken, STLS where it can begin. The
+    /// others are the same in both states. No message expires by itself; LOGIN-DELAY 0 says that none is enforced.
     fn capabilities(&mut self, in_authorization: bool) {
-        let mut text = String::from("+OK capability list follows\r\n");
+        let mut text = String::from_utf8_lossy(&Phrase::Capabilities.ok(self.language)).into_owned();
         text.push_str("TOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nEXPIRE NEVER\r\n");
-        match self.security {
-            Security::Tls => text.push_str("USER\r\nSASL PLAIN\r\n"),
-            Security::ClearWithStls if in_authorization => text.push_str("STLS\r\n"),
-            Security::ClearWithStls | Security::Clear => {}
+        text.push_str("UTF8 USER\r\nLANG\r\n");
+        // Writing into a String does not fail.
+        let _ = write!(text, "LOGIN-DELAY {}\r\n", self.settings.login_delay);
+        if self.takes_passwords() {
+            let mechanisms = Mechanism::ALL.map(Mechanism::name).join(" ");
+            let _ = write!(text, "USER\r\nSASL {mechanisms}\r\n");
+        }
+        if in_authorization && self.settings.security == Security::ClearWithStls && !self.utf8 {
+            text.push_str("STLS\r\n");
         }
         text.push_str("IMPLEMENTATION Paquebot\r\n.\r\n");
         self.reply(Bytes::from(text));
@@ -361,7 +422,7 @@ impl Machine {
     pub fn logged_in(&mut self, entries: Vec<MaildropEntry>) {
         let transaction = Transaction::new(entries);
         let (count, octets) = transaction.total();
-        self.reply(ok(format_args!("{count} messages ({octets} octets)")));
+        self.say(Phrase::Messages { count, octets });
         self.resume(transaction);
     }
 
@@ -371,27 +432,35 @@ impl Machine {
         // A server that was busy has not looked at the password.
         self.failed_logins += u32::from(failure != Failure::Busy);
         if self.failed_logins >= MAX_FAILED_LOGINS {
-            self.end(err(replies::TOO_MANY_LOGINS));
+            self.end(Phrase::TooManyLogins.err(self.language));
         } else {
-            self.reply(replies::login_failure(failure));
+            self.refuse(failure.into());
         }
+    }
+
+    /// The login was right, and too soon after the last one: it can be tried again after so many seconds.
+    pub fn login_too_soon(&mut self, seconds: u64) {
+        self.state = State::Authorization { user: None };
+        self.refuse(Phrase::TooSoon(seconds));
     }
 
     /// The login is not right any more. This is not QUIT: nothing is deleted.
     pub fn login_ended(&mut self) {
-        self.end(err(replies::LOGIN_ENDED));
+        self.end(Phrase::LoginEnded.err(self.language));
     }
 
     /// The login was right, but its maildrop cannot be opened.
     pub fn maildrop_refused(&mut self, error: &StoreError) {
         self.state = State::Authorization { user: None };
-        self.reply(replies::store_failure(error));
+        self.refuse(error.into());
     }
 
     /// TLS has begun: the conversation starts anew, without another greeting (RFC 2595 §4).
     pub fn tls_started(&mut self) {
         self.lines.clear();
-        self.security = Security::Tls;
+        self.settings.security = Security::Tls;
+        self.language = Language::Default;
+        self.utf8 = false;
         self.state = State::Authorization { user: None };
     }
 
@@ -405,11 +474,11 @@ impl Machine {
         match result {
             Ok(()) if extent == Extent::Whole => {
                 let octets = transaction.entry(index).map_or(0, |entry| entry.octets);
-                self.reply(ok(format_args!("{octets} octets")));
+                self.say(Phrase::Octets(octets));
             }
             // How much TOP sends is not known before.
-            Ok(()) => self.reply(ok("the top follows")),
-            Err(error) => self.reply(replies::store_failure(error)),
+            Ok(()) => self.say(Phrase::TopFollows),
+            Err(error) => self.refuse(error.into()),
         }
         self.resume(transaction);
     }
@@ -418,33 +487,43 @@ impl Machine {
     pub fn updated(&mut self, result: Result<(), &StoreError>) {
         let State::Waiting(Task::Update { marked }) = self.state else { return };
         match result {
-            Ok(()) if marked == 0 => self.end(ok("bye")),
-            Ok(()) => self.end(ok(format_args!("{marked} messages deleted, bye"))),
-            Err(_) => self.end(err("[SYS/TEMP] no message was deleted; try again later")),
+            Ok(()) if marked == 0 => self.end(Phrase::Bye.ok(self.language)),
+            Ok(()) => self.end(Phrase::Deleted(marked as u64).ok(self.language)),
+            // These two leave everything as it was; after any other failure only the next start of the store knows.
+            Err(StoreError::DiskFull | StoreError::NotFound) => self.end(Phrase::NotDeleted.err(self.language)),
+            Err(_) => self.end(Phrase::PerhapsDeleted.err(self.language)),
         }
     }
 
     /// The server is going down: a last word instead of the next command's reply. Nothing is deleted.
     pub fn shut_down(&mut self) {
-        self.end(err(replies::SHUTTING_DOWN));
+        self.end(Phrase::ShuttingDown.err(self.language));
     }
 
     /// The client was silent for too long. This is not QUIT: nothing is deleted (RFC 1939 §3).
     pub fn timed_out(&mut self) {
-        self.end(err(replies::IDLE));
+        self.end(Phrase::Idle.err(self.language));
     }
 
     fn reply(&mut self, reply: Bytes) {
         self.pending.push_back(reply);
     }
 
+    fn say(&mut self, phrase: Phrase) {
+        self.reply(phrase.ok(self.language));
+    }
+
+    fn refuse(&mut self, phrase: Phrase) {
+        self.reply(phrase.err(self.language));
+    }
+
     /// A refusal that counts: who sends many of them does not speak POP3.
-    fn error(&mut self, text: impl std::fmt::Display) {
+    fn error(&mut self, phrase: Phrase) {
         self.errors += 1;
         if self.errors >= MAX_ERRORS {
-            self.end(err(replies::TOO_MANY_ERRORS));
+            self.end(Phrase::TooManyErrors.err(self.language));
         } else {
-            self.reply(err(text));
+            self.refuse(phrase);
         }
     }
 

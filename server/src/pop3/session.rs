@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paquebot_config::{Protocol, Revision};
+use paquebot_config::{Listener, Revision};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::machine::{Machine, Output, Security};
+use super::machine::{Machine, Output, Security, Settings};
 use super::text::{Extent, Transfer};
 use crate::credentials::{Access, Identity, Password};
 use crate::net::Stream;
@@ -29,16 +29,22 @@ const READ_SIZE: usize = 2048;
 const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Serves one client until it leaves, is silent for too long, or the server goes down.
-pub async fn run(stream: Stream, client: SocketAddr, protocol: Protocol, services: SharedServices) {
+pub async fn run(stream: Stream, client: SocketAddr, listener: Arc<Listener>, services: SharedServices) {
     let security = match (stream.is_tls(), services.certificates.server_config().is_some()) {
         (true, _) => Security::Tls,
         (false, true) => Security::ClearWithStls,
         (false, false) => Security::Clear,
     };
-    let hostname = services.configuration.snapshot().server.hostname.to_string();
+    let configuration = services.configuration.snapshot();
+    let settings = Settings {
+        security,
+        clear_text_logins: listener.clear_text_logins,
+        login_delay: configuration.server.limits.login_delay_seconds,
+    };
+    let mut machine = Machine::new(configuration.server.hostname.as_str(), settings);
+    drop(configuration);
     let (begun, unsent) = (Instant::now(), Vec::new());
-    let mut session = Session { client, protocol, services, begun, login: None, maildrop: None, unsent };
-    let mut machine = Machine::new(&hostname, security);
+    let mut session = Session { client, listener, services, begun, login: None, maildrop: None, unsent };
     let mut stream = stream;
     loop {
         match session.converse(&mut stream, &mut machine).await {
@@ -64,7 +70,7 @@ enum End {
 
 struct Session {
     client: SocketAddr,
-    protocol: Protocol,
+    listener: Arc<Listener>,
     services: SharedServices,
     begun: Instant,
     login: Option<Login>,
@@ -161,7 +167,7 @@ impl Session {
         let identity = match self.services.authenticator.verify(client.ip(), Access::Pop3, login, password).await {
             Ok(identity) => identity,
             Err(failure) => {
-                tracing::info!(%client, protocol = ?self.protocol, %failure, "POP3 login refused");
+                tracing::info!(%client, protocol = ?self.listener.protocol, %failure, "POP3 login refused");
                 return machine.login_failed(failure);
             }
         };

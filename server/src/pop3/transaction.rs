@@ -34,9 +34,9 @@ impl Transaction {
     }
 
     /// How many messages are not marked, and their octets.
-    pub(super) fn total(&self) -> (usize, u64) {
+    pub(super) fn total(&self) -> (u64, u64) {
         let kept = self.entries.iter().zip(&self.deleted).filter(|(_, deleted)| !**deleted);
-        kept.fold((0, 0), |(count, octets), (entry, _)| (count + 1, octets + entry.octets))
+        kept.fold((0, 0), |(count, octets): (u64, u64), (entry, _)| (count + 1, octets.saturating_add(entry.octets)))
     }
 
     /// Marks the message of this number, if there is one.
@@ -92,7 +92,7 @@ impl Listing {
             // Writing into a String does not fail.
             let _ = match self.kind {
                 ListingKind::Scan => write!(piece, "{} {}\r\n", self.next, entry.octets),
-                ListingKind::UniqueId => write!(piece, "{} {}\r\n", self.next, entry.unique_id),
+                ListingKind::UniqueId => write!(piece, "{} {}\r\n", self.next, entry.unique_id()),
             };
         }
         if self.is_complete(transaction) {

@@ -4,7 +4,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use paquebot_config::{Address, Content, Record, TlsVersion, Verifier};
+use paquebot_config::{Address, Content, Protocol, Record, TlsVersion, Verifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ impl Bench {
     async fn connect(&self) -> TcpStream {
         let (client, server) = pair().await;
         let address = server.peer_addr().unwrap();
-        tokio::spawn(run(Stream::Plain(server), address, Protocol::Pop3, Arc::clone(&self.services)));
+        tokio::spawn(run(Stream::Plain(server), address, listener(Protocol::Pop3), Arc::clone(&self.services)));
         client
     }
 
@@ -62,7 +62,7 @@ impl Bench {
         tokio::spawn(async move {
             let address = server.peer_addr().unwrap();
             let stream = Stream::Plain(server).upgrade(loaded.config).await.unwrap();
-            run(stream, address, Protocol::Pop3s, services).await;
+            run(stream, address, listener(Protocol::Pop3s), services).await;
         });
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
@@ -75,6 +75,10 @@ impl Bench {
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, client).await.unwrap()
     }
+}
+
+fn listener(protocol: Protocol) -> Arc<Listener> {
+    Arc::new(Listener { name: "test".to_owned(), protocol, port: 0, clear_text_logins: false })
 }
 
 /// A world in which every mailbox has this password.

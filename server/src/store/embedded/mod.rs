@@ -28,7 +28,7 @@ use self::committer::{Committer, Writer, stopped};
 use self::readers::{MessageFile, PieceReader, Readers};
 use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
-use self::transaction::{Work, find_folder, from_sql, unique_id};
+use self::transaction::{Work, find_folder, from_sql};
 use super::{
     Acceptance, Folder, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store, StoreError, Usage,
 };
@@ -286,7 +286,7 @@ fn list(connection: &Connection, mailbox: &str, folder: &Folder) -> Result<Vec<M
         .prepare_cached("SELECT key, octets, run FROM entry WHERE maildrop = ?1 AND folder = ?2 ORDER BY key")?;
     let entries = statement.query_map([maildrop, folder], |row| {
         let (key, octets, run) = (row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?);
-        Ok(MaildropEntry { key, unique_id: unique_id(run, key), octets: from_sql(octets) })
+        Ok(MaildropEntry { key, run, octets: from_sql(octets) })
     })?;
     Ok(entries.collect::<rusqlite::Result<_>>()?)
 }

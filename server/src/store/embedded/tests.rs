@@ -160,8 +160,9 @@ async fn unique_ids_are_never_given_twice() {
         let entries = store.open_maildrop(&anna.clone().into()).await.unwrap().entries;
         assert_eq!(entries.len(), 4);
         for entry in &entries {
-            assert!(entry.unique_id.len() <= 70 && entry.unique_id.bytes().all(|byte| byte.is_ascii_graphic()));
-            assert!(seen.insert(entry.unique_id.clone()));
+            let unique_id = entry.unique_id().to_string();
+            assert!(unique_id.len() <= 70 && unique_id.bytes().all(|byte| byte.is_ascii_graphic()));
+            assert!(seen.insert(unique_id));
         }
         let keys: Vec<i64> = entries.iter().map(|entry| entry.key).collect();
         store.delete(&anna.clone().into(), &keys).await.unwrap();

@@ -28,7 +28,7 @@ pub(super) enum Work {
 pub(super) type Unreferenced = Vec<String>;
 
 impl Work {
-    /// Does the work; `run` marks the entries made while this process runs (see [`unique_id`]).
+    /// Does the work; `run` marks the entries made while this process runs (see [`crate::store::MaildropEntry`]).
     pub(super) fn perform(&self, connection: &Connection, run: i64) -> Result<Unreferenced> {
         let mut unreferenced = Vec::new();
         match self {
@@ -63,12 +63,6 @@ impl Work {
             }
         }
     }
-}
-
-/// The unique-id of an entry. Keys are never given twice by one database; the random number of the run keeps them apart
-/// when a restored backup gives the same key again.
-pub(super) fn unique_id(run: i64, key: i64) -> String {
-    format!("{run:016x}{key:x}")
 }
 
 /// SQLite's integers are signed; no size comes near the difference.

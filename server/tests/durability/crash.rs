@@ -54,7 +54,7 @@ async fn delete_one(store: &EmbeddedStore) {
     let open = store.open_maildrop(&anna().into()).await.unwrap();
     let Some(oldest) = open.entries.first() else { return };
     store.delete(&anna().into(), &[oldest.key]).await.unwrap();
-    say(&format!("-{}\n", oldest.unique_id));
+    say(&format!("-{}\n", oldest.unique_id()));
 }
 
 fn say(line: &str) {
@@ -81,7 +81,10 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
         }
         assert!(annas.keys().all(|id| jacks.contains_key(id)), "both or none");
         let open = store.open_maildrop(&anna().into()).await.unwrap();
-        assert!(open.entries.iter().all(|entry| !deleted.contains(&entry.unique_id)), "a deleted message is back");
+        assert!(
+            open.entries.iter().all(|entry| !deleted.contains(&entry.unique_id().to_string())),
+            "a deleted message is back"
+        );
         // One deletion may have been done without having been acknowledged, for each kill.
         let gone = jacks.len() - annas.len();
         assert!(gone >= deleted.len() && gone as u64 <= deleted.len() as u64 + kill + 1);

@@ -78,7 +78,14 @@ impl Bench {
 }
 
 fn listener(protocol: Protocol) -> Arc<Listener> {
-    Arc::new(Listener { name: "test".to_owned(), protocol, port: 0, clear_text_logins: false })
+    Arc::new(Listener {
+        name: "test".to_owned(),
+        protocol,
+        port: 0,
+        clear_text_logins: false,
+        bare_line_endings: paquebot_config::BareLineEndings::default(),
+        proxy_protocol: None,
+    })
 }
 
 /// A world in which every mailbox has this password.

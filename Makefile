@@ -1,6 +1,7 @@
 # What a person types. `make` alone lists it. The work is done by the scripts that are named here.
 #
 #   CONTEXT=name           use this kube context's cluster instead of Paquebot's own
+#   QUICK=1                make bench measures less
 #   IMAGE_REGISTRY=prefix  push the images there, for a cluster that cannot be loaded directly
 
 SHELL := /bin/bash
@@ -37,6 +38,10 @@ lint: ## format, clippy, licences, shell scripts and the chart only
 .PHONY: e2e
 e2e: ## the end-to-end suite only, on a real Kubernetes
 	@scripts/test cluster images e2e
+
+.PHONY: bench
+bench: ## ours beside Postfix and Dovecot on this machine's disk, 12 minutes (QUICK=1: 2; root, Debian)
+	@scripts/bench $(if $(QUICK),quick,full)
 
 .PHONY: images
 images: ## build both container images (pushed to IMAGE_REGISTRY where it is given)

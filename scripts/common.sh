@@ -48,3 +48,31 @@ need_rust() {
   if [ ! -e /usr/include/stdlib.h ]; then need no-libc-headers=libc6-dev; fi
   (cd "$root" && cargo --version >/dev/null) || fail "the Rust toolchain of rust-toolchain.toml could not be installed"
 }
+
+# unpacked PACKAGE…: a directory with these Debian packages unpacked over one another, for programs that must not be
+# installed: as packages they conflict with others, or start services. The libraries that they need are installed.
+unpacked() {
+  local directory names=$* package partial libraries
+  directory=$cache/unpacked-${names// /+}
+  if [ ! -d "$directory" ]; then
+    [ "$(id -u)" = 0 ] || fail "missing: $names" "Run this as root: they are taken from Debian"
+    partial=$(mktemp -d)
+    say "taking from Debian: $names"
+    apt-get update -q >/dev/null 2>&1 || true
+    (cd "$partial" && apt-get download -q "$@" >/dev/null 2>&1) || fail "apt-get could not download: $names"
+    mkdir "$partial/tree"
+    for package in "$partial"/*.deb; do
+      dpkg-deb --extract "$package" "$partial/tree"
+    done
+    # "libc6 (>= 2.36), libdb5.3, default | other" as names of libraries.
+    mapfile -t libraries < <(for package in "$partial"/*.deb; do dpkg-deb --field "$package" Depends; done |
+      tr ',' '\n' | sed -n 's/^ *\(lib[a-z0-9.+-]*\).*/\1/p' | sort -u)
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${libraries[@]}" >"$partial/log" 2>&1 ||
+      fail "apt-get could not install: ${libraries[*]}" "Its whole output is in $partial/log"
+    chmod 755 "$partial/tree"
+    mkdir -p "$cache"
+    mv -T "$partial/tree" "$directory"
+    rm -rf "$partial"
+  fi
+  printf '%s\n' "$directory"
+}

@@ -1,0 +1,74 @@
+//! What is measured. Each scenario runs all its servers in turn within each repetition, so that what disturbs the machine
+//! for a while disturbs all of them.
+
+pub mod inbound;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::ensure;
+
+use crate::load::Clients;
+use crate::results::Results;
+use crate::{paquebot, say};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Some minutes less, for a look while something is being changed.
+    Quick,
+    /// Everything but the curve.
+    Full,
+}
+
+/// What every scenario needs.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    pub mode: Mode,
+    pub clients: Clients,
+    pub programs: paquebot::Programs,
+    /// Debian's packages, unpacked over one another.
+    pub packages: PathBuf,
+    /// A directory on the disk that is measured.
+    pub place: PathBuf,
+}
+
+impl Bench {
+    /// The one or the other, as the mode is.
+    pub fn choose<T>(&self, quick: T, full: T) -> T {
+        match self.mode {
+            Mode::Quick => quick,
+            Mode::Full => full,
+        }
+    }
+
+    /// An empty directory for one scenario. Other users have to reach what is in it.
+    pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let directory = self.place.join(name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        std::fs::create_dir_all(&directory)?;
+        Ok(directory)
+    }
+}
+
+/// Measures everything.
+pub fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
+    say("inbound: durable to the mailbox");
+    inbound::run(bench, results)?;
+    Ok(())
+}
+
+/// Brings everything to the disk, so that one server's leftovers are not written in another's time.
+pub fn settle() -> anyhow::Result<()> {
+    ensure!(Command::new("sync").status()?.success(), "sync failed");
+    Ok(())
+}
+
+/// Removes a scenario's directory.
+pub fn clear(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory) {
+        say(&format!("{} stays: {error}", directory.display()));
+    }
+}

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::client::machine::{Outcome, Transaction};
 use super::client::session::{Connection, Dialer, Timeouts, inspect};
 use super::dsn::{Kind, header_of};
+use super::environment::Environment;
 use super::outcome::{Decision, Notice, decide, notice};
 use super::resolver::Router;
 use super::routing::NextHop;
-use super::schedule::{self, Schedule};
+use super::schedule::Schedule;
 use super::status::{Refusal, Severity};
 use super::unsettled::Unsettled;
 use crate::delivery::{self, Undeliverable};
@@ -41,6 +42,7 @@ pub struct Courier {
     pub(super) configuration: LiveConfiguration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) router: Router,
+    pub(super) environment: Environment,
     pub(super) tls: Arc<rustls::ClientConfig>,
     /// Cancelled at shutdown: an attempt ends at once, or after the message that a server is taking.
     pub(super) stop: CancellationToken,
@@ -69,6 +71,10 @@ impl Courier {
         !self.stop.is_cancelled() && self.store.can_settle() && !self.unsettled.is_awaited()
     }
 
+    fn random(&self) -> u64 {
+        self.environment.chance.number()
+    }
+
     /// Makes the attempt. When it returns, everything that was learnt is settled, or in `unsettled`.
     pub async fn attempt(&self, destination: &Domain, recipients: Vec<QueuedRecipient>) -> Destination {
         let configuration = self.configuration.snapshot();
@@ -90,7 +96,7 @@ impl Courier {
             biased;
             // Nothing was tried: the rows stay as they are.
             () = self.stop.cancelled() => return Destination::Reached,
-            route = self.router.route(destination, resolvers, &own_names, random()) => route,
+            route = self.router.route(destination, resolvers, &own_names, self.random()) => route,
         };
         match route {
             Ok(hops) => self.deliver_there(&configuration, hops, groups).await,
@@ -113,6 +119,7 @@ impl Courier {
     ) -> Destination {
         let server = &configuration.server;
         let dialer = Dialer {
+            network: Arc::clone(&self.environment.network),
             ehlo_name: server.outbound.ehlo_name.as_ref().unwrap_or(&server.hostname).to_string(),
             port: server.outbound.port,
             tls: Arc::clone(&self.tls),
@@ -324,8 +331,8 @@ impl Courier {
             max_age: Duration::from_secs(outbound.max_age_seconds),
             delay_warning: Duration::from_secs(outbound.delay_warning_seconds),
         };
-        let now = Timestamp::now();
-        let decision = decide(message, &attempts, schedule, now, random());
+        let now = self.environment.clock.now();
+        let decision = decide(message, &attempts, schedule, now, self.random());
         let until = schedule.expiry(message.received_at);
         let mut notices = Vec::new();
         for (kind, recipients) in [(Kind::Failed, &decision.failed), (Kind::Delayed { until }, &decision.delayed)] {
@@ -463,14 +470,4 @@ fn refusal_of(reason: Undeliverable, address: &Address) -> Refusal {
         }
         Undeliverable::Suspended => Refusal::transient(2, 1, format!("{address} is suspended")),
     }
-}
-
-/// Chance; without any the order of equals and the jitter are only less random.
-fn random() -> u64 {
-    getrandom::u64().unwrap_or(0)
-}
-
-/// How long a destination rests after so many attempts in a row that reached none of its servers.
-pub(super) fn rest(failures: u32) -> Duration {
-    schedule::waiting_time(failures, random())
 }

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod delivery;
 pub mod dsn;
+pub mod environment;
 pub mod outcome;
 pub mod resolver;
 pub mod routing;

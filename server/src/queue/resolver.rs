@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
@@ -14,13 +15,27 @@ use paquebot_config::Domain;
 use super::routing::{self, Answer, Exchanges, MailExchanger, NextHop};
 use super::status::Refusal;
 
-/// Finds next hops. The resolvers of the configuration may change while it runs.
-#[derive(Default)]
+/// Asks name servers. `resolvers` are those of the configuration; none: the system's.
+#[async_trait]
+pub trait Dns: Send + Sync {
+    /// The MX records of a domain.
+    async fn mail_exchangers(&self, resolvers: &[SocketAddr], domain: &Domain) -> Answer<MailExchanger>;
+    /// The addresses of a host, of both families.
+    async fn addresses(&self, resolvers: &[SocketAddr], host: &str) -> Answer<IpAddr>;
+}
+
+/// Finds next hops.
 pub struct Router {
-    current: Mutex<Option<(Vec<SocketAddr>, Arc<TokioResolver>)>>,
+    dns: Arc<dyn Dns>,
 }
 
 impl Router {
+    /// Finds them by this.
+    #[must_use]
+    pub fn new(dns: Arc<dyn Dns>) -> Self {
+        Self { dns }
+    }
+
     /// The servers to try for a domain, in order. `resolvers` are those of the configuration; none: the system's.
     ///
     /// # Errors
@@ -32,8 +47,10 @@ impl Router {
         own_names: &[&str],
         random: u64,
     ) -> Result<Vec<NextHop>, Refusal> {
-        let resolver = self.resolver(resolvers)?;
-        let answer = if domain.is_literal() { Answer::NoSuchName } else { mail_exchangers(&resolver, domain).await };
+        let answer = match domain.is_literal() {
+            true => Answer::NoSuchName,
+            false => self.dns.mail_exchangers(resolvers, domain).await,
+        };
         let hosts = match routing::exchanges(domain, answer, own_names, random)? {
             Exchanges::Literal(address) => {
                 return Ok(vec![NextHop { host: domain.as_str().to_owned(), address }]);
@@ -41,24 +58,49 @@ impl Router {
             Exchanges::Hosts(hosts) => hosts,
         };
         let lookups = hosts.into_iter().map(|host| async {
-            let answer = addresses(&resolver, &host).await;
+            let answer = self.dns.addresses(resolvers, &host).await;
             (host, answer)
         });
         routing::next_hops(domain, futures::future::join_all(lookups).await, random)
     }
+}
 
-    fn resolver(&self, addresses: &[SocketAddr]) -> Result<Arc<TokioResolver>, Refusal> {
+/// Real name servers. Those of the configuration may change while it runs.
+#[derive(Default)]
+pub struct NameServers {
+    current: Mutex<Option<(Vec<SocketAddr>, Arc<TokioResolver>)>>,
+}
+
+impl NameServers {
+    /// The resolver for these, or why there is none.
+    fn resolver(&self, addresses: &[SocketAddr]) -> Result<Arc<TokioResolver>, String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, resolver)) = &*current
             && known == addresses
         {
             return Ok(Arc::clone(resolver));
         }
-        let built = build(addresses)
-            .map_err(|error| Refusal::transient(4, 3, format!("the DNS resolver cannot be set up: {error}")))?;
+        let built = build(addresses).map_err(|error| format!("the DNS resolver cannot be set up: {error}"))?;
         let resolver = Arc::new(built);
         *current = Some((addresses.to_vec(), Arc::clone(&resolver)));
         Ok(resolver)
+    }
+}
+
+#[async_trait]
+impl Dns for NameServers {
+    async fn mail_exchangers(&self, resolvers: &[SocketAddr], domain: &Domain) -> Answer<MailExchanger> {
+        match self.resolver(resolvers) {
+            Ok(resolver) => mail_exchangers(&resolver, domain).await,
+            Err(reason) => Answer::Failed(reason),
+        }
+    }
+
+    async fn addresses(&self, resolvers: &[SocketAddr], host: &str) -> Answer<IpAddr> {
+        match self.resolver(resolvers) {
+            Ok(resolver) => addresses(&resolver, host).await,
+            Err(reason) => Answer::Failed(reason),
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::client::tls;
-use super::delivery::{Courier, Destination, rest};
+use super::delivery::{Courier, Destination};
+use super::environment::Environment;
 use super::resolver::Router;
-use super::schedule::later;
+use super::schedule::{later, waiting_time};
 use super::unsettled::Unsettled;
 use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
@@ -51,12 +52,27 @@ impl Queue {
         metrics: Arc<Metrics>,
         wake: Arc<Notify>,
     ) -> std::result::Result<Self, rustls::Error> {
+        Self::start_in(Environment::real(), store, configuration, metrics, wake)
+    }
+
+    /// Like [`Queue::start`], in an environment of the caller's.
+    ///
+    /// # Errors
+    /// When the cryptographic library is not usable.
+    pub fn start_in(
+        environment: Environment,
+        store: Arc<dyn QueueStore>,
+        configuration: LiveConfiguration,
+        metrics: Arc<Metrics>,
+        wake: Arc<Notify>,
+    ) -> std::result::Result<Self, rustls::Error> {
         let stop = CancellationToken::new();
         let courier = Courier {
             store,
             configuration,
             metrics,
-            router: Router::default(),
+            router: Router::new(Arc::clone(&environment.dns)),
+            environment,
             tls: tls::opportunistic()?,
             stop: stop.clone(),
             unsettled: Unsettled::default(),
@@ -122,7 +138,7 @@ impl Scheduler {
     async fn run(mut self, wake: Arc<Notify>) {
         let stop = self.courier.stop.clone();
         while !stop.is_cancelled() {
-            let pause = match self.start_what_is_due(Timestamp::now()).await {
+            let pause = match self.start_what_is_due(self.courier.environment.clock.now()).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!(%error, "the queue cannot be read; trying again");
@@ -130,9 +146,11 @@ impl Scheduler {
                 }
             };
             tokio::select! {
+                // The same events lead to the same course.
+                biased;
                 () = stop.cancelled() => {}
-                () = wake.notified() => {}
                 Some(ended) = self.attempts.join_next_with_id(), if !self.attempts.is_empty() => self.ended(ended),
+                () = wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -213,7 +231,9 @@ impl Scheduler {
             Destination::Reached => (state.failures, state.resting_until) = (0, None),
             Destination::Unreachable => {
                 state.failures = state.failures.saturating_add(1);
-                state.resting_until = Some(later(Timestamp::now(), rest(state.failures)));
+                let environment = &self.courier.environment;
+                let rest = waiting_time(state.failures, environment.chance.number());
+                state.resting_until = Some(later(environment.clock.now(), rest));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A connection to another mail server: drives [`super::machine`] over TCP and TLS, with the time-outs of RFC 5321
+//! A connection to another mail server: drives [`super::machine`] over the network and TLS, with the time-outs of RFC 5321
 //! §4.5.3.2. Called by [`super::super::delivery`].
 
 use std::future::Future;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
+use super::super::environment::{Network, Stream};
 use super::super::routing::NextHop;
 use super::super::status::Refusal;
 use super::dot::DotStuffer;
@@ -62,6 +62,8 @@ impl Default for Timeouts {
 /// What every connection is made with.
 #[derive(Clone)]
 pub struct Dialer {
+    /// By what it connects.
+    pub network: Arc<dyn Network>,
     /// The name in EHLO.
     pub ehlo_name: String,
     /// The port at the next hop.
@@ -71,9 +73,6 @@ pub struct Dialer {
     /// How long the peer may take.
     pub timeouts: Timeouts,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open connection, ready for transactions.
 pub struct Connection {
@@ -117,12 +116,10 @@ impl Dialer {
     async fn try_connect(&self, hop: &NextHop, may_start_tls: bool) -> Result<Connection, NotConnected> {
         let refused = |reason: String| NotConnected::Refused(Refusal::transient(4, 1, reason).at(&hop.host));
         let address = SocketAddr::new(hop.address, self.port);
-        let stream = within(self.timeouts.connect, TcpStream::connect(address)).await;
+        let stream = within(self.timeouts.connect, self.network.connect(address)).await;
         let stream = stream.map_err(|reason| refused(format!("connecting to {address} failed: {reason}")))?;
-        // Commands are small and wait for replies.
-        let _ = stream.set_nodelay(true);
         let mut connection = Connection {
-            stream: Box::new(stream),
+            stream,
             client: Client::new(&hop.host, &self.ehlo_name, may_start_tls),
             replies: ReplyReader::default(),
             timeouts: self.timeouts,

@@ -1,6 +1,7 @@
 //! Who is this? Passwords are verified here, off the I/O threads, under a limit, with a short memory of successes. Called
 //! by the SMTP and POP3 sessions; the verifiers come from the configuration in force.
 
+mod preparation;
 pub mod sasl;
 
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use paquebot_config::{Address, Configuration, MailboxRecord};
+use paquebot_config::{Address, Configuration, Domain, LocalPart, MailboxRecord};
 use sha2::{Digest, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::listen::gate::counted_as;
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByProtocolAndResult, Metrics, Word};
+use crate::store::{Folder, MaildropName};
 
 /// How long a login takes that fails. It makes guessing slow, and is more than an Argon2 costs, so that the time of an
 /// answer does not tell whether the login exists.
@@ -40,6 +42,9 @@ const MEMORY_BUDGET: u32 = 128 * 1024;
 /// Client networks whose logins are kept in turn, and how long each is remembered: longer than a login waits and runs.
 const CLIENTS: u64 = 20_000;
 const CLIENT_MEMORY: Duration = Duration::from_secs(60);
+/// Maildrops whose last login is remembered for LOGIN-DELAY, and how long at most.
+const PACED_MAILDROPS: u64 = 100_000;
+const LONGEST_PACE: Duration = Duration::from_secs(24 * 3600);
 /// The most passes and lanes that a verifier may ask for.
 const MAX_TIME_COST: u32 = 64;
 
@@ -81,12 +86,20 @@ impl Access {
 pub struct Identity {
     /// Its mailbox, as the configuration writes the address.
     pub mailbox: Address,
+    /// The folder that the login's subaddress names; the inbox where there is none.
+    pub folder: Folder,
     access: Access,
     /// The digest of the verifier that its password belongs to.
     verifier: [u8; 32],
 }
 
 impl Identity {
+    /// What the login opens.
+    #[must_use]
+    pub fn maildrop(&self) -> MaildropName {
+        MaildropName { mailbox: self.mailbox.clone(), folder: self.folder.clone() }
+    }
+
     /// The mailbox, if the login would still be right: the password was not changed since, and the mailbox may do what
     /// was logged in for.
     #[must_use]
@@ -136,6 +149,8 @@ pub struct Authenticator {
     clients: Cache<IpAddr, Arc<Semaphore>>,
     /// Keys of what was verified: see [`Authenticator::memory_key`].
     memory: Cache<[u8; 32], ()>,
+    /// When a maildrop was opened last, where logins have to keep a distance.
+    last_logins: Cache<MaildropName, Instant>,
     /// Makes the keys of `memory` worthless outside this process.
     secret: Arc<Zeroizing<[u8; 32]>>,
     /// Verified against where there is no mailbox, so that it costs the same.
@@ -159,6 +174,7 @@ impl Authenticator {
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
             memory: Cache::builder().max_capacity(MEMORIES).time_to_live(MEMORY).build(),
+            last_logins: Cache::builder().max_capacity(PACED_MAILDROPS).time_to_live(LONGEST_PACE).build(),
             secret: Arc::new(Zeroizing::new(random())),
             decoy: decoy().into(),
         }
@@ -178,7 +194,25 @@ impl Authenticator {
         self
     }
 
-    /// Verifies a login of `client`, which is the full address of a mailbox. A failure takes its time, so that guessing is
+    /// Takes note of a login to a maildrop.
+    ///
+    /// # Errors
+    /// Seconds to wait, where the login before it was less than `delay` ago (RFC 2449 §6.5). That one goes on counting.
+    pub async fn keep_distance(&self, maildrop: MaildropName, delay: Duration) -> Result<(), u64> {
+        if delay.is_zero() {
+            return Ok(());
+        }
+        if let Some(last) = self.last_logins.get(&maildrop).await {
+            let left = delay.saturating_sub(last.elapsed());
+            if !left.is_zero() {
+                return Err(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+            }
+        }
+        self.last_logins.insert(maildrop, Instant::now()).await;
+        Ok(())
+    }
+
+    /// Verifies a login of `client`, which is the full address of a mailbox; for POP3 its subaddress names a folder. A failure takes its time, so that guessing is
     /// slow.
     ///
     /// # Errors
@@ -211,18 +245,26 @@ impl Authenticator {
         password: Password,
     ) -> Result<Identity, Failure> {
         let configuration = self.configuration.snapshot();
-        let mailbox = Address::parse(login).ok().and_then(|address| configuration.mailbox(&address));
+        let found = preparation::names(login).into_iter().find_map(|login| find_login(&configuration, access, &login));
+        let (mailbox, folder) = found.map_or((None, Folder::inbox()), |(mailbox, folder)| (Some(mailbox), folder));
         let verifiers: Vec<Arc<str>> = match mailbox {
             Some(mailbox) if !mailbox.verifiers.is_empty() => {
                 mailbox.verifiers.iter().map(|verifier| verifier.expose().into()).collect()
             }
             _ => vec![Arc::clone(&self.decoy)],
         };
-        let verifier = self.find_match(client, verifiers, Arc::new(password)).await?.ok_or(Failure::Rejected)?;
+        let mut verifier = None;
+        for password in preparation::passwords(password) {
+            verifier = self.find_match(client, verifiers.clone(), Arc::new(password)).await?;
+            if verifier.is_some() {
+                break;
+            }
+        }
+        let verifier = verifier.ok_or(Failure::Rejected)?;
         // The decoy's password is nobody's, but a match with it must not open anything either.
         let mailbox = mailbox.filter(|mailbox| !mailbox.verifiers.is_empty()).ok_or(Failure::Rejected)?;
         if is_permitted(access, mailbox, &configuration) {
-            Ok(Identity { mailbox: mailbox.address.clone(), access, verifier: digest(&verifier) })
+            Ok(Identity { mailbox: mailbox.address.clone(), folder, access, verifier: digest(&verifier) })
         } else {
             Err(Failure::NotPermitted)
         }
@@ -290,6 +332,29 @@ impl Authenticator {
         outer.update(inner.finalize());
         outer.finalize().into()
     }
+}
+
+/// The mailbox of a login, and the folder that it names: `anna+junk@server1.com` is the folder `junk` of anna, where the
+/// domain's separator is `+` and no mailbox has that very name. A folder's name may hold what an address may not.
+fn find_login<'a>(
+    configuration: &'a Configuration,
+    access: Access,
+    login: &str,
+) -> Option<(&'a MailboxRecord, Folder)> {
+    let address = Address::parse(login).ok();
+    if let Some(mailbox) = address.as_ref().and_then(|address| configuration.mailbox(address)) {
+        return Some((mailbox, Folder::inbox()));
+    }
+    if access != Access::Pop3 {
+        return None;
+    }
+    let (local_part, domain) = login.rsplit_once('@')?;
+    let domain = Domain::parse(domain).ok()?;
+    let separator = configuration.domain(&domain)?.subaddress_separator?;
+    let local_part = address.map_or_else(|| local_part.to_owned(), |address| address.local_part().unquoted());
+    let (base, detail) = local_part.split_once(separator)?;
+    let mailbox = configuration.mailbox(&Address::new(LocalPart::parse(base).ok()?, domain))?;
+    Some((mailbox, Folder::parse(detail)?))
 }
 
 fn is_permitted(access: Access, mailbox: &MailboxRecord, configuration: &Configuration) -> bool {

@@ -225,9 +225,12 @@ async fn serve(tcp: TcpStream, client: SocketAddr, listener: Arc<Listener>, shar
     });
     match protocol {
         Protocol::Smtp | Protocol::Submission | Protocol::Submissions => {
-            crate::smtp::run(stream, client, protocol, services).await;
+            // Each boxed: a connection has the size of its own protocol's session, not of the largest.
+            Box::pin(crate::smtp::run(stream, client, protocol, services)).await;
         }
-        Protocol::Pop3 | Protocol::Pop3s => crate::pop3::session::run(stream, client, listener, services).await,
+        Protocol::Pop3 | Protocol::Pop3s => {
+            Box::pin(crate::pop3::session::run(stream, client, listener, services)).await;
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 //! by the sessions of [`crate::smtp`] and [`crate::pop3`].
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -65,6 +66,26 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Waits for octets and hands them, at most `SPACE`, to `take`; `None` at the end of the stream. The space for them
+    /// lives on the stack and only while they are there: a connection that waits has no buffer.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub async fn receive<const SPACE: usize, T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> io::Result<Option<T>> {
+        let mut take = Some(take);
+        std::future::poll_fn(|cx| {
+            let mut space = [const { MaybeUninit::<u8>::uninit() }; SPACE];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            std::task::ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer))?;
+            let octets = buffer.filled();
+            let take = take.take().filter(|_| !octets.is_empty());
+            Poll::Ready(Ok(take.map(|take| take(octets))))
+        })
+        .await
+    }
+}
+
 /// How long the end of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Octets of a client that goes on talking that are read away before its connection is cut.
@@ -78,11 +99,10 @@ impl Stream {
             self.flush().await?;
             self.shutdown().await?;
             let mut discarded = 0;
-            let mut buffer = [0; 4096];
             while discarded < CLOSE_DISCARD {
-                match self.read(&mut buffer).await? {
-                    0 => break,
-                    count => discarded += count,
+                match self.receive::<4096, _>(<[u8]>::len).await? {
+                    None => break,
+                    Some(count) => discarded += count,
                 }
             }
             io::Result::Ok(())

@@ -98,7 +98,6 @@ async fn the_login_is_the_whole_address_in_any_case() {
         ("tom@server1.com", "Right", Err(Failure::Rejected)),
         ("tom@server1.com", "right ", Err(Failure::Rejected)),
         ("tom@server1.com", "", Err(Failure::Rejected)),
-        ("tom+list@server1.com", "right", Err(Failure::Rejected)),
         ("tom", "right", Err(Failure::Rejected)),
         ("anna@server1.com", "right", Err(Failure::Rejected)),
         ("tom@server2.com", "right", Err(Failure::Rejected)),
@@ -235,4 +234,57 @@ async fn logins_are_counted() {
     let text = metrics.encode().unwrap();
     assert!(text.contains(r#"paquebot_logins_total{protocol="pop3",result="accepted"} 1"#), "{text}");
     assert!(text.contains(r#"paquebot_logins_total{protocol="pop3",result="rejected"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn the_subaddress_of_a_login_names_a_folder_for_pop3() {
+    let exact = mailbox("anna+own@server1.com", vec![verifier("other")]);
+    let authenticator = authenticator(vec![mailbox("anna@server1.com", vec![verifier("right")]), exact]);
+    let log_in = async |access, login: &str, password: &str| {
+        let password = Password::new(password.as_bytes().to_vec());
+        let verified = authenticator.verify("192.0.2.1".parse().unwrap(), access, login, password).await;
+        verified.map(|identity| identity.maildrop().to_string())
+    };
+    for (login, maildrop) in [
+        ("anna@server1.com", "anna@server1.com"),
+        ("anna+junk@server1.com", "anna@server1.com (junk)"),
+        ("Anna+JUNK@server1.com", "anna@server1.com (junk)"),
+        ("anna+inbox@server1.com", "anna@server1.com"),
+        ("anna+lists/a b@server1.com", "anna@server1.com (lists/a b)"),
+        ("\"anna+a b\"@server1.com", "anna@server1.com (a b)"),
+        ("anna+a+b@server1.com", "anna@server1.com (a+b)"),
+        ("anna+grün@server1.com", "anna@server1.com (grün)"),
+    ] {
+        assert_eq!(log_in(Access::Pop3, login, "right").await, Ok(maildrop.to_owned()), "{login}");
+        assert_eq!(log_in(Access::Pop3, login, "wrong").await, Err(Failure::Rejected), "{login}");
+    }
+    assert_eq!(log_in(Access::Pop3, "anna+own@server1.com", "other").await, Ok("anna+own@server1.com".to_owned()));
+    for login in ["anna+own@server1.com", "anna+@server1.com", "ghost+junk@server1.com", "anna-junk@server1.com"] {
+        assert_eq!(log_in(Access::Pop3, login, "right").await, Err(Failure::Rejected), "{login}");
+    }
+    let refused = log_in(Access::Submission, "anna+junk@server1.com", "right").await;
+    assert_eq!(refused, Err(Failure::Rejected), "a folder sends no mail");
+}
+
+#[tokio::test]
+async fn a_password_may_be_composed_in_another_way() {
+    let authenticator = authenticator(vec![mailbox("tom@server1.com", vec![verifier("gr\u{fc}n")])]);
+    assert!(verify(&authenticator, "tom@server1.com", "gr\u{fc}n").await.is_ok());
+    assert!(verify(&authenticator, "tom@server1.com", "gru\u{308}n").await.is_ok());
+    assert!(verify(&authenticator, "tom@server1.com", "grun").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_to_one_maildrop_keep_their_distance() {
+    let authenticator = authenticator(Vec::new());
+    let maildrop = |text: &str| MaildropName::from(Address::parse(text).unwrap());
+    let delay = Duration::from_secs(30);
+    assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), delay).await, Ok(()));
+    assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), delay).await, Err(30));
+    assert_eq!(authenticator.keep_distance(maildrop("tom@server1.com"), delay).await, Ok(()));
+    tokio::time::advance(Duration::from_millis(29_500)).await;
+    assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), delay).await, Err(1));
+    assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), Duration::ZERO).await, Ok(()));
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), delay).await, Ok(()));
 }

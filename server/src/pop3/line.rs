@@ -1,5 +1,7 @@
 //! Bytes to lines. A line ends at CRLF and nowhere else (RFC 1939 §3), and is bounded. Used by [`super::machine`].
 
+use zeroize::Zeroize as _;
+
 /// The longest command, CRLF included (RFC 2449 §4).
 pub const MAX_COMMAND: usize = 255;
 /// The longest answer in an AUTH exchange, CRLF included (RFC 5034 §4 asks for room for 12288 octets of base64).
@@ -18,7 +20,9 @@ pub enum Line {
 #[derive(Default)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// Octets from the start of `buffer` in which no CRLF begins.
+    /// Where the next line begins: what is before was given out.
+    start: usize,
+    /// Octets from `start` on in which no CRLF begins.
     searched: usize,
     /// Inside a line that was too long.
     skipping: bool,
@@ -27,52 +31,61 @@ pub struct Lines {
 impl Lines {
     /// Takes bytes as they came.
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Forgets what came and was not yet used (STLS: it was not encrypted).
+    /// Forgets what came and was not yet used (STLS: it was not encrypted), and what could not be used again.
     pub fn clear(&mut self) {
-        self.buffer.clear();
-        self.searched = 0;
+        self.wipe();
         self.skipping = false;
+    }
+
+    /// Gives memory back, where nothing waits in it.
+    pub fn trim(&mut self) {
+        if self.start == self.buffer.len() {
+            self.wipe();
+        }
+    }
+
+    /// Passwords were in it.
+    fn wipe(&mut self) {
+        self.buffer.zeroize();
+        *self = Self { skipping: self.skipping, ..Self::default() };
     }
 
     /// The next line that is no longer than `limit` octets with its CRLF; `None` when more bytes are needed.
     pub fn next(&mut self, limit: usize) -> Option<Line> {
         loop {
-            let end = memchr::memmem::find(&self.buffer[self.searched..], b"\r\n").map(|at| self.searched + at);
-            match end {
-                Some(end) => {
-                    let rest = self.buffer.split_off(end + 2);
-                    let mut line = std::mem::replace(&mut self.buffer, rest);
-                    self.searched = 0;
-                    let length = line.len();
-                    line.truncate(end);
-                    if std::mem::take(&mut self.skipping) {
-                        continue;
-                    }
-                    return Some(if length <= limit { Line::Whole(line) } else { Line::TooLong });
-                }
-                None if self.buffer.len() >= limit => {
-                    // A CR at the end may be the first half of this line's end.
-                    let keep = usize::from(self.buffer.last() == Some(&b'\r'));
-                    self.buffer.drain(..self.buffer.len() - keep);
-                    self.searched = 0;
-                    if !std::mem::replace(&mut self.skipping, true) {
-                        return Some(Line::TooLong);
-                    }
-                    return None;
-                }
-                None => {
-                    if self.skipping {
-                        let keep = usize::from(self.buffer.last() == Some(&b'\r'));
-                        self.buffer.drain(..self.buffer.len() - keep);
-                    }
-                    self.searched = self.buffer.len().saturating_sub(1);
-                    return None;
-                }
+            let rest = &self.buffer[self.start..];
+            let Some(end) = memchr::memmem::find(&rest[self.searched..], b"\r\n").map(|at| self.searched + at) else {
+                return self.without_end(limit);
+            };
+            let is_rest_of_long = std::mem::take(&mut self.skipping);
+            let line = (end + 2 <= limit && !is_rest_of_long).then(|| rest[..end].to_vec());
+            self.start += end + 2;
+            self.searched = 0;
+            if !is_rest_of_long {
+                return Some(line.map_or(Line::TooLong, Line::Whole));
             }
         }
+    }
+
+    /// There is no line's end in what is here.
+    fn without_end(&mut self, limit: usize) -> Option<Line> {
+        let length = self.buffer.len() - self.start;
+        let is_too_long = length >= limit;
+        if is_too_long || self.skipping {
+            // A CR at the end may be the first half of this line's end.
+            let keep = usize::from(self.buffer[self.start..].last() == Some(&b'\r'));
+            self.start = self.buffer.len() - keep;
+            self.searched = 0;
+            let reported = std::mem::replace(&mut self.skipping, true);
+            return (!reported).then_some(Line::TooLong);
+        }
+        self.searched = length.saturating_sub(1);
+        None
     }
 }
 

@@ -145,11 +145,19 @@ impl Machine {
         }
     }
 
-    /// The store's number for the message that [`Output::Retrieve`] named.
-    #[must_use]
-    pub fn key(&self, index: usize) -> Option<i64> {
-        let State::Waiting(Task::Retrieve(transaction, ..)) = &self.state else { return None };
-        transaction.entry(index).map(|entry| entry.key)
+    /// The entry of the message that [`Output::Retrieve`] named, and those after it that are not marked.
+    pub fn entries_from(&self, index: usize) -> impl Iterator<Item = &MaildropEntry> {
+        let transaction = match &self.state {
+            State::Waiting(Task::Retrieve(transaction, ..)) => Some(transaction),
+            _ => None,
+        };
+        transaction.into_iter().flat_map(move |transaction| transaction.kept_from(index))
+    }
+
+    /// Gives memory back before a long wait.
+    pub fn trim(&mut self) {
+        self.lines.trim();
+        self.pending = VecDeque::new();
     }
 
     /// Whether the client takes headers in UTF-8.
@@ -465,20 +473,21 @@ impl Machine {
     }
 
     /// Whether the message that [`Output::Retrieve`] named can be read. After the reply to success, its text is to be sent.
-    pub fn message_opened(&mut self, result: Result<(), &StoreError>) {
+    /// `octets` are told where they are not those of the listing.
+    pub fn message_opened(&mut self, result: Result<Option<u64>, Phrase>) {
         let State::Waiting(Task::Retrieve(transaction, index, extent)) =
             std::mem::replace(&mut self.state, State::Ended)
         else {
             return;
         };
         match result {
-            Ok(()) if extent == Extent::Whole => {
-                let octets = transaction.entry(index).map_or(0, |entry| entry.octets);
-                self.say(Phrase::Octets(octets));
+            Ok(octets) if extent == Extent::Whole => {
+                let octets = octets.or_else(|| transaction.entry(index).map(|entry| entry.octets));
+                self.say(Phrase::Octets(octets.unwrap_or_default()));
             }
             // How much TOP sends is not known before.
-            Ok(()) => self.say(Phrase::TopFollows),
-            Err(error) => self.refuse(error.into()),
+            Ok(_) => self.say(Phrase::TopFollows),
+            Err(phrase) => self.refuse(phrase),
         }
         self.resume(transaction);
     }

@@ -3,6 +3,7 @@
 //! [`machine`] turns bytes into replies and actions; [`text`] turns a stored message into what RETR and TOP send;
 //! [`session`] is the I/O between them, the client and the store.
 
+mod ahead;
 pub mod command;
 pub mod language;
 pub mod line;

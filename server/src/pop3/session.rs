@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paquebot_config::{Listener, Revision};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::ahead::ReadAhead;
 use super::machine::{Machine, Output, Security, Settings};
+use super::phrase::Phrase;
 use super::text::{Extent, Transfer};
 use crate::credentials::{Access, Identity, Password};
 use crate::net::Stream;
-use crate::services::SharedServices;
-use crate::store::{Maildrop, MessageReader, StoreError};
+use crate::services::{Services, SharedServices};
+use crate::store::{Maildrop, MaildropName, StoreError, StoredMessage};
 
 /// How long a client that has logged in may say nothing; RFC 1939 §3 wants at least ten minutes.
 const IDLE_LOGGED_IN: Duration = Duration::from_secs(10 * 60);
@@ -23,10 +25,12 @@ const TIME_TO_LOG_IN: Duration = Duration::from_secs(3 * 60);
 /// How long one write may take: the client has stopped to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Octets that are read at a time; commands are short.
-const READ_SIZE: usize = 2048;
+const READ_SIZE: usize = 4096;
 /// Replies wait for one another up to this size, so that pipelined commands and short messages are answered with one
 /// packet. They are sent before the session waits for the client.
-const WRITE_BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 64 * 1024;
+/// A client that is silent for so long gets its buffers back when it speaks: thousands that wait cost little memory.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves one client until it leaves, is silent for too long, or the server goes down.
 pub async fn run(stream: Stream, client: SocketAddr, listener: Arc<Listener>, services: SharedServices) {
@@ -44,12 +48,14 @@ pub async fn run(stream: Stream, client: SocketAddr, listener: Arc<Listener>, se
     let mut machine = Machine::new(configuration.server.hostname.as_str(), settings);
     drop(configuration);
     let (begun, unsent) = (Instant::now(), Vec::new());
-    let mut session = Session { client, listener, services, begun, login: None, maildrop: None, unsent };
+    let ahead = ReadAhead::default();
+    let mut session = Session { client, listener, services, begun, login: None, maildrop: None, unsent, ahead };
     let mut stream = stream;
     loop {
         match session.converse(&mut stream, &mut machine).await {
-            Ok(End::Closed) => return stream.close().await,
-            Ok(End::StartTls(config)) => match stream.upgrade(config).await {
+            // Boxed, as whatever is not the waiting itself: it takes no memory while the session waits.
+            Ok(End::Closed) => return Box::pin(stream.close()).await,
+            Ok(End::StartTls(config)) => match Box::pin(stream.upgrade(config)).await {
                 Ok(upgraded) => {
                     stream = upgraded;
                     machine.tls_started();
@@ -77,11 +83,21 @@ struct Session {
     maildrop: Option<Maildrop>,
     /// Replies that have not been written yet; at most [`WRITE_BUFFER`] and one piece.
     unsent: Vec<u8>,
+    ahead: ReadAhead,
+}
+
+/// Why a maildrop was not opened.
+enum NotOpened {
+    /// The last login was too short a time ago; so many seconds are left.
+    TooSoon { seconds: u64 },
+    /// The store's answer.
+    Refused(StoreError),
 }
 
 /// Who has logged in, and the newest configuration in which that login was right.
 struct Login {
     identity: Identity,
+    maildrop: MaildropName,
     revision: Revision,
 }
 
@@ -101,17 +117,17 @@ impl Session {
                     }
                     self.read(stream, machine, silent_since).await?;
                 }
-                Output::Login { login, password } => self.log_in(machine, &login, password).await,
+                Output::Login { login, password } => Box::pin(self.log_in(machine, &login, password)).await,
                 Output::StartTls => {
                     self.flush(stream).await?;
                     let config = self.services.certificates.server_config();
                     return config.map(End::StartTls).ok_or_else(|| io::Error::other("the certificate is gone"));
                 }
                 Output::Retrieve { index, extent } => {
-                    self.retrieve(stream, machine, index, extent).await?;
+                    Box::pin(self.retrieve(stream, machine, index, extent)).await?;
                     silent_since = Instant::now();
                 }
-                Output::Update { keys } => self.update(machine, &keys).await,
+                Output::Update { keys } => Box::pin(self.update(machine, &keys)).await,
                 Output::Close => {
                     self.flush(stream).await?;
                     return Ok(End::Closed);
@@ -122,29 +138,36 @@ impl Session {
 
     async fn read(&mut self, stream: &mut Stream, machine: &mut Machine, silent_since: Instant) -> io::Result<()> {
         let deadline = if machine.is_logged_in() { silent_since + IDLE_LOGGED_IN } else { self.begun + TIME_TO_LOG_IN };
-        let mut buffer = [0; READ_SIZE];
-        let read = tokio::select! {
-            biased;
-            () = self.services.shutdown.cancelled() => {
-                machine.shut_down();
-                return Ok(());
-            }
-            read = timeout_at(deadline, stream.read(&mut buffer)) => read,
-        };
-        match read {
-            Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(Ok(count)) => {
-                if self.login_has_ended() {
-                    tracing::info!(client = %self.client, "POP3 login ended: its password or its rights have changed");
-                    machine.login_ended();
+        let mut trim_at = Some(Instant::now() + TRIM_AFTER);
+        loop {
+            let wait_until = trim_at.map_or(deadline, |trim_at| trim_at.min(deadline));
+            let received = tokio::select! {
+                biased;
+                () = self.services.shutdown.cancelled() => {
+                    machine.shut_down();
+                    return Ok(());
                 }
-                machine.feed(&buffer[..count]);
-                Ok(())
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                machine.timed_out();
-                Ok(())
+                received = timeout_at(wait_until, stream.receive::<READ_SIZE, _>(|octets| machine.feed(octets))) => received,
+            };
+            match received {
+                Ok(received) => {
+                    received?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                    if self.login_has_ended() {
+                        tracing::info!(client = %self.client, "POP3 login ended: its password or its rights have changed");
+                        machine.login_ended();
+                    }
+                    return Ok(());
+                }
+                Err(_) if wait_until < deadline => {
+                    trim_at = None;
+                    self.unsent = Vec::new();
+                    self.ahead.clear();
+                    machine.trim();
+                }
+                Err(_) => {
+                    machine.timed_out();
+                    return Ok(());
+                }
             }
         }
     }
@@ -171,16 +194,21 @@ impl Session {
                 return machine.login_failed(failure);
             }
         };
-        match self.services.store.open_maildrop(&identity.mailbox.clone().into()).await {
+        let name = identity.maildrop();
+        match open_maildrop(&self.services, &name).await {
             Ok(mut maildrop) => {
                 let entries = std::mem::take(&mut maildrop.entries);
-                tracing::info!(%client, mailbox = %identity.mailbox, messages = entries.len(), "maildrop open");
-                self.login = Some(Login { identity, revision });
+                tracing::info!(%client, maildrop = %name, messages = entries.len(), "maildrop open");
+                self.login = Some(Login { identity, maildrop: name, revision });
                 self.maildrop = Some(maildrop);
                 machine.logged_in(entries);
             }
-            Err(error) => {
-                tracing::info!(%client, mailbox = %identity.mailbox, %error, "maildrop not opened");
+            Err(NotOpened::TooSoon { seconds }) => {
+                tracing::info!(%client, maildrop = %name, seconds, "POP3 login too soon after the last one");
+                machine.login_too_soon(seconds);
+            }
+            Err(NotOpened::Refused(error)) => {
+                tracing::info!(%client, maildrop = %name, %error, "maildrop not opened");
                 machine.maildrop_refused(&error);
             }
         }
@@ -193,45 +221,55 @@ impl Session {
         index: usize,
         extent: Extent,
     ) -> io::Result<()> {
-        let mut reader = match self.open(machine, index).await {
-            Ok(reader) => reader,
+        let message = match self.open(machine, index).await {
+            Ok(message) => message,
             Err(error) => {
                 tracing::warn!(client = %self.client, %error, "message not readable");
-                machine.message_opened(Err(&error));
+                machine.message_opened(Err(Phrase::from(&error)));
                 return Ok(());
             }
         };
-        machine.message_opened(Ok(()));
+        machine.message_opened(Ok(None));
         if let Output::Send(reply) = machine.next_output() {
             self.send(stream, &reply).await?;
         }
-        let mut transfer = Transfer::new(extent);
-        while !transfer.is_complete() {
-            match reader.next().await {
-                Ok(Some(piece)) => self.send(stream, &transfer.push(&piece)).await?,
-                Ok(None) => break,
-                // There is no reply for this in the middle of a message: only a broken connection tells the client that
-                // the rest is missing.
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        self.send(stream, &transfer.finish()).await?;
+        self.send_text(stream, message, Transfer::new(extent)).await?;
         if extent == Extent::Whole {
             self.services.metrics.fetched.inc();
         }
         Ok(())
     }
 
-    async fn open(&self, machine: &Machine, index: usize) -> Result<Box<dyn MessageReader>, StoreError> {
-        let (Some(login), Some(key)) = (&self.login, machine.key(index)) else { return Err(StoreError::NotFound) };
-        self.services.store.read(&login.identity.mailbox.clone().into(), key).await
+    async fn send_text(
+        &mut self,
+        stream: &mut Stream,
+        message: StoredMessage,
+        mut transfer: Transfer,
+    ) -> io::Result<()> {
+        transfer.push(&message.beginning, &mut self.unsent);
+        self.flush_if_full(stream).await?;
+        drop(message.beginning);
+        if let Some(mut rest) = message.rest {
+            while !transfer.is_complete() {
+                // There is no reply for an error in the middle of a message: only a broken connection tells the client that
+                // the rest is missing.
+                let Some(piece) = rest.next().await.map_err(io::Error::other)? else { break };
+                transfer.push(&piece, &mut self.unsent);
+                self.flush_if_full(stream).await?;
+            }
+        }
+        transfer.finish(&mut self.unsent);
+        self.flush_if_full(stream).await
+    }
+
+    async fn open(&mut self, machine: &Machine, index: usize) -> Result<StoredMessage, StoreError> {
+        let login = self.login.as_ref().ok_or(StoreError::NotFound)?;
+        self.ahead.open(self.services.store.as_ref(), &login.maildrop, machine, index).await
     }
 
     async fn update(&mut self, machine: &mut Machine, keys: &[i64]) {
         let result = match &self.login {
-            Some(login) if !keys.is_empty() => {
-                self.services.store.delete(&login.identity.mailbox.clone().into(), keys).await
-            }
+            Some(login) if !keys.is_empty() => self.services.store.delete(&login.maildrop, keys).await,
             _ => Ok(()),
         };
         match &result {
@@ -248,10 +286,17 @@ impl Session {
 
     async fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
         self.unsent.extend_from_slice(bytes);
+        self.flush_if_full(stream).await
+    }
+
+    async fn flush_if_full(&mut self, stream: &mut Stream) -> io::Result<()> {
         if self.unsent.len() < WRITE_BUFFER { Ok(()) } else { self.flush(stream).await }
     }
 
     async fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
         let write = async {
             stream.write_all(&self.unsent).await?;
             stream.flush().await
@@ -260,6 +305,15 @@ impl Session {
         self.unsent.clear();
         written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
+}
+
+async fn open_maildrop(services: &Services, name: &MaildropName) -> Result<Maildrop, NotOpened> {
+    let maildrop = services.store.open_maildrop(name).await.map_err(NotOpened::Refused)?;
+    // Only who got in counts as logged in.
+    let delay = Duration::from_secs(services.configuration.snapshot().server.limits.login_delay_seconds);
+    let distance = services.authenticator.keep_distance(name.clone(), delay).await;
+    distance.map_err(|seconds| NotOpened::TooSoon { seconds })?;
+    Ok(maildrop)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A stored message as RETR and TOP send it: byte-stuffed (RFC 1939 §3), ended with a line that is a dot, and for TOP cut
 //! after the header and some lines. Pure: pieces in, pieces out; a message is never whole in memory.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use memchr::memmem;
 
 /// How much of a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,9 @@ enum At {
     LineStart,
     Inside,
     AfterCr,
+    /// After an LF that no CR came before. It ends no line (RFC 1939 §3); but a client that thinks it does must not take a
+    /// dot for the message's end, and what follows for our replies.
+    AfterLf,
 }
 
 /// Takes a message's pieces in order and gives what is to be sent.
@@ -44,29 +47,38 @@ impl Transfer {
         self.complete
     }
 
-    /// Takes a piece, gives its part of what is sent.
-    pub fn push(&mut self, piece: &[u8]) -> Bytes {
-        let mut out = BytesMut::with_capacity(piece.len() + piece.len() / 64 + 8);
+    /// Takes a piece, and adds its part of what is sent to `out`.
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        out.reserve(piece.len() + piece.len() / 64 + 8);
         let mut rest = piece;
         while !rest.is_empty() && !self.complete {
-            // Whatever holds neither a line's end nor its start is copied as it is.
             if self.at == At::Inside {
-                let run = memchr::memchr(b'\r', rest).unwrap_or(rest.len());
-                out.put_slice(&rest[..run]);
+                let run = self.plain_run(rest);
+                out.extend_from_slice(&rest[..run]);
                 rest = &rest[run..];
             }
             let Some((&octet, after)) = rest.split_first() else { break };
             rest = after;
-            self.octet(octet, &mut out);
+            self.octet(octet, out);
         }
-        out.freeze()
     }
 
-    fn octet(&mut self, octet: u8, out: &mut BytesMut) {
-        if self.at == At::LineStart && octet == b'.' {
-            out.put_u8(b'.');
+    /// How many octets can be copied as they are, from inside a line on. Who wants all of the message need only know where
+    /// a line begins with a dot, and what the piece ends with.
+    fn plain_run(&self, rest: &[u8]) -> usize {
+        if self.extent != Extent::Whole {
+            return memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
         }
-        out.put_u8(octet);
+        let end = rest.len().saturating_sub(2);
+        // The last two octets decide about the first one of the next piece.
+        memmem::find(rest, b"\n.").unwrap_or(end)
+    }
+
+    fn octet(&mut self, octet: u8, out: &mut Vec<u8>) {
+        if octet == b'.' && matches!(self.at, At::LineStart | At::AfterLf) {
+            out.push(b'.');
+        }
+        out.push(octet);
         match (self.at, octet) {
             (At::AfterCr, b'\n') => self.end_line(),
             (_, b'\r') => {
@@ -74,9 +86,9 @@ impl Transfer {
                 self.line_is_empty &= self.at == At::LineStart;
                 self.at = At::AfterCr;
             }
-            _ => {
+            (_, octet) => {
                 self.line_is_empty = false;
-                self.at = At::Inside;
+                self.at = if octet == b'\n' { At::AfterLf } else { At::Inside };
             }
         }
     }
@@ -94,13 +106,12 @@ impl Transfer {
         self.complete = !self.in_header && *lines == 0;
     }
 
-    /// The end of what is sent: a line's end where the message has none, and the dot.
-    #[must_use]
-    pub fn finish(self) -> Bytes {
-        match self.at {
-            At::LineStart => Bytes::from_static(b".\r\n"),
-            At::AfterCr | At::Inside => Bytes::from_static(b"\r\n.\r\n"),
+    /// Adds the end of what is sent: a line's end where the message has none, and the dot.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        if self.at != At::LineStart {
+            out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(b".\r\n");
     }
 }
 
@@ -113,9 +124,9 @@ mod tests {
         let mut transfer = Transfer::new(extent);
         let mut out = Vec::new();
         for piece in pieces {
-            out.extend_from_slice(&transfer.push(piece));
+            transfer.push(piece, &mut out);
         }
-        out.extend_from_slice(&transfer.finish());
+        transfer.finish(&mut out);
         out
     }
 
@@ -141,10 +152,15 @@ mod tests {
         }
         let mut out = Vec::new();
         for line in lines {
-            if line[0] == b'.' {
-                out.push(b'.');
+            let mut last = b'\n';
+            for octet in line {
+                // A bare LF ends no line, but a dot after it is stuffed as well.
+                if octet == b'.' && last == b'\n' {
+                    out.push(b'.');
+                }
+                out.push(octet);
+                last = octet;
             }
-            out.extend_from_slice(&line);
         }
         out.extend_from_slice(b".\r\n");
         out
@@ -160,13 +176,15 @@ mod tests {
         assert_eq!(send(Extent::Top(3), &[b"A: 1\r\n"]), b"A: 1\r\n.\r\n");
         assert_eq!(send(Extent::Top(1), &[b"\r\nx\r\ny\r\n"]), b"\r\nx\r\n.\r\n");
         assert_eq!(send(Extent::Whole, &[]), b".\r\n");
+        // A client that takes a bare LF for a line's end must not see the message's end there.
+        assert_eq!(send(Extent::Whole, &[b"\r\na\n.\r\n+OK"]), b"\r\na\n..\r\n+OK\r\n.\r\n");
     }
 
     proptest! {
         #[test]
         fn it_equals_the_obvious_way_however_the_message_is_cut(
-            lines in proptest::collection::vec("[.a:]{0,3}", 0..12),
-            tail in "[.a\r]{0,3}",
+            lines in proptest::collection::vec("[.a:\n]{0,4}", 0..12),
+            tail in "[.a\r\n]{0,3}",
             count in 0u64..6,
             whole in any::<bool>(),
             cut in 0usize..60,
@@ -174,8 +192,9 @@ mod tests {
             let message = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>() + &tail;
             let bytes = message.as_bytes();
             let (first, second) = bytes.split_at(cut.min(bytes.len()));
+            let (second, third) = second.split_at(second.len().min(2));
             let extent = if whole { Extent::Whole } else { Extent::Top(count) };
-            prop_assert_eq!(send(extent, &[first, second]), model(extent, bytes));
+            prop_assert_eq!(send(extent, &[first, second, third]), model(extent, bytes));
         }
     }
 }

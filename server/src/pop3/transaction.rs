@@ -33,6 +33,12 @@ impl Transaction {
         self.entries.get(index)
     }
 
+    /// The messages from a position on that are not marked.
+    pub(super) fn kept_from(&self, index: usize) -> impl Iterator<Item = &MaildropEntry> {
+        let from = index.min(self.entries.len());
+        self.entries[from..].iter().zip(&self.deleted[from..]).filter(|(_, deleted)| !**deleted).map(|(entry, _)| entry)
+    }
+
     /// How many messages are not marked, and their octets.
     pub(super) fn total(&self) -> (u64, u64) {
         let kept = self.entries.iter().zip(&self.deleted).filter(|(_, deleted)| !**deleted);

@@ -300,6 +300,18 @@ pub trait MessageReader: Send {
     async fn next(&mut self) -> Result<Option<Bytes>>;
 }
 
+/// A stored message that was read, or begun to be read.
+pub struct StoredMessage {
+    /// The store's own number for it.
+    pub key: i64,
+    /// Whether its sender declared SMTPUTF8: its header may be in UTF-8 (RFC 6532).
+    pub smtputf8: bool,
+    /// Its first octets: all of them, where `rest` is `None`.
+    pub beginning: Bytes,
+    /// What follows.
+    pub rest: Option<Box<dyn MessageReader>>,
+}
+
 /// What the rest of the server asks of the place where mail is.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -315,6 +327,13 @@ pub trait Store: Send + Sync {
     async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop>;
     /// Reads one message of a maildrop.
     async fn read(&self, maildrop: &MaildropName, key: i64) -> Result<Box<dyn MessageReader>>;
+    /// Reads the first of these messages of a maildrop, and of the following as many as cost little beside it: those are
+    /// whole in memory. The caller bounds how much that is by what it asks for.
+    async fn read_ahead(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<Vec<StoredMessage>> {
+        let key = *keys.first().ok_or(StoreError::NotFound)?;
+        let rest = Some(self.read(maildrop, key).await?);
+        Ok(vec![StoredMessage { key, smtputf8: false, beginning: Bytes::new(), rest }])
+    }
     /// Deletes messages of a maildrop: all of them, durably, or none (RFC 1939 §6).
     async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()>;
     /// The folders of a mailbox that hold or held mail, without the inbox.

@@ -69,8 +69,8 @@ impl Driver {
                     self.machine.tls_started();
                 }
                 Output::Retrieve { index, extent } => {
-                    let text = format!("[message {} {extent:?}]", self.machine.key(index).unwrap());
-                    self.machine.message_opened(Ok(()));
+                    let text = format!("[message {} {extent:?}]", self.machine.entries_from(index).next().unwrap().key);
+                    self.machine.message_opened(Ok(None));
                     let Output::Send(reply) = self.machine.next_output() else { panic!("no reply to RETR") };
                     self.sent.push_str(std::str::from_utf8(&reply).unwrap());
                     self.note(&text);

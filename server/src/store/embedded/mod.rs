@@ -5,6 +5,7 @@ mod committer;
 mod error;
 mod outgoing;
 mod readers;
+mod reading;
 mod recovery;
 mod schema;
 mod space;
@@ -30,7 +31,8 @@ use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
 use self::transaction::{Work, find_folder, from_sql};
 use super::{
-    Acceptance, Folder, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store, StoreError, Usage,
+    Acceptance, Folder, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store, StoreError,
+    StoredMessage, Usage,
 };
 
 /// The embedded store. One process at a time has it open.
@@ -237,6 +239,10 @@ impl Store for EmbeddedStore {
             Ok(StoredContent { beginning, original: row.get::<_, Option<i64>>(5)?.unwrap_or(row.get(3)?), from })
         })
         .await
+    }
+
+    async fn read_ahead(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<Vec<StoredMessage>> {
+        self.read_several(maildrop, keys).await
     }
 
     async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +74,9 @@ impl Clients {
         command.args(["--pdeathsig", "KILL", "--"]).arg(&self.mail_load);
         let security = if fetch.tls { "tls" } else { "clear" };
         command.args(["pop3", "127.0.0.1", &fetch.port.to_string(), security, fetch.user, fetch.password]);
-        command.args([fetch.command, &fetch.count.to_string(), &fetch.window.to_string()]);
+        command
+            .args([fetch.command, &fetch.count.to_string(), &fetch.rounds.to_string()])
+            .arg(fetch.window.to_string());
         let output = command.stdin(Stdio::null()).output().context("mail-load")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "POP3 on port {}: {said}", fetch.port);
@@ -86,6 +88,15 @@ impl Clients {
             messages: number("messages")? as u64,
             octets: number("octets")? as u64,
         })
+    }
+
+    /// Puts what the files below a directory hold out of memory, and what the system knows of directories. Other
+    /// programs' files stay where they are.
+    pub fn evict(&self, directory: &Path) -> anyhow::Result<()> {
+        ensure!(Command::new("sync").status()?.success(), "sync failed");
+        let status = Command::new(&self.mail_load).arg("evict").arg(directory).status()?;
+        ensure!(status.success(), "the files of {} could not be put out of memory", directory.display());
+        std::fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")
     }
 
     /// Opens connections that say nothing more, and keeps them until the result is dropped.
@@ -152,6 +163,8 @@ pub struct Fetch<'a> {
     pub command: &'a str,
     /// Messages; 0: all.
     pub count: u64,
+    /// How often each is fetched.
+    pub rounds: u64,
     /// Commands on their way at once.
     pub window: u64,
 }

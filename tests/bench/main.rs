@@ -4,12 +4,13 @@
 //! - [`load`]: the clients, none of which is ours; [`names`]: the name server for relayed mail;
 //! - [`paquebot`], [`postfix`], [`dovecot`]: the servers; [`process`]: what they cost, as the operating system sees it;
 //! - [`scenarios`]: what is measured;
-//! - [`statistics`], [`results`], [`table`]: what is said about it.
+//! - [`statistics`], [`results`], [`table`], [`picture`]: what is said about it.
 
 mod dovecot;
 mod load;
 mod names;
 mod paquebot;
+mod picture;
 mod postfix;
 mod process;
 mod results;
@@ -44,7 +45,8 @@ fn main() -> anyhow::Result<()> {
     let mode = match std::env::args().nth(1).as_deref() {
         Some("quick") => Mode::Quick,
         Some("full") | None => Mode::Full,
-        Some(other) => bail!("{other}: the benchmark is quick or full"),
+        Some("curve") => Mode::Curve,
+        Some(other) => bail!("{other}: the benchmark is full, quick or curve"),
     };
     let (packages, tools) = (path("BENCH_PACKAGES")?, path("BENCH_TOOLS")?);
     let bench = Bench {
@@ -67,9 +69,13 @@ fn main() -> anyhow::Result<()> {
     scenarios::run(&bench, &mut results)?;
     let output = path("BENCH_OUTPUT")?;
     fs::create_dir_all(&output)?;
-    fs::write(output.join("results.json"), serde_json::to_string_pretty(&results.to_json())? + "\n")?;
-    fs::write(output.join("README.md"), table::render(&results))?;
-    say(&table::render(&results));
+    // The curve has a page of its own: it is measured apart.
+    let name = if mode == Mode::Curve { "curve" } else { "benchmark" };
+    let page = table::render(&results, &format!("{name}.svg"));
+    fs::write(output.join(format!("{name}.json")), serde_json::to_string_pretty(&results.to_json())? + "\n")?;
+    fs::write(output.join(format!("{name}.svg")), picture::render(&results))?;
+    fs::write(output.join(if mode == Mode::Curve { "curve.md" } else { "README.md" }), &page)?;
+    say(&page);
     Ok(())
 }
 

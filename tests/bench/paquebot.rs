@@ -75,8 +75,16 @@ impl Paquebot {
     /// Messages in the maildrop that receives.
     pub fn messages(&self, clients: &Clients) -> anyhow::Result<u64> {
         let user = format!("box@{DOMAIN}");
-        let fetch =
-            Fetch { port: self.pop3, tls: true, user: &user, password: PASSWORD, command: "STAT", count: 0, window: 1 };
+        let fetch = Fetch {
+            port: self.pop3,
+            tls: true,
+            user: &user,
+            password: PASSWORD,
+            command: "STAT",
+            count: 0,
+            rounds: 1,
+            window: 1,
+        };
         Ok(clients.fetch(&fetch)?.messages)
     }
 }

@@ -3,19 +3,25 @@
  * It knows nothing of the servers that it measures, and shares no code with any of them. It is C, so that on a small
  * machine the server is measured and not the client.
  *
- *   mail-load pop3 HOST PORT tls|clear USER PASSWORD COMMAND COUNT WINDOW
- *     One session: log in, STAT, then COMMAND (RETR, UIDL, LIST or STAT) for the first COUNT messages, at most WINDOW
- *     commands on their way at once, then QUIT. UIDL and LIST are asked once, for the whole maildrop. COUNT 0: all.
+ *   mail-load pop3 HOST PORT tls|clear USER PASSWORD COMMAND COUNT ROUNDS WINDOW
+ *     One session: log in, STAT, then COMMAND (RETR, UIDL, LIST or STAT) for the first COUNT messages, ROUNDS times, at
+ *     most WINDOW commands on their way at once, then QUIT. UIDL and LIST are asked once, for the whole maildrop. COUNT 0:
+ *     all messages.
  *     Prints one line of JSON: seconds until logged in and until STAT was answered, both from connect; then seconds,
  *     messages and octets of the commands.
  *   mail-load idle HOST PORT smtp|pop3 COUNT NAME DOMAIN PASSWORD
  *     COUNT connections, each after EHLO (smtp) or logged in as NAMEn@DOMAIN (pop3), in clear. Prints "ready" and keeps
  *     them until its standard input ends.
+ *   mail-load evict DIRECTORY
+ *     Puts what the files below DIRECTORY hold out of the system's memory. What is not on the disk yet stays in it.
  *
  * The certificate is not verified: the servers have one that they made themselves. */
 
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -195,7 +201,7 @@ static unsigned long long retrieve(struct connection *on, long count, long windo
 
 static int pop3(char **argument) {
   const char *verb = argument[6];
-  long count = atol(argument[7]), window = atol(argument[8]), there = 0;
+  long count = atol(argument[7]), rounds = atol(argument[8]), window = atol(argument[9]), there = 0;
   struct connection *on = calloc(1, sizeof *on);
   if (window < 1 || window > MAX_WINDOW) die("WINDOW is 1 to %d", MAX_WINDOW);
   double begun = now();
@@ -214,7 +220,8 @@ static int pop3(char **argument) {
   if (count > there) die("there are %ld messages instead of %ld", there, count);
   unsigned long long octets = 0;
   if (strcmp(verb, "RETR") == 0) {
-    octets = retrieve(on, count, window);
+    for (long round = 0; round < rounds; round++) octets += retrieve(on, count, window);
+    count *= rounds;
   } else if (strcmp(verb, "STAT") != 0) {
     command(on, "%s\r\n", verb);
     expect_ok(on, verb);
@@ -264,10 +271,25 @@ static int idle(char **argument) {
   return 0;
 }
 
+static int evict_file(const char *path, const struct stat *status, int kind, struct FTW *place) {
+  (void)place;
+  if (kind == FTW_F && S_ISREG(status->st_mode)) {
+    int file = open(path, O_RDONLY);
+    /* It may have been deleted since. */
+    if (file >= 0) {
+      posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+      close(file);
+    }
+  }
+  return 0;
+}
+
 int main(int count, char **arguments) {
   signal(SIGPIPE, SIG_IGN);
-  if (count == 10 && strcmp(arguments[1], "pop3") == 0) return pop3(arguments + 1);
+  if (count == 11 && strcmp(arguments[1], "pop3") == 0) return pop3(arguments + 1);
   if (count == 9 && strcmp(arguments[1], "idle") == 0) return idle(arguments + 1);
-  die("usage: mail-load pop3 HOST PORT tls|clear USER PASSWORD COMMAND COUNT WINDOW\n"
-      "       mail-load idle HOST PORT smtp|pop3 COUNT NAME DOMAIN PASSWORD");
+  if (count == 3 && strcmp(arguments[1], "evict") == 0) return nftw(arguments[2], evict_file, 64, FTW_PHYS) != 0;
+  die("usage: mail-load pop3 HOST PORT tls|clear USER PASSWORD COMMAND COUNT ROUNDS WINDOW\n"
+      "       mail-load idle HOST PORT smtp|pop3 COUNT NAME DOMAIN PASSWORD\n"
+      "       mail-load evict DIRECTORY");
 }

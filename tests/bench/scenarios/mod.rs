@@ -1,10 +1,15 @@
 //! What is measured. Each scenario runs all its servers in turn within each repetition, so that what disturbs the machine
 //! for a while disturbs all of them.
 
-pub mod inbound;
+mod curve;
+mod fetch;
+mod inbound;
+mod memory;
+mod relay;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::ensure;
 
@@ -19,6 +24,8 @@ pub enum Mode {
     Quick,
     /// Everything but the curve.
     Full,
+    /// What a message costs as the store grows, and nothing else.
+    Curve,
 }
 
 /// What every scenario needs.
@@ -38,7 +45,7 @@ impl Bench {
     pub fn choose<T>(&self, quick: T, full: T) -> T {
         match self.mode {
             Mode::Quick => quick,
-            Mode::Full => full,
+            Mode::Full | Mode::Curve => full,
         }
     }
 
@@ -53,10 +60,29 @@ impl Bench {
     }
 }
 
-/// Measures everything.
+type Part = fn(&Bench, &mut Results) -> anyhow::Result<()>;
+
+/// Measures everything; with `BENCH_ONLY` the parts whose names hold that word.
 pub fn run(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
-    say("inbound: durable to the mailbox");
-    inbound::run(bench, results)?;
+    if bench.mode == Mode::Curve {
+        return curve::run(bench, results);
+    }
+    let begun = Instant::now();
+    let parts: [(&str, Part); 5] = [
+        ("inbound, durable to the mailbox", inbound::run),
+        ("relayed through the queue", relay::run),
+        ("fetched by POP3", fetch::run),
+        ("sessions that wait", memory::idle),
+        ("a large message", memory::large),
+    ];
+    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
+    for (name, part) in parts {
+        if name.contains(&only) {
+            say(&format!("{name} ({} s so far)", begun.elapsed().as_secs()));
+            part(bench, results)?;
+        }
+    }
+    say(&format!("measured in {} s", begun.elapsed().as_secs()));
     Ok(())
 }
 

@@ -179,6 +179,9 @@ impl Store for EmbeddedStore {
         if self.broken.is_cancelled() {
             return false;
         }
+        if self.space.had_plenty(octets) {
+            return true;
+        }
         for last_try in [false, true] {
             let space = self.space.clone();
             if blocking(move || space.has_room(octets)).await.unwrap_or(false) {

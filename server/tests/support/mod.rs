@@ -21,7 +21,25 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program under test; `PAQUEBOT_SERVER` names another build of it, such as an image's.
 fn binary() -> String {
-    std::env::var("PAQUEBOT_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paquebot-server").to_owned())
+    let named = std::env::var("PAQUEBOT_SERVER").ok();
+    named.or_else(|| option_env!("CARGO_BIN_EXE_paquebot-server").map(str::to_owned)).unwrap_or_else(built)
+}
+
+/// Another package's tests use this module too; Cargo does not build our program for those.
+fn built() -> String {
+    static BUILT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let build = || {
+        // As scripts/try builds it, so that one build serves both.
+        let packages = ["--package", "paquebot-operator", "--package", "paquebot-server"];
+        let binaries = ["--bin", "kubectl-paquebot", "--bin", "paquebot-server"];
+        let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+        let built = cargo.args(["build", "--quiet", "--locked"]).args(packages).args(binaries).status().unwrap();
+        assert!(built.success(), "paquebot-server does not build");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        text(&target.join("debug/paquebot-server")).to_owned()
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// Waits until `condition` gives something.

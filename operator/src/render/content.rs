@@ -100,6 +100,8 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             delay_warning_seconds: spec.outbound.delay_warning.whole_seconds(),
             port: 25,
             smart_host: None,
+            allowed_networks: Vec::new(),
+            trusted_certificates: None,
         },
         // The pod's own: spec.dns.resolvers are those that the operator checks records with, which may be outside.
         resolvers: Resolvers::default(),

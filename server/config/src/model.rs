@@ -144,6 +144,13 @@ pub struct Outbound {
     /// A server that takes all outgoing mail, instead of the recipients' MX hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smart_host: Option<SmartHost>,
+    /// Loopback and link-local networks to which mail is sent all the same, when DNS says so. For tests: no server that
+    /// others reach has such an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_networks: Vec<IpNet>,
+    /// PEM of further certificate authorities that prove the names of smart hosts, beside those of the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_certificates: Option<String>,
 }
 
 /// A server that takes outgoing mail for other servers.

@@ -41,6 +41,8 @@ fn server() -> ServerConfig {
             delay_warning_seconds: 14_400,
             port: 25,
             smart_host: None,
+            allowed_networks: Vec::new(),
+            trusted_certificates: None,
         },
         resolvers: Resolvers { addresses: vec!["10.96.0.10:53".parse().unwrap()] },
         tls: TlsConfig { min_version: TlsVersion::Tls13 },

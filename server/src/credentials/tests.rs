@@ -46,6 +46,8 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
                 delay_warning_seconds: 1,
                 port: 25,
                 smart_host: None,
+                allowed_networks: Vec::new(),
+                trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },

@@ -96,7 +96,7 @@ impl Courier {
             biased;
             // Nothing was tried: the rows stay as they are.
             () = self.stop.cancelled() => return Destination::Reached,
-            route = self.router.route(destination, resolvers, &own_names, self.random()) => route,
+            route = self.router.route(destination, resolvers, &own_names, &server.outbound.allowed_networks, self.random()) => route,
         };
         match route {
             Ok(hops) => self.deliver_there(&configuration, hops, groups).await,

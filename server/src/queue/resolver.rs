@@ -10,6 +10,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
+use ipnet::IpNet;
 use paquebot_config::Domain;
 
 use super::routing::{self, Answer, Exchanges, MailExchanger, NextHop};
@@ -37,6 +38,7 @@ impl Router {
     }
 
     /// The servers to try for a domain, in order. `resolvers` are those of the configuration; none: the system's.
+    /// `allowed` are the loopback and link-local networks that may be sent to.
     ///
     /// # Errors
     /// The reply that every recipient of the domain gets.
@@ -45,6 +47,7 @@ impl Router {
         domain: &Domain,
         resolvers: &[SocketAddr],
         own_names: &[&str],
+        allowed: &[IpNet],
         random: u64,
     ) -> Result<Vec<NextHop>, Refusal> {
         let answer = match domain.is_literal() {
@@ -53,7 +56,8 @@ impl Router {
         };
         let hosts = match routing::exchanges(domain, answer, own_names, random)? {
             Exchanges::Literal(address) => {
-                return Ok(vec![NextHop { host: domain.as_str().to_owned(), address }]);
+                let host = (domain.as_str().to_owned(), Answer::Records(vec![address]));
+                return routing::next_hops(domain, vec![host], allowed, random);
             }
             Exchanges::Hosts(hosts) => hosts,
         };
@@ -61,7 +65,29 @@ impl Router {
             let answer = self.dns.addresses(resolvers, &host).await;
             (host, answer)
         });
-        routing::next_hops(domain, futures::future::join_all(lookups).await, random)
+        routing::next_hops(domain, futures::future::join_all(lookups).await, allowed, random)
+    }
+
+    /// The addresses of one host, which is named instead of the recipients' MX hosts. Those of [`Router::route`]'s
+    /// arguments mean the same here.
+    ///
+    /// # Errors
+    /// Always transient: that a smart host is not found is a fault of the configuration, not of the recipient.
+    pub async fn route_to(
+        &self,
+        host: &Domain,
+        resolvers: &[SocketAddr],
+        allowed: &[IpNet],
+        random: u64,
+    ) -> Result<Vec<NextHop>, Refusal> {
+        let answer = match routing::literal(host) {
+            Some(address) => Answer::Records(vec![address]),
+            None => self.dns.addresses(resolvers, host.as_str()).await,
+        };
+        let hops = routing::next_hops(host, vec![(host.as_str().to_owned(), answer)], allowed, random);
+        hops.map_err(|refusal| {
+            Refusal::transient(4, 4, format!("the smart host {host} cannot be reached: {}", refusal.text))
+        })
     }
 }
 

@@ -31,6 +31,8 @@ fn content(domains: &[&str]) -> Content {
                 delay_warning_seconds: 1,
                 port: 25,
                 smart_host: None,
+                allowed_networks: Vec::new(),
+                trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },

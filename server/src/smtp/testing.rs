@@ -98,6 +98,8 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
                 delay_warning_seconds: 14_400,
                 port: 25,
                 smart_host: None,
+                allowed_networks: Vec::new(),
+                trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
             tls: TlsConfig { min_version: TlsVersion::Tls12 },

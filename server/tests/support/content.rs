@@ -49,6 +49,8 @@ pub fn server(hostname: &str) -> ServerConfig {
             delay_warning_seconds: 14_400,
             port: 25,
             smart_host: None,
+            allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            trusted_certificates: None,
         },
         // Nobody answers there: tests that route mail name a resolver of their own.
         resolvers: Resolvers { addresses: vec!["127.0.0.1:1".parse().unwrap()] },

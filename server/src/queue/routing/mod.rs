@@ -1,10 +1,17 @@
 //! Where mail for a domain goes (RFC 5321 §5, RFC 7505). Pure: DNS answers and chance are arguments; [`super::resolver`]
 //! asks the questions. First [`exchanges`] turns the answer for MX into names, then [`next_hops`] turns the answers for
-//! their addresses into an ordered list.
+//! their addresses into an ordered list. [`way`] says where a smart host stands in for all of that, [`address`] which
+//! addresses are never spoken to.
+
+pub mod address;
+pub mod way;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use paquebot_config::Domain;
+
+use self::address::{is_one_host, is_permitted};
 
 use super::status::Refusal;
 
@@ -63,7 +70,8 @@ pub fn exchanges(
     random: u64,
 ) -> Result<Exchanges, Refusal> {
     if domain.is_literal() {
-        return literal(domain).map(Exchanges::Literal);
+        let refusal = || Refusal::permanent(1, 2, format!("{domain} is not the address of a host"));
+        return literal(domain).map(Exchanges::Literal).ok_or_else(refusal);
     }
     let mut records = match answer {
         Answer::Records(records) => records,
@@ -109,17 +117,30 @@ fn cut_at_own_name(domain: &Domain, records: &mut Vec<MailExchanger>, own_names:
     Ok(())
 }
 
-/// The servers to try, in order, from what DNS said about the addresses of each host.
+/// The servers to try, in order, from what DNS said about the addresses of each host. Loopback and link-local addresses
+/// count only where `allowed` names them.
 ///
 /// # Errors
 /// When no host has an address: for good when DNS said so for each, else for now.
-pub fn next_hops(domain: &Domain, hosts: Vec<(String, Answer<IpAddr>)>, random: u64) -> Result<Vec<NextHop>, Refusal> {
+pub fn next_hops(
+    domain: &Domain,
+    hosts: Vec<(String, Answer<IpAddr>)>,
+    allowed: &[IpNet],
+    random: u64,
+) -> Result<Vec<NextHop>, Refusal> {
     let mut chance = Chance(random);
-    let (mut hops, mut failure, mut missing) = (Vec::new(), None, 0);
+    let (mut hops, mut failure, mut missing, mut forbidden) = (Vec::new(), None, 0, None);
     let asked = hosts.len();
     for (host, answer) in hosts {
         match answer {
-            Answer::Records(addresses) => {
+            Answer::Records(mut addresses) => {
+                addresses.retain(|address| {
+                    let is_permitted = is_permitted(*address, allowed);
+                    if !is_permitted {
+                        forbidden = Some(*address);
+                    }
+                    is_permitted
+                });
                 let usable = in_order(addresses, &mut chance);
                 hops.extend(usable.into_iter().map(|address| NextHop { host: host.clone(), address }));
             }
@@ -134,14 +155,16 @@ pub fn next_hops(domain: &Domain, hosts: Vec<(String, Answer<IpAddr>)>, random: 
     Err(match failure {
         Some(reason) => Refusal::transient(4, 3, reason),
         None if missing == 1 && asked == 1 => no_such_domain(domain),
-        None => Refusal::permanent(4, 4, format!("no mail exchanger of {domain} has an address")),
+        None => match forbidden {
+            Some(address) => Refusal::permanent(4, 4, not_a_host(domain, address)),
+            None => Refusal::permanent(4, 4, format!("no mail exchanger of {domain} has an address")),
+        },
     })
 }
 
 /// IPv6 and IPv4 in turn, so that a family without a way out costs one attempt, not all; equals in random order.
 fn in_order(addresses: Vec<IpAddr>, chance: &mut Chance) -> Vec<IpAddr> {
-    let (mut six, mut four): (Vec<_>, Vec<_>) =
-        addresses.into_iter().filter(|address| is_usable(*address)).partition(IpAddr::is_ipv6);
+    let (mut six, mut four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
     chance.shuffle(&mut six);
     chance.shuffle(&mut four);
     let length = six.len().max(four.len());
@@ -149,19 +172,21 @@ fn in_order(addresses: Vec<IpAddr>, chance: &mut Chance) -> Vec<IpAddr> {
     (0..length).flat_map(|_| [six.next(), four.next()]).flatten().collect()
 }
 
-/// Addresses that no other host has.
-fn is_usable(address: IpAddr) -> bool {
-    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+/// Why the addresses that a domain has are of no use.
+fn not_a_host(domain: &Domain, address: IpAddr) -> String {
+    let what = if is_one_host(address) { "the sending server's own machine or network" } else { "no single host" };
+    format!("mail for {domain} cannot be routed: its address {address} means {what}")
 }
 
-fn literal(domain: &Domain) -> Result<IpAddr, Refusal> {
-    let inside = domain.as_str().trim_start_matches('[').trim_end_matches(']');
+/// The address that an address literal (RFC 5321 §4.1.3) means; `None` for names and for addresses of no host.
+#[must_use]
+pub fn literal(domain: &Domain) -> Option<IpAddr> {
+    let inside = domain.as_str().strip_prefix('[')?.strip_suffix(']')?;
     let address = match inside.strip_prefix("ipv6:") {
         Some(text) => text.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
         None => inside.parse::<Ipv4Addr>().map(IpAddr::V4).ok(),
     };
-    let usable = address.filter(|address| is_usable(*address));
-    usable.ok_or_else(|| Refusal::permanent(1, 2, format!("{domain} is not the address of a host")))
+    address.filter(|address| is_one_host(*address))
 }
 
 fn no_such_domain(domain: &Domain) -> Refusal {
@@ -268,7 +293,7 @@ mod tests {
 
     fn hops(hosts: Vec<(&str, Answer<IpAddr>)>) -> Result<Vec<String>, Refusal> {
         let hosts = hosts.into_iter().map(|(host, answer)| (host.to_owned(), answer)).collect();
-        Ok(next_hops(&domain("d.example"), hosts, 1)?
+        Ok(next_hops(&domain("d.example"), hosts, &[], 1)?
             .into_iter()
             .map(|hop| format!("{} {}", hop.host, hop.address))
             .collect())
@@ -283,6 +308,14 @@ mod tests {
             ("b", addresses(&["192.0.2.2", "0.0.0.0", "224.0.0.1"])),
         ]);
         assert_eq!(found.unwrap(), ["a 2001:db8::1", "a 192.0.2.1", "a 192.0.2.1", "b 192.0.2.2"]);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_no_next_hops() {
+        let refusal = hops(vec![("a", addresses(&["127.0.0.1", "::1", "169.254.1.1"]))]).unwrap_err();
+        assert_eq!(refusal.status(), "5.4.4");
+        assert!(refusal.text.contains("own machine"), "{}", refusal.text);
+        assert_eq!(hops(vec![("a", addresses(&["127.0.0.1", "10.0.0.1"]))]).unwrap(), ["a 10.0.0.1"]);
     }
 
     #[test]

@@ -380,7 +380,9 @@ impl From<&StoreError> for Phrase {
             StoreError::MaildropInUse => Self::InUse,
             StoreError::Corrupt(_) => Self::Damaged,
             StoreError::NotFound => Self::Gone,
-            StoreError::DiskFull | StoreError::OverQuota(_) | StoreError::Failed(_) => Self::StoreFailed,
+            StoreError::DiskFull | StoreError::OverQuota(_) | StoreError::Volume(_) | StoreError::Failed(_) => {
+                Self::StoreFailed
+            }
         }
     }
 }

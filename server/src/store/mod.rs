@@ -35,6 +35,9 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("the mail store is damaged: {0}")]
     Corrupt(String),
+    /// The volume fails, or is read-only: nothing can be kept until it is mended, and the process ends.
+    #[error("the volume of the mail store fails: {0}")]
+    Volume(String),
     /// The operating system or the database failed; the sender should try again.
     #[error("the mail store failed: {0}")]
     Failed(String),

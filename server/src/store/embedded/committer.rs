@@ -96,7 +96,7 @@ impl From<rusqlite::Error> for Aborted {
 impl Aborted {
     /// By what the work itself met.
     fn by_work(error: StoreError) -> Self {
-        if matches!(error, StoreError::Corrupt(_)) { Self::Unknown(error) } else { Self::Cleanly(error) }
+        if is_final(&error) { Self::Unknown(error) } else { Self::Cleanly(error) }
     }
 
     /// By COMMIT.
@@ -167,7 +167,7 @@ impl Writer {
                 // SQLite has taken the whole transaction back, as it does when the volume is full.
                 return Err(Aborted::by_work(error.clone()));
             }
-            if matches!(error, StoreError::Corrupt(_)) {
+            if is_final(error) {
                 return Err(Aborted::Unknown(error.clone()));
             }
             self.connection.prepare_cached("ROLLBACK TO work")?.execute([])?;
@@ -299,6 +299,11 @@ impl Writer {
         }
         drop(self.lock);
     }
+}
+
+/// Whether nothing may be written after it.
+fn is_final(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt(_) | StoreError::Volume(_))
 }
 
 fn answer_all(batch: Vec<Job>, error: impl Fn() -> StoreError) {

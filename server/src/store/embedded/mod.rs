@@ -168,7 +168,7 @@ impl Drop for MaildropLock {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn spool(&self, limit: u64) -> Result<Box<dyn Spool>> {
-        Ok(Box::new(EmbeddedSpool::new(self.bodies.clone(), self.space.clone(), limit)))
+        Ok(Box::new(EmbeddedSpool::new(self.bodies.clone(), self.space.clone(), self.broken.clone(), limit)))
     }
 
     async fn commit(&self, acceptance: Acceptance) -> Result<()> {

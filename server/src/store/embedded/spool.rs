@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::space::Space;
 use crate::store::{Body, Result, Spool, SpooledFile, StoreError};
@@ -25,6 +26,8 @@ const ROOM_CHECK: u64 = 1024 * 1024;
 pub(super) struct EmbeddedSpool {
     directory: PathBuf,
     space: Space,
+    /// Set when the volume fails: the process has to end, and the volume to be mended.
+    broken: CancellationToken,
     limit: u64,
     octets: u64,
     pending: Vec<u8>,
@@ -38,8 +41,8 @@ struct Open {
 }
 
 impl EmbeddedSpool {
-    pub(super) fn new(directory: PathBuf, space: Space, limit: u64) -> Self {
-        Self { directory, space, limit, octets: 0, pending: Vec::new(), file: None }
+    pub(super) fn new(directory: PathBuf, space: Space, broken: CancellationToken, limit: u64) -> Self {
+        Self { directory, space, broken, limit, octets: 0, pending: Vec::new(), file: None }
     }
 
     /// Hands what is pending to the file, which is made if need be.
@@ -64,11 +67,18 @@ impl EmbeddedSpool {
             }
             Ok((open, pending))
         });
-        let (open, mut buffer) = written.await?;
+        let (open, mut buffer) = written.await.inspect_err(|error| self.note(error))?;
         buffer.clear();
         self.pending = buffer;
         self.file = Some(open);
         Ok(())
+    }
+
+    fn note(&self, error: &StoreError) {
+        if matches!(error, StoreError::Volume(_)) && !self.broken.is_cancelled() {
+            tracing::error!(%error, "the store stops writing until the process is restarted");
+            self.broken.cancel();
+        }
     }
 }
 

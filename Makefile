@@ -31,6 +31,10 @@ test: ## everything: format, lints, licences, unit and black-box tests, then end
 unit: ## unit, property and black-box tests only (no cluster)
 	@scripts/test format clippy unit
 
+.PHONY: power-cut
+power-cut: ## cut the power of a server under load 200 times (POWER_CUTS=…), and compare what is left (root, loop devices)
+	@POWER_CUTS=$${POWER_CUTS:-200} scripts/test power
+
 .PHONY: lint
 lint: ## format, clippy, licences, shell scripts and the chart only
 	@scripts/test format clippy deny shell chart

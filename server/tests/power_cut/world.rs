@@ -158,7 +158,9 @@ pub fn log_in(pop3: SocketAddr, maildrop: Maildrop) -> std::io::Result<(Wire, us
             break;
         }
         // A session that was cut may hold its lock for a moment.
-        assert!(answer.contains("[IN-USE]") && std::time::Instant::now() < deadline, "{answer}");
+        if !answer.contains("[IN-USE]") || std::time::Instant::now() > deadline {
+            return Err(std::io::Error::other(answer));
+        }
         std::thread::sleep(Duration::from_millis(20));
         wire.pop3(&format!("USER {}", MAILDROPS[maildrop]))?;
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -155,7 +156,19 @@ impl Writer {
             outcomes.push(outcome);
         }
         self.connection.execute_batch("COMMIT").map_err(Aborted::by_commit)?;
+        self.ask_volume().map_err(|error| Aborted::Unknown(error.into()))?;
         Ok(outcomes)
+    }
+
+    /// Whether the file system still lives. On ext4 an fsync can succeed although the journal has just been given up:
+    /// when another fsync began the commit that failed, it finds nothing to wait for. The journal notices at the first
+    /// change of an inode, and answers the second with an error. Neither waits for the volume.
+    fn ask_volume(&self) -> std::io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        for _ in 0..2 {
+            futimens(&self.lock, &Timestamps { last_access: now, last_modification: now })?;
+        }
+        Ok(())
     }
 
     /// Does one of several pieces of work; takes back it alone when it is refused.

@@ -29,6 +29,8 @@ const BACKLOG: i32 = 1024;
 /// A dead peer is noticed after about two minutes: 60 s, then 4 probes.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+/// Keepalive says nothing while octets wait to be acknowledged: a peer that died then is noticed after as long a time.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(180);
 /// TLS handshakes on implicit-TLS ports that run at once: each costs CPU and some 40 KiB.
 const MAX_HANDSHAKES: usize = 256;
 /// How long `accept` rests when the process has no file descriptors left: some connection has to end first.
@@ -187,7 +189,9 @@ fn admit(tcp: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &
         Ok(pass) => {
             // These make a connection better, not possible.
             let _ = tcp.set_nodelay(true);
-            let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
+            let socket = SockRef::from(&tcp);
+            let _ = socket.set_tcp_keepalive(&KEEPALIVE);
+            let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
             let connection = serve(tcp, client, Arc::clone(listener), Arc::clone(shared), pass);
             shared.sessions.spawn(connection);
         }

@@ -10,5 +10,6 @@ pub mod line;
 pub mod machine;
 pub mod phrase;
 pub mod session;
+pub mod surrogate;
 pub mod text;
 mod transaction;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::ahead::ReadAhead;
 use super::machine::{Machine, Output, Security, Settings};
 use super::phrase::Phrase;
+use super::surrogate;
 use super::text::{Extent, Transfer};
 use crate::credentials::{Access, Identity, Password};
 use crate::net::Stream;
@@ -29,6 +30,8 @@ const READ_SIZE: usize = 4096;
 /// Replies wait for one another up to this size, so that pipelined commands and short messages are answered with one
 /// packet. They are sent before the session waits for the client.
 const WRITE_BUFFER: usize = 64 * 1024;
+/// Octets of a header that is rewritten; a longer one is refused with `[UTF8]`.
+const LONGEST_HEADER: usize = 256 * 1024;
 /// A client that is silent for so long gets its buffers back when it speaks: thousands that wait cost little memory.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -84,6 +87,41 @@ struct Session {
     /// Replies that have not been written yet; at most [`WRITE_BUFFER`] and one piece.
     unsent: Vec<u8>,
     ahead: ReadAhead,
+}
+
+/// A message as this client may have it.
+struct Presented {
+    message: StoredMessage,
+    /// What RETR tells, where it is not what the listing does.
+    octets: Option<u64>,
+}
+
+/// A header in UTF-8 becomes one in ASCII for a client that has not said UTF8 (RFC 6856 §4, RFC 6858).
+async fn present(mut message: StoredMessage, machine: &Machine, index: usize) -> Result<Presented, Phrase> {
+    if !message.smtputf8 || machine.is_utf8() {
+        return Ok(Presented { message, octets: None });
+    }
+    let end = loop {
+        if let Some(end) = surrogate::header_end(&message.beginning) {
+            break end;
+        }
+        if message.beginning.len() > LONGEST_HEADER {
+            return Err(Phrase::NeedsUtf8);
+        }
+        let Some(rest) = &mut message.rest else { break message.beginning.len() };
+        match rest.next().await {
+            Ok(Some(piece)) => message.beginning = [message.beginning, piece].concat().into(),
+            Ok(None) => message.rest = None,
+            Err(error) => return Err(Phrase::from(&error)),
+        }
+    };
+    let Some(header) = surrogate::surrogate(&message.beginning[..end]) else {
+        return Ok(Presented { message, octets: None });
+    };
+    let stored = machine.entries_from(index).next().map_or(0, |entry| entry.octets);
+    let octets = (stored + header.len() as u64).saturating_sub(end as u64);
+    message.beginning = [&header, &message.beginning[end..]].concat().into();
+    Ok(Presented { message, octets: Some(octets) })
 }
 
 /// Why a maildrop was not opened.
@@ -229,7 +267,15 @@ impl Session {
                 return Ok(());
             }
         };
-        machine.message_opened(Ok(None));
+        let presented = match present(message, machine, index).await {
+            Ok(presented) => presented,
+            Err(phrase) => {
+                machine.message_opened(Err(phrase));
+                return Ok(());
+            }
+        };
+        let Presented { message, octets } = presented;
+        machine.message_opened(Ok(octets));
         if let Output::Send(reply) = machine.next_output() {
             self.send(stream, &reply).await?;
         }

@@ -17,8 +17,11 @@ use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
 use crate::services::Services;
 use crate::smtp::testing;
+use crate::store::Declared;
 use crate::store::embedded::EmbeddedStore;
 use crate::tls::{CERTIFICATE_FILE, Certificates, Files, KEY_FILE};
+
+mod fetching;
 
 /// A POP3 server for one connection, with tom@server1.com (`secret`), and its certificate.
 struct Bench {
@@ -223,7 +226,11 @@ async fn opens_soon(bench: &Bench, maildrop: &Address) -> Duration {
 }
 
 async fn deliver(bench: &Bench, maildrop: &Address, message: &[u8]) {
-    use crate::store::{Acceptance, Declared, LocalDelivery, MessageId};
+    deliver_with(bench, maildrop.clone().into(), message, Declared::default()).await;
+}
+
+async fn deliver_with(bench: &Bench, maildrop: MaildropName, message: &[u8], declared: Declared) {
+    use crate::store::{Acceptance, LocalDelivery, MessageId};
     let store = &bench.services.store;
     let mut spool = store.spool(u64::MAX).await.unwrap();
     spool.append(message).await.unwrap();
@@ -234,13 +241,8 @@ async fn deliver(bench: &Bench, maildrop: &Address, message: &[u8]) {
         reverse_path: None,
         trace: Bytes::new(),
         body,
-        declared: Declared::default(),
-        local: vec![LocalDelivery {
-            maildrop: maildrop.clone().into(),
-            fields: Bytes::new(),
-            body_from: None,
-            quota: None,
-        }],
+        declared,
+        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
         remote: Vec::new(),
         derived: Vec::new(),
         remember: Vec::new(),

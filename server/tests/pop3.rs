@@ -133,7 +133,7 @@ fn stls_and_its_manners() {
     assert!(greeting.starts_with("+OK ") && !greeting.contains('<'), "{greeting}");
     client.say("CAPA");
     let before = String::from_utf8(client.multi_line()).unwrap();
-    assert!(before.contains("STLS\r\n") && !before.contains("USER"), "{before}");
+    assert!(before.contains("STLS\r\n") && !before.contains("\r\nUSER\r\n"), "{before}");
     assert!(client.say("USER anna@server1.com").starts_with("-ERR [AUTH]"));
     // What is pipelined behind STLS in clear is not heard.
     client.send(b"STLS\r\nUSER anna@server1.com\r\n");
@@ -187,4 +187,93 @@ fn garbage_is_answered_and_cut() {
     client.send(b"USER anna@server1.com\r\n");
     client.rest();
     log_in(&server, "anna");
+}
+
+/// MAIL.md: "Complete CAPA that tells the truth", before TLS, before and after the login.
+#[test]
+fn the_whole_capability_set_is_announced_where_it_holds() {
+    let server = Server::start(content::story());
+    let capabilities = |client: &mut Client| {
+        assert!(client.say("CAPA").starts_with("+OK"));
+        String::from_utf8(client.multi_line()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut clear = Client::connect(server.address("pop3"));
+    clear.line();
+    let everywhere = [
+        "TOP",
+        "UIDL",
+        "PIPELINING",
+        "RESP-CODES",
+        "AUTH-RESP-CODE",
+        "EXPIRE NEVER",
+        "LOGIN-DELAY 0",
+        "UTF8 USER",
+        "LANG",
+        "IMPLEMENTATION Paquebot",
+    ];
+    let with = |more: &[&str]| {
+        let mut all: Vec<String> = everywhere.iter().chain(more).map(|line| (*line).to_owned()).collect();
+        all.sort();
+        all
+    };
+    let sorted = |mut list: Vec<String>| {
+        list.sort();
+        list
+    };
+    assert_eq!(sorted(capabilities(&mut clear)), with(&["STLS"]));
+    let mut client = Client::connect_tls(server.address("pop3s"));
+    client.line();
+    assert_eq!(sorted(capabilities(&mut client)), with(&["USER", "SASL PLAIN"]));
+    client.say("USER anna@server1.com");
+    client.say("PASS anna-password");
+    assert_eq!(sorted(capabilities(&mut client)), with(&["USER", "SASL PLAIN"]));
+    // What is announced works.
+    client.send(b"LANG\r\nUIDL\r\nSTAT\r\n");
+    assert!(client.line().unwrap().starts_with("+OK"));
+    assert!(String::from_utf8(client.multi_line()).unwrap().contains("de Deutsch\r\n"));
+    assert!(client.line().unwrap().starts_with("+OK"));
+    assert!(client.multi_line().is_empty());
+    assert_eq!(client.line().unwrap(), "+OK 0 0");
+    assert_eq!(client.say("LANG de"), "+OK de Antworten sind jetzt deutsch");
+    assert_eq!(client.say("QUIT"), "+OK auf Wiedersehen");
+}
+
+/// MAIL.md: "Clear-text logins are refused without TLS unless the listener allows them".
+#[test]
+fn a_listener_may_allow_passwords_in_clear() {
+    let mut content = content::story();
+    for listener in &mut content.server.listeners {
+        listener.clear_text_logins = listener.name == "pop3";
+    }
+    let server = Server::start(content);
+    let mut client = Client::connect(server.address("pop3"));
+    client.line();
+    client.say("USER anna@server1.com");
+    assert!(client.say("PASS anna-password").starts_with("+OK 0 messages"));
+    // A folder of her own, empty until a filter puts something there; the inbox stays open beside it.
+    let mut client = Client::connect(server.address("pop3"));
+    client.line();
+    client.say("USER anna+junk@server1.com");
+    assert!(client.say("PASS anna-password").starts_with("+OK 0 messages"));
+}
+
+/// MAIL.md: "RETR streams; a 50 MB message costs no 50 MB".
+#[test]
+fn a_large_message_is_fetched_in_little_memory() {
+    const OCTETS: usize = 40 << 20;
+    let server = Server::start(content::story());
+    let mut message = b"Subject: large\r\n\r\n".to_vec();
+    while message.len() < OCTETS {
+        message.extend_from_slice(&[b'x'; 998]);
+        message.extend_from_slice(b"\r\n");
+    }
+    send(&server, &message);
+    let mut client = log_in(&server, "anna");
+    server.reset_peak();
+    let before = server.peak_resident_kib();
+    assert!(client.say("RETR 1").starts_with("+OK "));
+    assert!(client.multi_line().ends_with(&message));
+    let grown = server.peak_resident_kib().saturating_sub(before);
+    assert!(grown < 4 << 10, "{grown} KiB more");
+    assert!(client.say("QUIT").starts_with("+OK"));
 }

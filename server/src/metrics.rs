@@ -34,6 +34,13 @@ pub struct ByResult {
     pub result: Word,
 }
 
+/// The label `state`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByState {
+    /// What state it is in.
+    pub state: Word,
+}
+
 /// The labels `protocol` and `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByProtocolAndResult {
@@ -68,6 +75,16 @@ pub struct Metrics {
     pub outbound: Family<ByResult, Counter>,
     /// Recipients that wait in the queue.
     pub queued: Gauge,
+    /// Of them, those that were tried before (deferred) and those that a person holds (held).
+    pub queued_by_state: Family<ByState, Gauge>,
+    /// When the oldest message in the queue was accepted, in seconds since 1970; 0 without one.
+    pub oldest_queued: Gauge,
+    /// Destinations with mail that are not tried for a while.
+    pub resting_destinations: Gauge,
+    /// Attempts that are being made.
+    pub outbound_attempts: Gauge,
+    /// What people did with recipients in the queue, by `result`: hold, release, retry, drop, reroute.
+    pub queue_actions: Family<ByResult, Counter>,
     /// Messages fetched by RETR.
     pub fetched: Counter,
     /// Messages deleted by POP3 sessions.
@@ -100,6 +117,11 @@ impl Metrics {
             delivered: Counter::default(),
             outbound: Family::default(),
             queued: Gauge::default(),
+            queued_by_state: Family::default(),
+            oldest_queued: Gauge::default(),
+            resting_destinations: Gauge::default(),
+            outbound_attempts: Gauge::default(),
+            queue_actions: Family::default(),
             fetched: Counter::default(),
             deleted: Counter::default(),
             certificate_not_after: Gauge::default(),
@@ -123,6 +145,16 @@ impl Metrics {
         registry.register("delivered", "Copies put into maildrops", self.delivered.clone());
         registry.register("outbound", "Attempts to send to other servers by result", self.outbound.clone());
         registry.register("queued_recipients", "Recipients that wait in the queue", self.queued.clone());
+        registry.register("queued_recipients_by_state", "Of them, by state", self.queued_by_state.clone());
+        let help = "When the oldest message in the queue was accepted, in seconds since 1970";
+        registry.register("oldest_queued_seconds", help, self.oldest_queued.clone());
+        registry.register(
+            "resting_destinations",
+            "Destinations that are not tried now",
+            self.resting_destinations.clone(),
+        );
+        registry.register("outbound_attempts", "Attempts that are being made", self.outbound_attempts.clone());
+        registry.register("queue_actions", "Recipients that people changed in the queue", self.queue_actions.clone());
         registry.register("fetched", "Messages fetched by POP3", self.fetched.clone());
         registry.register("deleted", "Messages deleted by POP3 sessions", self.deleted.clone());
         let help = "When the certificate in force ends, in seconds since 1970";

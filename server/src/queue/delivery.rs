@@ -2,7 +2,7 @@
 //! I/O; what is decided is decided in [`super::routing`], [`super::client`] and [`super::outcome`]. Called by
 //! [`super::worker`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Courier {
 pub enum Destination {
     /// Some server of it answered, or nobody has to be asked.
     Reached,
+    /// Some server answered that it wants less mail at once: 421, or an enhanced code 4.7.x.
+    PushedBack,
     /// No server could be reached.
     Unreachable,
 }
@@ -78,11 +80,7 @@ impl Courier {
     /// Makes the attempt. When it returns, everything that was learnt is settled, or in `unsettled`.
     pub async fn attempt(&self, destination: &Domain, recipients: Vec<QueuedRecipient>) -> Destination {
         let configuration = self.configuration.snapshot();
-        let mut groups: BTreeMap<MessageNumber, Vec<QueuedRecipient>> = BTreeMap::new();
-        for recipient in recipients {
-            groups.entry(recipient.message).or_default().push(recipient);
-        }
-        let groups: VecDeque<Group> = groups.into_iter().collect();
+        let groups = by_message(recipients);
         if configuration.domain(destination).is_some() {
             // It was not when the message was accepted.
             self.deliver_here(&configuration, groups).await;
@@ -127,7 +125,7 @@ impl Courier {
         };
         let until = Instant::now() + ATTEMPT;
         let mut failure: Option<Refusal> = None;
-        let mut reached = Destination::Unreachable;
+        let (mut reached, mut pushed_back) = (Destination::Unreachable, false);
         for hop in hops {
             if groups.is_empty() || !self.may_send() || Instant::now() >= until {
                 break;
@@ -135,11 +133,13 @@ impl Courier {
             let left = match self.connect(&dialer, &hop).await {
                 Ok(connection) => {
                     reached = Destination::Reached;
-                    self.deliver_by(configuration, &dialer, &hop, connection, until, &mut groups).await
+                    self.deliver_by(configuration, &dialer, &hop, connection, (until, &mut pushed_back), &mut groups)
+                        .await
                 }
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = left {
+                pushed_back |= pushes_back(&refusal);
                 failure = Some(milder(failure, refusal));
             }
         }
@@ -147,7 +147,7 @@ impl Courier {
             let unreachable = || Refusal::transient(4, 1, "no server of the destination could be reached");
             self.refuse_all(configuration, groups, &failure.unwrap_or_else(unreachable)).await;
         }
-        reached
+        if reached == Destination::Reached && pushed_back { Destination::PushedBack } else { reached }
     }
 
     /// Sends what it can by one server. What is left in `groups` was not offered to it.
@@ -157,7 +157,7 @@ impl Courier {
         dialer: &Dialer,
         hop: &NextHop,
         mut connection: Connection,
-        until: Instant,
+        (until, pushed_back): (Instant, &mut bool),
         groups: &mut VecDeque<Group>,
     ) -> std::result::Result<(), Refusal> {
         let mut is_fresh = true;
@@ -172,6 +172,7 @@ impl Courier {
                 return Err(Refusal::transient(4, 2, text).at(&hop.host));
             }
             let outcomes = self.send(&mut connection, message, &recipients).await;
+            *pushed_back |= outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(pushes_back));
             match if connection.is_open() { None } else { unanswered(&outcomes) } {
                 // Servers may end a connection after some messages; that says nothing about this one. Where it is the
                 // first, another server may take it (RFC 5321 §5.1).
@@ -280,7 +281,7 @@ impl Courier {
         }
     }
 
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         configuration: &Configuration,
         number: MessageNumber,
@@ -439,9 +440,27 @@ impl Courier {
         }
     }
 
-    fn count(&self, result: &'static str, by: u64) {
+    pub(super) fn count(&self, result: &'static str, by: u64) {
         self.metrics.outbound.get_or_create(&ByResult { result: Word(result) }).inc_by(by);
     }
+}
+
+/// The recipients by message, in the order in which the messages first appear: it is that of their priorities.
+fn by_message(recipients: Vec<QueuedRecipient>) -> VecDeque<Group> {
+    let (mut groups, mut places) = (VecDeque::<Group>::new(), HashMap::new());
+    for recipient in recipients {
+        let place = *places.entry(recipient.message).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, of_message)) => of_message.push(recipient),
+            None => groups.push_back((recipient.message, vec![recipient])),
+        }
+    }
+    groups
+}
+
+/// Whether a server wants less mail at once: it is closing (421), or its policy is against it now (RFC 3463: 4.7.x).
+fn pushes_back(refusal: &Refusal) -> bool {
+    refusal.said_by_host && (refusal.code == 421 || matches!(refusal.enhanced, (4, 7, _)))
 }
 
 /// Of what the servers of a destination met, what counts: mail comes back only when each refused it for good.

@@ -3,7 +3,10 @@
 //! through [`crate::services::Services::queue`] after a commit with recipients elsewhere.
 
 pub mod client;
+pub mod control;
 pub mod delivery;
+mod destinations;
+mod dropping;
 pub mod dsn;
 pub mod environment;
 pub mod outcome;
@@ -12,6 +15,7 @@ pub mod routing;
 pub mod schedule;
 pub mod status;
 mod unsettled;
+pub mod window;
 pub mod worker;
 
 pub use worker::Queue;

@@ -1,43 +1,45 @@
-//! The scheduler of outbound mail: looks for what is due, gives it to attempts by destination within bounds, and rests
-//! destinations that cannot be reached. What is claimed is known here alone: after a crash everything is due again.
+//! The scheduler of outbound mail: looks for what has become due, gives it to attempts by destination within bounds, and
+//! rests destinations that cannot be reached. What is claimed is known here alone: after a crash everything is due again.
+//! Whose turn it is says [`super::destinations`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paquebot_config::Domain;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::tls;
+use super::control::Control;
 use super::delivery::{Courier, Destination};
+use super::destinations::Destinations;
 use super::environment::Environment;
 use super::resolver::Router;
-use super::schedule::{later, waiting_time};
 use super::unsettled::Unsettled;
 use crate::live::LiveConfiguration;
-use crate::metrics::Metrics;
+use crate::metrics::{ByState, Metrics, Word};
 use crate::store::Result;
-use crate::store::outgoing::{QueueStore, QueuedRecipient};
+use crate::store::outgoing::{Looked, QueueDestination, QueueStore, QueuedRecipient, Wanted};
 
-/// Attempts at once, over all destinations: each is one connection and some 200 KiB.
-const ATTEMPTS: usize = 64;
-/// Attempts at once for one destination: more would look like an attack to many servers.
-const PER_DESTINATION: usize = 4;
 /// Recipients in one attempt. RFC 5321 §4.5.3.1.8 lets a server refuse more than 100 in one transaction.
 const BATCH: usize = 100;
-/// The queue is looked at after this time at the latest, and after an error of the store.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// Failures of a destination are forgotten so long after it could have been tried again.
-const FORGET_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
-/// How often the queue is counted for metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// Rows that a person dropped which are handled together.
+const DROPPED: usize = 1000;
+/// The queue is looked at again so long after an error of the store.
+const AFTER_ERROR: Duration = Duration::from_secs(30);
+/// The whole queue is looked at after this time at the latest. Nothing depends on it: all that becomes due is announced, or
+/// found by its time.
+const LOOK_AT_ALL: Duration = Duration::from_secs(5 * 60);
+/// The queue is counted for metrics so long after it has changed.
+const COUNT_AFTER: Duration = Duration::from_secs(10);
 
 /// The running queue.
 pub struct Queue {
     stop: CancellationToken,
+    control: Control,
     scheduler: JoinHandle<()>,
 }
 
@@ -77,15 +79,26 @@ impl Queue {
             stop: stop.clone(),
             unsettled: Unsettled::default(),
         };
+        let control = Control::new(Arc::clone(&wake));
         let scheduler = Scheduler {
             courier: Arc::new(courier),
+            control: control.clone(),
             attempts: JoinSet::new(),
             running: HashMap::new(),
-            claimed: HashSet::new(),
-            destinations: HashMap::new(),
-            counted: None,
+            destinations: Destinations::default(),
+            looked: Looked::default(),
+            looked_at_all: None,
+            is_told: true,
+            may_be_dropped: true,
+            count_at: Some(Instant::now()),
         };
-        Ok(Self { stop, scheduler: tokio::spawn(scheduler.run(wake)) })
+        Ok(Self { stop, control, scheduler: tokio::spawn(scheduler.run(wake)) })
+    }
+
+    /// By which the scheduler is told what a person did.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Starts nothing new, lets messages that are being sent finish, and gives up on them after `patience`: what was not
@@ -99,50 +112,48 @@ impl Queue {
             let _ = self.scheduler.await;
         }
     }
-}
 
-/// What is known about a destination while it is of interest.
-#[derive(Debug, Default)]
-struct State {
-    attempts: usize,
-    /// Attempts in a row that reached none of its servers.
-    failures: u32,
-    /// Nothing is tried before.
-    resting_until: Option<Timestamp>,
-}
-
-impl State {
-    /// Failures count as long as they are recent; without them there is nothing to remember.
-    fn is_of_interest(&self, now: Timestamp) -> bool {
-        let failed = self.failures > 0 && self.resting_until.is_some_and(|until| later(until, FORGET_AFTER) > now);
-        self.attempts > 0 || failed
+    /// Ends at once, as the process does when it is killed.
+    pub async fn abort(mut self) {
+        self.scheduler.abort();
+        let _ = (&mut self.scheduler).await;
     }
 }
 
 /// An attempt that runs.
 struct Running {
-    destination: Domain,
+    destination: QueueDestination,
+    was_suspect: bool,
     keys: Vec<i64>,
+    since: Instant,
 }
 
 struct Scheduler {
     courier: Arc<Courier>,
+    control: Control,
     attempts: JoinSet<Destination>,
     running: HashMap<Id, Running>,
-    claimed: HashSet<i64>,
-    destinations: HashMap<Domain, State>,
-    counted: Option<tokio::time::Instant>,
+    destinations: Destinations,
+    looked: Looked,
+    looked_at_all: Option<Instant>,
+    /// New mail was announced.
+    is_told: bool,
+    /// Rows may have been dropped that are not gone yet.
+    may_be_dropped: bool,
+    /// When the queue is counted next; `None` while nothing changes.
+    count_at: Option<Instant>,
 }
 
 impl Scheduler {
     async fn run(mut self, wake: Arc<Notify>) {
         let stop = self.courier.stop.clone();
         while !stop.is_cancelled() {
-            let pause = match self.start_what_is_due(self.courier.environment.clock.now()).await {
+            let pause = match self.pass(self.courier.environment.clock.now()).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!(%error, "the queue cannot be read; trying again");
-                    LOOK_AGAIN
+                    self.is_told = true;
+                    AFTER_ERROR
                 }
             };
             tokio::select! {
@@ -150,8 +161,8 @@ impl Scheduler {
                 biased;
                 () = stop.cancelled() => {}
                 Some(ended) = self.attempts.join_next_with_id(), if !self.attempts.is_empty() => self.ended(ended),
-                () = wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = wake.notified() => self.is_told = true,
+                () = tokio::time::sleep(pause) => self.is_told = true,
             }
         }
         while let Some(ended) = self.attempts.join_next_with_id().await {
@@ -160,57 +171,95 @@ impl Scheduler {
     }
 
     /// Starts attempts for what is due; gives how long nothing more will be.
-    async fn start_what_is_due(&mut self, now: Timestamp) -> Result<Duration> {
-        self.destinations.retain(|_, state| state.is_of_interest(now));
-        // Without a store that takes outcomes there is nothing to start.
-        let may_send = self.courier.may_send();
-        let destinations = if may_send { self.courier.store.due_destinations(now).await? } else { Vec::new() };
-        for destination in destinations {
-            while self.attempts.len() < ATTEMPTS && self.may_start(&destination, now) {
-                let batch = self.claim(&destination, now).await?;
-                if batch.is_empty() {
-                    break;
-                }
-                self.start(&destination, batch);
-            }
-        }
+    async fn pass(&mut self, now: Timestamp) -> Result<Duration> {
+        self.destinations.tidy(now);
         self.count().await?;
-        if !may_send {
-            return Ok(LOOK_AGAIN);
+        // Without a store that takes outcomes there is nothing to start.
+        if !self.courier.may_send() {
+            return Ok(AFTER_ERROR);
         }
-        let next_due = self.courier.store.next_due(now).await?;
-        let resting = self.destinations.values().filter_map(|state| state.resting_until).filter(|until| *until > now);
-        let next = resting.chain(next_due).min();
-        let pause = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok()).unwrap_or(LOOK_AGAIN);
-        Ok(pause.min(LOOK_AGAIN))
+        self.heed_control(now);
+        self.drop_rows().await?;
+        self.look(now).await?;
+        while let Some((destination, turn)) = self.destinations.next(now) {
+            self.start(destination, turn, now).await?;
+        }
+        let next = self.destinations.next_rested().into_iter().chain(self.courier.store.next_due(now).await?).min();
+        let pause = next.map_or(LOOK_AT_ALL, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+        let until_count = self.count_at.map(|at| at.saturating_duration_since(Instant::now()));
+        Ok(pause.min(LOOK_AT_ALL).min(until_count.unwrap_or(LOOK_AT_ALL)))
     }
 
-    fn may_start(&self, destination: &Domain, now: Timestamp) -> bool {
-        self.destinations.get(destination).is_none_or(|state| {
-            // While it is not known to be reachable again, one attempt finds out for all.
-            let most = if state.failures > 0 { 1 } else { PER_DESTINATION };
-            state.attempts < most && state.resting_until.is_none_or(|until| until <= now)
-        })
+    /// What a person did.
+    fn heed_control(&mut self, now: Timestamp) {
+        let touched = self.control.take();
+        self.may_be_dropped |= touched.dropped;
+        for destination in touched.destinations {
+            self.destinations.end_rest(&destination, now);
+            self.destinations.due(&destination, now);
+            self.changed();
+        }
     }
 
-    async fn claim(&self, destination: &Domain, now: Timestamp) -> Result<Vec<QueuedRecipient>> {
-        let running = self.running.values().filter(|running| running.destination == *destination);
-        let claimed: usize = running.map(|running| running.keys.len()).sum();
-        let given_up = self.courier.unsettled.given_up();
-        let most = claimed + given_up.len() + BATCH;
-        let mut due = self.courier.store.due_recipients(destination, now, most).await?;
-        due.retain(|recipient| !self.claimed.contains(&recipient.key) && !given_up.contains(&recipient.key));
-        due.truncate(BATCH);
-        Ok(due)
+    /// Finds what has become due.
+    async fn look(&mut self, now: Timestamp) -> Result<()> {
+        let all = self.looked_at_all.is_none_or(|looked| looked.elapsed() >= LOOK_AT_ALL);
+        if !self.is_told && !all {
+            return Ok(());
+        }
+        let last = if all { Looked::default() } else { self.looked };
+        let (due, looked) = self.courier.store.newly_due(last, now).await?;
+        if all {
+            self.looked_at_all = Some(Instant::now());
+        }
+        if looked.key != self.looked.key {
+            self.changed();
+        }
+        (self.looked, self.is_told) = (looked, false);
+        for destination in &due {
+            self.destinations.due(destination, now);
+        }
+        Ok(())
     }
 
-    fn start(&mut self, destination: &Domain, batch: Vec<QueuedRecipient>) {
-        let keys: Vec<i64> = batch.iter().map(|recipient| recipient.key).collect();
-        self.claimed.extend(&keys);
-        self.destinations.entry(destination.clone()).or_default().attempts += 1;
-        let (courier, domain) = (Arc::clone(&self.courier), destination.clone());
-        let handle = self.attempts.spawn(async move { courier.attempt(&domain, batch).await });
-        self.running.insert(handle.id(), Running { destination: destination.clone(), keys });
+    /// Starts an attempt, unless there is nothing to do, or not now.
+    async fn start(&mut self, destination: QueueDestination, turn: String, now: Timestamp) -> Result<()> {
+        if !self.destinations.may_start(&destination, now) {
+            // It goes where it has to wait.
+            self.destinations.due(&destination, now);
+            return Ok(());
+        }
+        let wanted =
+            Wanted { destination: destination.clone(), now, except: self.claimed(&destination), limit: BATCH, turn };
+        let claim = match self.courier.store.claimable(wanted).await {
+            Ok(claim) => claim,
+            Err(error) => {
+                // It is still due.
+                self.destinations.due(&destination, now);
+                return Err(error);
+            }
+        };
+        if claim.recipients.is_empty() {
+            return Ok(());
+        }
+        let is_full = claim.recipients.len() >= BATCH;
+        let keys = claim.recipients.iter().map(|recipient| recipient.key).collect();
+        let was_suspect = self.destinations.started(&destination, claim.turn);
+        let handle = self.attempts.spawn(attempt(Arc::clone(&self.courier), destination.clone(), claim.recipients));
+        if is_full {
+            self.destinations.due(&destination, now);
+        }
+        self.running.insert(handle.id(), Running { destination, was_suspect, keys, since: Instant::now() });
+        Ok(())
+    }
+
+    /// Rows of a destination that nobody else may take. A row may have been given another way out during its attempt, so
+    /// that those of the whole domain count.
+    fn claimed(&self, destination: &QueueDestination) -> HashSet<i64> {
+        let running = self.running.values().filter(|running| running.destination.domain == destination.domain);
+        let mut claimed = self.courier.unsettled.given_up();
+        claimed.extend(running.flat_map(|running| &running.keys));
+        claimed
     }
 
     fn ended(&mut self, ended: std::result::Result<(Id, Destination), JoinError>) {
@@ -222,28 +271,60 @@ impl Scheduler {
             }
         };
         let Some(running) = self.running.remove(&id) else { return };
-        for key in &running.keys {
-            self.claimed.remove(key);
-        }
-        let state = self.destinations.entry(running.destination).or_default();
-        state.attempts = state.attempts.saturating_sub(1);
-        match outcome {
-            Destination::Reached => (state.failures, state.resting_until) = (0, None),
-            Destination::Unreachable => {
-                state.failures = state.failures.saturating_add(1);
-                let environment = &self.courier.environment;
-                let rest = waiting_time(state.failures, environment.chance.number());
-                state.resting_until = Some(later(environment.clock.now(), rest));
-            }
-        }
+        let environment = &self.courier.environment;
+        self.destinations.ended(
+            &running.destination,
+            running.was_suspect,
+            outcome,
+            running.since.elapsed(),
+            environment.clock.now(),
+            environment.chance.number(),
+        );
+        // Reports may have been made, and rows that a person dropped meanwhile may go.
+        self.is_told = true;
+        self.changed();
     }
 
-    async fn count(&mut self) -> Result<()> {
-        if self.counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
-            let counts = self.courier.store.queue_counts().await?;
-            self.courier.metrics.queued.set(i64::try_from(counts.recipients).unwrap_or(i64::MAX));
-            self.counted = Some(tokio::time::Instant::now());
+    /// Takes out what a person dropped and no attempt has.
+    async fn drop_rows(&mut self) -> Result<()> {
+        while self.may_be_dropped {
+            let mut except = self.courier.unsettled.given_up();
+            except.extend(self.running.values().flat_map(|running| &running.keys));
+            let rows = self.courier.store.dropped(except, DROPPED).await?;
+            if rows.is_empty() {
+                // Those that are in attempts go when these end.
+                self.may_be_dropped = !self.running.is_empty();
+                break;
+            }
+            self.courier.drop_rows(rows).await;
+            self.changed();
         }
         Ok(())
     }
+
+    /// The queue is not what was counted last.
+    fn changed(&mut self) {
+        self.count_at.get_or_insert_with(|| Instant::now() + COUNT_AFTER);
+    }
+
+    async fn count(&mut self) -> Result<()> {
+        let metrics = &self.courier.metrics;
+        metrics.resting_destinations.set(i64::try_from(self.destinations.resting()).unwrap_or(i64::MAX));
+        metrics.outbound_attempts.set(i64::try_from(self.running.len()).unwrap_or(i64::MAX));
+        if self.count_at.is_some_and(|at| at <= Instant::now()) {
+            let counts = self.courier.store.queue_counts().await?;
+            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.queued.set(number(counts.recipients));
+            for (state, count) in [("deferred", counts.deferred), ("held", counts.held)] {
+                metrics.queued_by_state.get_or_create(&ByState { state: Word(state) }).set(number(count));
+            }
+            metrics.oldest_queued.set(counts.oldest.map_or(0, Timestamp::as_second));
+            self.count_at = None;
+        }
+        Ok(())
+    }
+}
+
+async fn attempt(courier: Arc<Courier>, destination: QueueDestination, batch: Vec<QueuedRecipient>) -> Destination {
+    courier.attempt(&destination.domain, batch).await
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
@@ -35,15 +36,26 @@ pub(super) struct Job {
 
 /// Hands work to the committer.
 #[derive(Clone)]
-pub(super) struct Committer {
-    jobs: mpsc::Sender<Job>,
+pub(super) enum Committer {
+    /// A thread of its own.
+    Thread(mpsc::Sender<Job>),
+    /// Whoever asks does the work, alone: a simulation, in which the same seed must take the same course.
+    InPlace(Arc<Mutex<Writer>>),
 }
 
 impl Committer {
     /// Gives the work to the thread; returns when it is durable, or refused.
     pub(super) async fn commit(&self, work: Work) -> Result<()> {
         let (reply, outcome) = oneshot::channel();
-        self.jobs.send(Job { work, reply }).await.map_err(|_| stopped())?;
+        let job = Job { work, reply };
+        match self {
+            Self::Thread(jobs) => jobs.send(job).await.map_err(|_| stopped())?,
+            Self::InPlace(writer) => {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                writer.commit_together(vec![job]);
+                while writer.tidy() == Tidied::MoreToDo {}
+            }
+        }
         outcome.await.map_err(|_| stopped())?
     }
 }
@@ -70,7 +82,7 @@ pub(super) struct Writer {
 pub(super) fn start(writer: Writer) -> Result<(Committer, std::thread::JoinHandle<()>)> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let thread = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || writer.run(receiver))?;
-    Ok((Committer { jobs: sender }, thread))
+    Ok((Committer::Thread(sender), thread))
 }
 
 /// Why a transaction did not come about.

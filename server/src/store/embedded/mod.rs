@@ -1,8 +1,10 @@
 //! The store of one machine (DESIGN §6): rows in SQLite, large bodies in files beside it. [`committer`] is the one thread
 //! that writes, [`readers`] read beside it, [`spool`] takes what is received, [`recovery`] runs when the store opens.
 
+mod claim;
 mod committer;
 mod error;
+mod manage;
 mod outgoing;
 mod readers;
 mod reading;
@@ -54,25 +56,42 @@ impl EmbeddedStore {
     /// # Errors
     /// When another process has it, or it is damaged, or of a newer version: the text names the file and the cure.
     pub fn open(directory: &Path) -> Result<Arc<Self>> {
+        Self::open_with(directory, false)
+    }
+
+    /// Like [`EmbeddedStore::open`], without a thread: all work is done where it is asked for, which blocks. For
+    /// simulations in virtual time, which have to take the same course each time; the transactions are the same.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn open_in_place(directory: &Path) -> Result<Arc<Self>> {
+        Self::open_with(directory, true)
+    }
+
+    fn open_with(directory: &Path, in_place: bool) -> Result<Arc<Self>> {
         let opened = recovery::open(directory)?;
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StoreError::Failed(error.to_string()))?;
         let space = Space::new(directory.to_owned());
         let broken = CancellationToken::new();
-        let (committer, thread) = committer::start(Writer {
+        let writer = Writer {
             connection: opened.connection,
             bodies: opened.bodies.clone(),
             space: space.clone(),
             run: i64::from_ne_bytes(run),
             broken: broken.clone(),
             lock: opened.lock,
-        })?;
+        };
+        let (committer, thread) = match in_place {
+            true => (Committer::InPlace(Arc::new(Mutex::new(writer))), None),
+            false => committer::start(writer).map(|(committer, thread)| (committer, Some(thread)))?,
+        };
         Ok(Arc::new(Self {
             bodies: opened.bodies,
             space,
-            readers: Readers::new(directory.to_owned()),
+            readers: Readers::new(directory.to_owned(), in_place),
             committer: Mutex::new(Some(committer)),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
             broken,
             open_maildrops: Arc::default(),
         }))

@@ -1,27 +1,25 @@
 //! The queue's side of the embedded store: what is due, and what became of it.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
+use super::manage::Management;
 use super::transaction::{Work, from_sql, to_sql};
-use super::{EmbeddedStore, StoredContent};
+use super::{EmbeddedStore, StoredContent, claim, manage};
 use crate::store::envelope::{ByMode, DeliverBy, Notify, OriginalRecipient, Ret, Route};
-use crate::store::outgoing::{MessageNumber, QueueCounts, QueueStore, QueuedMessage, QueuedRecipient, Settlement};
+use crate::store::outgoing::{
+    Claimable, CountsByState, Dropped, ListedRecipient, Looked, MessageNumber, QueueChange, QueueCounts,
+    QueueDestination, QueueFilter, QueueStore, QueuedMessage, QueuedRecipient, Settlement, Wanted,
+};
 use crate::store::{BodyType, Declared, MessageId, MessageReader, RemoteRecipient, Result, StoreError};
 
-/// Steps from one destination to the next in the index, instead of reading a row for each recipient. The longest due comes
-/// first, so that no destination waits behind busy ones for ever.
-const DUE_DESTINATIONS: &str = "
-    WITH RECURSIVE destination (name) AS (
-        SELECT min(domain) FROM recipient
-        UNION ALL
-        SELECT (SELECT min(domain) FROM recipient WHERE domain > name) FROM destination WHERE name IS NOT NULL
-    )
-    SELECT name, (SELECT min(due) FROM recipient WHERE domain = name) AS earliest FROM destination
-    WHERE name IS NOT NULL AND earliest <= ?1 ORDER BY earliest
-";
+/// The longest due comes first.
+const DUE_DESTINATIONS: &str =
+    "SELECT domain FROM recipient WHERE held = 0 AND due <= ?1 GROUP BY domain ORDER BY min(due)";
 
 #[async_trait]
 impl QueueStore for EmbeddedStore {
@@ -56,10 +54,53 @@ impl QueueStore for EmbeddedStore {
         query.await
     }
 
+    async fn newly_due(&self, last: Looked, now: Timestamp) -> Result<(Vec<QueueDestination>, Looked)> {
+        self.readers.query(move |connection| claim::newly_due(connection, last, now)).await
+    }
+
+    async fn claimable(&self, wanted: Wanted) -> Result<Claimable> {
+        self.readers.query(move |connection| claim::claimable(connection, &wanted)).await
+    }
+
+    async fn dropped(&self, except: HashSet<i64>, limit: usize) -> Result<Vec<Dropped>> {
+        self.readers.query(move |connection| manage::dropped(connection, &except, limit)).await
+    }
+
+    async fn list_queue(
+        &self,
+        filter: QueueFilter,
+        now: Timestamp,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<ListedRecipient>> {
+        self.readers.query(move |connection| manage::list(connection, &filter, now, after, limit)).await
+    }
+
+    async fn count_queue(&self, filter: QueueFilter, now: Timestamp) -> Result<CountsByState> {
+        self.readers.query(move |connection| manage::count(connection, &filter, now)).await
+    }
+
+    async fn find_queued(&self, id: MessageId) -> Result<Option<MessageNumber>> {
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT number FROM message WHERE id = ?1 \
+                 AND EXISTS (SELECT 1 FROM recipient WHERE recipient.message = message.number)",
+            )?;
+            Ok(statement.query_row([id.as_str()], |row| Ok(MessageNumber(row.get(0)?))).optional()?)
+        });
+        query.await
+    }
+
+    async fn change_queue(&self, keys: Vec<i64>, change: QueueChange) -> Result<(u64, Vec<QueueDestination>)> {
+        let (management, touched) = Management::new(keys, change);
+        self.commit_work(Work::Manage(Box::new(management))).await?;
+        Ok(touched.take())
+    }
+
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let query = self.readers.query(move |connection| {
             let next: Option<i64> = connection
-                .prepare_cached("SELECT min(due) FROM recipient WHERE due > ?1")?
+                .prepare_cached("SELECT min(due) FROM recipient WHERE held = 0 AND due > ?1")?
                 .query_row([now.as_millisecond()], |row| row.get(0))?;
             next.map(timestamp).transpose()
         });
@@ -112,20 +153,23 @@ impl QueueStore for EmbeddedStore {
     async fn queue_counts(&self) -> Result<QueueCounts> {
         let query = self.readers.query(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT count(*), coalesce(sum(attempts > 0), 0), \
-                 (SELECT min(received_at) FROM message WHERE number = (SELECT min(message) FROM recipient)) \
-                 FROM recipient",
+                "SELECT waiting, tried, held, \
+                 (SELECT received_at FROM message WHERE number = (SELECT min(message) FROM recipient)) FROM queue_total",
             )?;
-            let (recipients, deferred, oldest): (i64, i64, Option<i64>) =
-                statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            let oldest = oldest.map(timestamp).transpose()?;
-            Ok(QueueCounts { recipients: from_sql(recipients), deferred: from_sql(deferred), oldest })
+            let (recipients, deferred, held, oldest): (i64, i64, i64, Option<i64>) =
+                statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+            Ok(QueueCounts {
+                recipients: from_sql(recipients),
+                deferred: from_sql(deferred),
+                held: from_sql(held),
+                oldest: oldest.map(timestamp).transpose()?,
+            })
         });
         query.await
     }
 }
 
-fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
+pub(super) fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
     let address: String = row.get(2)?;
     Ok(QueuedRecipient {
         key: row.get(0)?,
@@ -170,16 +214,16 @@ fn declared(row: &Row<'_>) -> Result<Declared> {
 }
 
 /// One row that cannot be read must not keep the others from delivery. It stays where it is.
-fn readable<T>(row: Result<T>) -> Option<T> {
+pub(super) fn readable<T>(row: Result<T>) -> Option<T> {
     row.inspect_err(|error| tracing::error!(%error, "a row of the queue is passed over")).ok()
 }
 
 /// What was written as an address reads as one.
-fn stored<T>(parsed: std::result::Result<T, paquebot_config::AddressError>) -> Result<T> {
+pub(super) fn stored<T>(parsed: std::result::Result<T, paquebot_config::AddressError>) -> Result<T> {
     parsed.map_err(|error| StoreError::Corrupt(format!("a queued recipient: {error}")))
 }
 
-fn timestamp(milliseconds: i64) -> Result<Timestamp> {
+pub(super) fn timestamp(milliseconds: i64) -> Result<Timestamp> {
     Timestamp::from_millisecond(milliseconds)
         .map_err(|error| StoreError::Corrupt(format!("a queued message's time: {error}")))
 }

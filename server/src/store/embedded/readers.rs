@@ -27,11 +27,13 @@ pub(super) struct Readers {
     directory: PathBuf,
     permits: Semaphore,
     idle: Arc<Mutex<Vec<Connection>>>,
+    /// Whether queries run where they are asked for, instead of on a thread that may block.
+    in_place: bool,
 }
 
 impl Readers {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, permits: Semaphore::new(CONNECTIONS), idle: Arc::default() }
+    pub(super) fn new(directory: PathBuf, in_place: bool) -> Self {
+        Self { directory, permits: Semaphore::new(CONNECTIONS), idle: Arc::default(), in_place }
     }
 
     /// Runs a query on one of the connections.
@@ -42,7 +44,7 @@ impl Readers {
     {
         let _permit = self.permits.acquire().await.map_err(|_| stopped())?;
         let (idle, directory) = (Arc::clone(&self.idle), self.directory.clone());
-        blocking(move || {
+        let query = move || {
             let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match connection {
                 Some(connection) => connection,
@@ -51,8 +53,8 @@ impl Readers {
             let outcome = work(&connection);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             outcome
-        })
-        .await
+        };
+        if self.in_place { query() } else { blocking(query).await }
     }
 
     /// Refuses further queries, waits for those that run, and closes the connections.

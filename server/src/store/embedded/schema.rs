@@ -20,7 +20,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -108,6 +108,34 @@ const VERSION_2: &str = "
         PRIMARY KEY (mailbox, what)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX remembrance_by_end ON remembrance (until);
+";
+
+// The scheduler asks what has become due, what a destination has by priority, and what by sender; each has its index. What
+// is held (1) or dropped by a person (2, 3) is in none of them. `queue_total` spares counting a long queue again and again.
+const VERSION_3: &str = "
+    ALTER TABLE recipient ADD COLUMN sender TEXT NOT NULL DEFAULT '<>';
+    UPDATE recipient SET sender =
+        coalesce((SELECT reverse_path FROM message WHERE message.number = recipient.message), '<>');
+    DROP INDEX recipient_by_due;
+    DROP INDEX recipient_by_domain;
+    CREATE INDEX recipient_by_due ON recipient (due, domain, route) WHERE held = 0;
+    CREATE INDEX recipient_by_priority ON recipient (domain, route, priority, due) WHERE held = 0;
+    CREATE INDEX recipient_by_sender ON recipient (domain, route, sender, due) WHERE held = 0;
+    CREATE INDEX recipient_by_message ON recipient (message);
+    CREATE INDEX recipient_dropped ON recipient (held) WHERE held > 1;
+    CREATE TABLE queue_total (waiting INTEGER NOT NULL, tried INTEGER NOT NULL, held INTEGER NOT NULL) STRICT;
+    INSERT INTO queue_total SELECT count(*), coalesce(sum(attempts > 0), 0), coalesce(sum(held > 0), 0) FROM recipient;
+    CREATE TRIGGER recipient_added AFTER INSERT ON recipient BEGIN
+        UPDATE queue_total SET waiting = waiting + 1, tried = tried + (NEW.attempts > 0), held = held + (NEW.held > 0);
+    END;
+    CREATE TRIGGER recipient_gone AFTER DELETE ON recipient BEGIN
+        UPDATE queue_total SET waiting = waiting - 1, tried = tried - (OLD.attempts > 0), held = held - (OLD.held > 0);
+    END;
+    CREATE TRIGGER recipient_changed AFTER UPDATE OF attempts, held ON recipient
+    WHEN (OLD.attempts > 0) <> (NEW.attempts > 0) OR (OLD.held > 0) <> (NEW.held > 0) BEGIN
+        UPDATE queue_total SET tried = tried + (NEW.attempts > 0) - (OLD.attempts > 0),
+            held = held + (NEW.held > 0) - (OLD.held > 0);
+    END;
 ";
 
 /// Opens the database of `directory`, making it when `may_create`.

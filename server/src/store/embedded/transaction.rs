@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::manage::Management;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{Deferral, MessageNumber, Settlement};
 use crate::store::{
@@ -20,6 +21,8 @@ pub(super) enum Work {
     Delete { maildrop: MaildropName, keys: Vec<i64> },
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
+    /// What a person does with rows of the queue.
+    Manage(Box<Management>),
     /// Nothing, but room is needed: the committer gives back what it can.
     MakeRoom,
 }
@@ -35,6 +38,7 @@ impl Work {
             Self::Accept(acceptance) => accept(connection, acceptance, run)?,
             Self::Delete { maildrop, keys } => delete(connection, maildrop, keys, &mut unreferenced)?,
             Self::Settle(settlement) => settle(connection, settlement, run, &mut unreferenced)?,
+            Self::Manage(management) => management.perform(connection)?,
             Self::MakeRoom => {}
         }
         Ok(unreferenced)
@@ -55,7 +59,7 @@ impl Work {
         let acceptances: &mut [Acceptance] = match self {
             Self::Accept(acceptance) => std::slice::from_mut(acceptance),
             Self::Settle(settlement) => &mut settlement.reports,
-            Self::Delete { .. } | Self::MakeRoom => &mut [],
+            Self::Delete { .. } | Self::Manage(_) | Self::MakeRoom => &mut [],
         };
         for acceptance in acceptances.iter_mut().filter(|acceptance| references(acceptance) > 0) {
             if let Body::File(file) = &mut acceptance.body {
@@ -109,6 +113,8 @@ struct Stored {
     /// Octets of its trace fields, and of what follows them.
     trace_octets: u64,
     body_octets: u64,
+    /// The reverse-path as the queue's rows have it.
+    sender: String,
     /// When the queue may begin.
     due: Timestamp,
     priority: i8,
@@ -161,6 +167,7 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
         number: MessageNumber(connection.last_insert_rowid()),
         trace_octets: row.trace.len() as u64,
         body_octets: row.body_octets,
+        sender: row.reverse_path.clone().unwrap_or_else(|| NULL_SENDER.to_owned()),
         due: declared.hold_until.unwrap_or(row.received_at),
         priority: declared.priority.unwrap_or(0),
     })
@@ -254,7 +261,7 @@ fn insert_recipients(
         insert_entry(connection, message, delivery, run)?;
     }
     for recipient in remote {
-        insert_recipient(connection, message.number, recipient, message.due, message.priority)?;
+        insert_recipient(connection, message, recipient)?;
     }
     Ok(())
 }
@@ -323,27 +330,25 @@ pub(super) fn find_folder(connection: &Connection, maildrop: i64, folder: &Folde
         .optional()?)
 }
 
-fn insert_recipient(
-    connection: &Connection,
-    message: MessageNumber,
-    recipient: &RemoteRecipient,
-    due: Timestamp,
-    priority: i8,
-) -> Result<()> {
+/// What stands for the null reverse-path in the queue's rows.
+pub(super) const NULL_SENDER: &str = "<>";
+
+fn insert_recipient(connection: &Connection, message: &Stored, recipient: &RemoteRecipient) -> Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority) \
-             VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8)",
+            "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority, sender) \
+             VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
-            message.0,
+            message.number.0,
             recipient.address.to_string(),
             recipient.address.domain().as_str(),
-            due.as_millisecond(),
+            message.due.as_millisecond(),
             recipient.notify.bits(),
             recipient.original.as_ref().map(crate::store::envelope::OriginalRecipient::to_text),
             recipient.route.as_ref().map(crate::store::envelope::Route::to_text),
-            priority,
+            message.priority,
+            message.sender,
         ])?;
     Ok(())
 }
@@ -421,7 +426,7 @@ fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenc
     }
     for (message, recipient) in &settlement.redirected {
         let stored = add_reference(connection, *message)?;
-        insert_recipient(connection, *message, recipient, stored.due, stored.priority)?;
+        insert_recipient(connection, &stored, recipient)?;
     }
     for report in &settlement.reports {
         accept(connection, report, run)?;
@@ -443,13 +448,14 @@ fn add_reference(connection: &Connection, message: MessageNumber) -> Result<Stor
     let stored = connection
         .prepare_cached(
             "UPDATE message SET message_references = message_references + 1 WHERE number = ?1 \
-             RETURNING length(trace), body_octets, coalesce(priority, 0)",
+             RETURNING length(trace), body_octets, coalesce(priority, 0), coalesce(reverse_path, '<>')",
         )?
         .query_row([message.0], |row| {
             Ok(Stored {
                 number: message,
                 trace_octets: from_sql(row.get(0)?),
                 body_octets: from_sql(row.get(1)?),
+                sender: row.get(3)?,
                 due: Timestamp::UNIX_EPOCH,
                 priority: row.get(2)?,
             })

@@ -106,14 +106,27 @@ impl Destinations {
             return None;
         }
         // Suspects first: their line moves slowly, and takes no more than its share.
-        let next = match self.suspects.front() {
-            Some(_) if self.suspect_attempts < SUSPECTS => self.suspects.pop_front(),
-            _ => self.line.pop_front(),
-        };
-        let destination = next?;
+        if self.suspect_attempts < SUSPECTS
+            && let Some(destination) = self.suspects.pop_front()
+        {
+            return Some(self.leave_line(destination));
+        }
+        while let Some(destination) = self.line.pop_front() {
+            // It may have become one since it joined.
+            if self.suspect_attempts >= SUSPECTS && self.known.get(&destination).is_some_and(State::is_suspect) {
+                self.suspects.push_back(destination);
+                continue;
+            }
+            return Some(self.leave_line(destination));
+        }
+        None
+    }
+
+    fn leave_line(&mut self, destination: QueueDestination) -> (QueueDestination, String) {
         let state = self.known.entry(destination.clone()).or_default();
         state.waits = Waits::Nowhere;
-        Some((destination, state.turn.clone()))
+        let turn = state.turn.clone();
+        (destination, turn)
     }
 
     fn wake_rested(&mut self, now: Timestamp) {

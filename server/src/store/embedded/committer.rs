@@ -34,13 +34,25 @@ pub(super) struct Job {
     reply: oneshot::Sender<Result<()>>,
 }
 
+/// What is done with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A query.
+    Read,
+    /// A transaction.
+    Write,
+}
+
+/// Asked before each access to a store that works in place: an error is the outcome instead, as if a volume failed.
+pub type Faults = Arc<dyn Fn(Access) -> Result<()> + Send + Sync>;
+
 /// Hands work to the committer.
 #[derive(Clone)]
 pub(super) enum Committer {
     /// A thread of its own.
     Thread(mpsc::Sender<Job>),
     /// Whoever asks does the work, alone: a simulation, in which the same seed must take the same course.
-    InPlace(Arc<Mutex<Writer>>),
+    InPlace(Arc<Mutex<Writer>>, Faults),
 }
 
 impl Committer {
@@ -50,7 +62,8 @@ impl Committer {
         let job = Job { work, reply };
         match self {
             Self::Thread(jobs) => jobs.send(job).await.map_err(|_| stopped())?,
-            Self::InPlace(writer) => {
+            Self::InPlace(writer, faults) => {
+                faults(Access::Write)?;
                 let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
                 writer.commit_together(vec![job]);
                 while writer.tidy() == Tidied::MoreToDo {}

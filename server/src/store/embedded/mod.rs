@@ -27,6 +27,7 @@ use paquebot_config::Address;
 use rusqlite::{Connection, OptionalExtension};
 use tokio_util::sync::CancellationToken;
 
+pub use self::committer::{Access, Faults};
 use self::committer::{Committer, Writer, stopped};
 use self::readers::{MessageFile, PieceReader, Readers};
 use self::space::Space;
@@ -56,19 +57,20 @@ impl EmbeddedStore {
     /// # Errors
     /// When another process has it, or it is damaged, or of a newer version: the text names the file and the cure.
     pub fn open(directory: &Path) -> Result<Arc<Self>> {
-        Self::open_with(directory, false)
+        Self::open_with(directory, None)
     }
 
     /// Like [`EmbeddedStore::open`], without a thread: all work is done where it is asked for, which blocks. For
-    /// simulations in virtual time, which have to take the same course each time; the transactions are the same.
+    /// simulations in virtual time, which have to take the same course each time; the transactions are the same. `faults` may
+    /// let any access fail.
     ///
     /// # Errors
     /// As [`EmbeddedStore::open`].
-    pub fn open_in_place(directory: &Path) -> Result<Arc<Self>> {
-        Self::open_with(directory, true)
+    pub fn open_in_place(directory: &Path, faults: Faults) -> Result<Arc<Self>> {
+        Self::open_with(directory, Some(faults))
     }
 
-    fn open_with(directory: &Path, in_place: bool) -> Result<Arc<Self>> {
+    fn open_with(directory: &Path, in_place: Option<Faults>) -> Result<Arc<Self>> {
         let opened = recovery::open(directory)?;
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -82,9 +84,9 @@ impl EmbeddedStore {
             broken: broken.clone(),
             lock: opened.lock,
         };
-        let (committer, thread) = match in_place {
-            true => (Committer::InPlace(Arc::new(Mutex::new(writer))), None),
-            false => committer::start(writer).map(|(committer, thread)| (committer, Some(thread)))?,
+        let (committer, thread) = match in_place.clone() {
+            Some(faults) => (Committer::InPlace(Arc::new(Mutex::new(writer)), faults), None),
+            None => committer::start(writer).map(|(committer, thread)| (committer, Some(thread)))?,
         };
         Ok(Arc::new(Self {
             bodies: opened.bodies,

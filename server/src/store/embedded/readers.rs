@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::committer::stopped;
+use super::committer::{Access, Faults, stopped};
 use super::schema;
 use super::spool::blocking;
 use crate::store::{MessageReader, Result, StoreError};
@@ -27,12 +27,12 @@ pub(super) struct Readers {
     directory: PathBuf,
     permits: Semaphore,
     idle: Arc<Mutex<Vec<Connection>>>,
-    /// Whether queries run where they are asked for, instead of on a thread that may block.
-    in_place: bool,
+    /// `Some`: queries run where they are asked for, instead of on a thread that may block.
+    in_place: Option<Faults>,
 }
 
 impl Readers {
-    pub(super) fn new(directory: PathBuf, in_place: bool) -> Self {
+    pub(super) fn new(directory: PathBuf, in_place: Option<Faults>) -> Self {
         Self { directory, permits: Semaphore::new(CONNECTIONS), idle: Arc::default(), in_place }
     }
 
@@ -54,7 +54,13 @@ impl Readers {
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             outcome
         };
-        if self.in_place { query() } else { blocking(query).await }
+        match &self.in_place {
+            Some(faults) => {
+                faults(Access::Read)?;
+                query()
+            }
+            None => blocking(query).await,
+        }
     }
 
     /// Refuses further queries, waits for those that run, and closes the connections.

@@ -65,7 +65,9 @@ impl DatePart {
             Self::Second => format!("{:02}", date.second()),
             Self::Time => format!("{:02}:{:02}:{:02}", date.hour(), date.minute(), date.second()),
             Self::Iso8601 => {
-                format!("{}T{}{}", Self::Date.text(date), Self::Time.text(date), zone(date, ":"))
+                // RFC 3339 §5.6: Greenwich is written so.
+                let zone = if date.offset().seconds() == 0 { "Z".to_owned() } else { zone(date, ":") };
+                format!("{}T{}{zone}", Self::Date.text(date), Self::Time.text(date))
             }
             Self::Std11 => rfc5322(date),
             Self::Zone => zone(date, ""),

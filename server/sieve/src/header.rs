@@ -25,10 +25,21 @@ impl Field<'_> {
         &self.raw[..self.name_length]
     }
 
-    /// The value without line ends and without white space around it, otherwise as received.
+    /// The value without line ends and without white space around it, otherwise as received. A folded line begins with a
+    /// space, also where it was a tab that began it.
     pub(crate) fn unfolded(&self) -> Vec<u8> {
         let colon = memchr::memchr(b':', &self.raw).map_or(self.raw.len(), |colon| colon + 1);
-        let value: Vec<u8> = self.raw[colon..].iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+        let mut value = Vec::with_capacity(self.raw.len() - colon);
+        let mut folded = false;
+        for byte in &self.raw[colon..] {
+            match byte {
+                b'\r' | b'\n' => folded = true,
+                byte => {
+                    value.push(if folded && *byte == b'\t' { b' ' } else { *byte });
+                    folded = false;
+                }
+            }
+        }
         value.trim_ascii().to_vec()
     }
 

@@ -146,6 +146,7 @@ impl VacationReply {
         }
         // RFC 3834 §3.1.7: what keeps two vacations from answering each other.
         text += "Auto-Submitted: auto-replied (vacation)\r\n";
+        text += "X-Auto-Response-Suppress: All\r\n";
         text += "MIME-Version: 1.0\r\n";
         if self.mime {
             let (header, offset) = Header::parse(self.reason.as_bytes());

@@ -158,24 +158,26 @@ pub(crate) fn to_base64(octets: &[u8]) -> String {
     text
 }
 
-/// A field's value in ASCII: as it is, or as encoded words of at most 75 characters with a space between (RFC 2047 §2).
+/// A field's value in ASCII: as it is, or what lies between the first and the last word with other characters as encoded
+/// words of at most 75 characters with a space between (RFC 2047 §2).
 pub(crate) fn encode(value: &str) -> String {
-    // 45 octets are 60 characters of base64; with =?UTF-8?B? and ?= that is 72.
+    // 45 octets are 60 characters of base64; with =?utf-8?b? and ?= that is 72.
     const OCTETS: usize = 45;
-    if value.is_ascii() {
-        return value.to_owned();
-    }
+    let foreign = |letter: char| !letter.is_ascii();
+    let (Some(first), Some(last)) = (value.find(foreign), value.rfind(foreign)) else { return value.to_owned() };
+    let begin = value[..first].rfind(' ').map_or(0, |space| space + 1);
+    let end = value[last..].find(' ').map_or(value.len(), |space| last + space);
     let mut words = Vec::new();
-    let mut from = 0;
-    while from < value.len() {
-        let mut end = (from + OCTETS).min(value.len());
-        while !value.is_char_boundary(end) {
-            end -= 1;
+    let mut from = begin;
+    while from < end {
+        let mut to = (from + OCTETS).min(end);
+        while !value.is_char_boundary(to) {
+            to -= 1;
         }
-        words.push(format!("=?UTF-8?B?{}?=", to_base64(&value.as_bytes()[from..end])));
-        from = end;
+        words.push(format!("=?utf-8?b?{}?=", to_base64(&value.as_bytes()[from..to])));
+        from = to;
     }
-    words.join(" ")
+    format!("{}{}{}", &value[..begin], words.join(" "), &value[end..])
 }
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded_to_the_same() {
         let long = "Grüße aus Köln, ".repeat(20);
-        for value in ["plain", "é", long.as_str()] {
+        for value in ["plain", "é", "a plain é b", "x<é>  y ü z", long.as_str()] {
             let encoded = encode(value);
             assert!(encoded.is_ascii());
             assert!(encoded.split(' ').all(|word| word.len() <= 75));

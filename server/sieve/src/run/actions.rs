@@ -43,6 +43,11 @@ impl Machine<'_, '_> {
     }
 
     pub(super) fn keep(&mut self, at: Position) -> Result<(), RuntimeError> {
+        self.explicit_keep = true;
+        self.store_in_inbox(at)
+    }
+
+    fn store_in_inbox(&mut self, at: Position) -> Result<(), RuntimeError> {
         if self.keeps() {
             return Ok(());
         }
@@ -70,7 +75,8 @@ impl Machine<'_, '_> {
             self.implicit_keep = false;
         }
         if folder.eq_ignore_ascii_case("inbox") {
-            return self.keep(at);
+            self.filed_into_inbox = true;
+            return self.store_in_inbox(at);
         }
         let same = |action: &Action| match action {
             Action::FileInto { folder: other, .. } => *other.to_lowercase() == folder.to_lowercase(),
@@ -175,7 +181,8 @@ impl Machine<'_, '_> {
     }
 
     pub(super) fn vacation(&mut self, vacation: &Vacation, at: Position) -> Result<(), RuntimeError> {
-        if self.actions.iter().any(|action| matches!(action, Action::Vacation(_))) {
+        // RFC 5230 §4.7.
+        if std::mem::replace(&mut self.replied, true) {
             return Err(RuntimeError::new(at, "vacation may be used once for a message"));
         }
         let mut optional = |text: &Option<Text>| text.as_ref().map(|text| self.expand(text, at)).transpose();

@@ -38,6 +38,7 @@ pub fn run(
 /// - The keep of a script that another one follows is not carried out: the following scripts decide about it. Every other
 ///   action stands, whatever they do.
 /// - Changes of the header stay for the scripts that follow. Variables do not.
+/// - `fileinto "INBOX"` is not a keep: it stands like every other folder, and cancels the implicit keep.
 /// - The same folder or address is used once, and one vacation reply is made, whichever scripts ask for it.
 /// - A script that ends with an error ends the sequence: its own actions are dropped, those of earlier scripts stand, and
 ///   the message is kept in the inbox, with the header that it had before that script.
@@ -71,18 +72,21 @@ pub fn run_all(
             actions: Vec::new(),
             effects: Vec::new(),
             implicit_keep: true,
+            explicit_keep: false,
+            filed_into_inbox: false,
+            replied: false,
             tested: Vec::new(),
         };
         match machine.block(&script.statements) {
             Ok(_) => {
-                let keep = machine.implicit_keep || machine.keeps();
-                let Machine { actions, effects, header: after, .. } = machine;
+                let keep = machine.implicit_keep || machine.explicit_keep;
+                let Machine { actions, effects, header: after, filed_into_inbox, .. } = machine;
                 header = after;
                 outcome.effects.extend(effects);
-                let last = number + 1 == scripts.len();
+                let stands = filed_into_inbox || number + 1 == scripts.len();
                 outcome
                     .actions
-                    .extend(actions.into_iter().filter(|action| last || !matches!(action, Action::Keep { .. })));
+                    .extend(actions.into_iter().filter(|action| stands || !matches!(action, Action::Keep { .. })));
                 if !keep {
                     return outcome;
                 }
@@ -147,6 +151,12 @@ struct Machine<'r, 'm> {
     actions: Vec<Action>,
     effects: Vec<Effect>,
     implicit_keep: bool,
+    /// `keep` was said.
+    explicit_keep: bool,
+    /// `fileinto "INBOX"` was said: unlike a keep, no later script decides about it.
+    filed_into_inbox: bool,
+    /// `vacation` was said.
+    replied: bool,
     /// What `duplicate` answered, so that it answers the same again (RFC 7352 §3.1).
     tested: Vec<(String, String, bool)>,
 }
@@ -173,7 +183,7 @@ impl Machine<'_, '_> {
     }
 
     fn keeps(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Keep { .. }))
+        self.earlier.iter().chain(&self.actions).any(|action| matches!(action, Action::Keep { .. }))
     }
 
     fn block(&mut self, statements: &[Statement]) -> Result<Flow, RuntimeError> {

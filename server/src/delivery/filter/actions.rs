@@ -1,0 +1,120 @@
+//! What the actions of a filter mean for the store. Pure.
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use paquebot_config::Address;
+use paquebot_sieve::{Action, EditedHeader, Effect, Outcome};
+
+use super::{Case, Filtered, disposition};
+use crate::store::{Content, Declared, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance};
+
+/// How a duplicate's id is remembered: no two pairs have the same text, since a handle has no line end.
+pub(super) fn duplicate_key(handle: &str, id: &str) -> String {
+    format!("duplicate {}:{handle}{id}", handle.len())
+}
+
+/// How a vacation's sender is remembered.
+pub(super) fn vacation_key(handle: &str, sender: &str) -> String {
+    format!("vacation {}:{handle}{sender}", handle.len())
+}
+
+/// Adds what an outcome asks for. `whole` is the delivery as it would be without a filter; `body_offset` is where the body
+/// begins behind trace fields and header; `alone`: nobody else receives the message, so that it can be refused.
+pub(super) fn carry_out(
+    outcome: Outcome,
+    case: &Case<'_>,
+    whole: &LocalDelivery,
+    body_offset: usize,
+    alone: bool,
+    filtered: &mut Filtered,
+) {
+    // The octets of the message as received, without the trace fields, that an edited header replaces.
+    let replaced = body_offset.saturating_sub(case.incoming.trace.len()) as u64;
+    for action in outcome.actions {
+        match action {
+            Action::Keep { header, .. } => {
+                filtered.local.push(local(whole, Folder::inbox(), header, replaced));
+            }
+            Action::FileInto { folder, header, .. } => {
+                let folder = Folder::parse(&folder).unwrap_or_else(Folder::inbox);
+                filtered.local.push(local(whole, folder, header, replaced));
+            }
+            Action::Redirect { address, header } => match Address::parse(&address) {
+                Ok(to) => filtered.derived.push(redirected(case, to, header, replaced)),
+                Err(error) => {
+                    // It must not be lost for a name that only the filter takes for one.
+                    tracing::warn!(message_id = %case.incoming.id, mailbox = %case.mailbox, address, %error, "cannot be redirected to; kept");
+                    filtered.local.push(local(whole, Folder::inbox(), header, replaced));
+                }
+            },
+            Action::Reject { reason, .. } if alone => filtered.refusal = Some(reason),
+            Action::Reject { reason, .. } => filtered.derived.extend(disposition::report(case, &reason)),
+            Action::Vacation(reply) => filtered.derived.extend(replied(case, &reply)),
+            Action::Discard => {}
+        }
+    }
+    if filtered.refusal.is_some() {
+        return;
+    }
+    filtered.remember.extend(outcome.effects.into_iter().map(|effect| remembrance(case, effect)));
+}
+
+fn local(whole: &LocalDelivery, folder: Folder, header: EditedHeader, replaced: u64) -> LocalDelivery {
+    let mailbox = whole.maildrop.mailbox.clone();
+    let maildrop = MaildropName { mailbox, folder };
+    match header {
+        None => LocalDelivery { maildrop, ..whole.clone() },
+        Some(header) => {
+            let fields = [&whole.fields[..], &header[..]].concat();
+            LocalDelivery { maildrop, fields: fields.into(), body_from: Some(replaced), quota: whole.quota }
+        }
+    }
+}
+
+fn redirected(case: &Case<'_>, to: Address, header: EditedHeader, replaced: u64) -> Derived {
+    let (trace, from) = match header {
+        None => (case.incoming.trace.clone(), 0),
+        Some(header) => (Bytes::copy_from_slice(&header), replaced),
+    };
+    Derived {
+        id: MessageId::generate(),
+        reverse_path: case.incoming.redirect_path.cloned(),
+        trace,
+        content: Content::Same { from },
+        declared: case.incoming.declared.clone(),
+        local: Vec::new(),
+        remote: vec![to.into()],
+    }
+}
+
+fn replied(case: &Case<'_>, reply: &paquebot_sieve::VacationReply) -> Option<Derived> {
+    let to = case.incoming.reverse_path?.clone();
+    let id = MessageId::generate();
+    let message_id = format!("<{id}@{}>", case.configuration.server.hostname);
+    let octets = reply.to_octets(&message_id, case.incoming.received_at.as_second());
+    Some(own(id, octets, to))
+}
+
+/// A message of our own: with the null reverse-path, so that nothing answers it.
+pub(super) fn own(id: MessageId, octets: Vec<u8>, to: Address) -> Derived {
+    let declared = Declared { smtputf8: !to.is_ascii(), ..Declared::eight_bit(!octets.is_ascii()) };
+    Derived {
+        id,
+        reverse_path: None,
+        trace: Bytes::new(),
+        content: Content::Own(octets.into()),
+        declared,
+        local: Vec::new(),
+        remote: vec![to.into()],
+    }
+}
+
+fn remembrance(case: &Case<'_>, effect: Effect) -> Remembrance {
+    let (what, seconds) = match effect {
+        Effect::RememberDuplicate { handle, id, seconds } => (duplicate_key(&handle, &id), seconds),
+        Effect::RememberVacation { handle, sender, seconds } => (vacation_key(&handle, &sender), seconds),
+    };
+    let time = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let until = case.incoming.received_at.saturating_add(time).unwrap_or(Timestamp::MAX);
+    Remembrance { mailbox: case.mailbox.clone(), what, until }
+}

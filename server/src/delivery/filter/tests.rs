@@ -1,0 +1,168 @@
+use paquebot_config::{Filters as Texts, MailboxRecord, Record};
+
+use super::*;
+use crate::delivery::plan;
+use crate::smtp::testing::{address, configuration_of, content, mailbox};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Acceptance, Content};
+
+const MESSAGE: &str = "From: Jack <jack@server2.com>\r\nTo: ben@server1.com\r\nSubject: An offer\r\nMessage-ID: <1@server2.com>\r\n\r\nBuy!\r\n";
+const TRACE: &str = "Received: from a by b; Mon, 23 Nov 2026 16:00:00 +0000\r\n";
+
+/// ben's mailbox has this filter; bea's files everything.
+fn configuration(filter: &str, server: Texts) -> Configuration {
+    let mut content = content(Vec::new());
+    content.server.filters = server;
+    let filtered =
+        |name, filter: &str| Record::Mailbox(MailboxRecord { filter: Some(filter.to_owned()), ..mailbox(name) });
+    content.records.push(filtered("ben@server1.com", filter));
+    content.records.push(filtered("bea@server1.com", "require \"fileinto\"; fileinto \"Work\";"));
+    configuration_of(content)
+}
+
+struct World {
+    store: Arc<EmbeddedStore>,
+    filters: Filters,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        Self { store, filters: Filters::default(), _directory: directory }
+    }
+
+    async fn filter(&self, configuration: &Configuration, to: &[&str]) -> Filtered {
+        let recipients: Vec<Address> = to.iter().map(|to| address(to)).collect();
+        let body = Body::Memory(Bytes::from_static(MESSAGE.as_bytes()));
+        let sender = address("jack@server2.com");
+        let incoming = Incoming {
+            id: &MessageId::generate(),
+            received_at: Timestamp::now(),
+            reverse_path: Some(&sender),
+            redirect_path: Some(&sender),
+            trace: &Bytes::from_static(TRACE.as_bytes()),
+            body: &body,
+            octets: MESSAGE.len() as u64,
+            declared: &Declared::default(),
+            recipients: &recipients,
+        };
+        let plan = plan(configuration, &recipients);
+        self.filters.apply(&*self.store, configuration, &plan, &incoming).await.unwrap()
+    }
+
+    /// Filters a message for ben and stores what comes of it.
+    async fn receive(&self, configuration: &Configuration) -> Filtered {
+        let filtered = self.filter(configuration, &["ben@server1.com"]).await;
+        let acceptance = Acceptance {
+            id: MessageId::generate(),
+            received_at: Timestamp::now(),
+            reverse_path: None,
+            trace: Bytes::from_static(TRACE.as_bytes()),
+            body: Body::Memory(Bytes::from_static(MESSAGE.as_bytes())),
+            declared: Declared::default(),
+            local: filtered.local.clone(),
+            remote: Vec::new(),
+            derived: filtered.derived.clone(),
+            remember: filtered.remember.clone(),
+        };
+        self.store.commit(acceptance).await.unwrap();
+        filtered
+    }
+}
+
+fn folders(filtered: &Filtered) -> Vec<&str> {
+    filtered.local.iter().map(|delivery| delivery.maildrop.folder.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_message_goes_where_the_filter_says_and_elsewhere_for_others() {
+    let configuration = configuration("require \"fileinto\"; fileinto \"Offers\";", Texts::default());
+    let filtered =
+        World::new().filter(&configuration, &["ben@server1.com", "bea@server1.com", "anna@server1.com"]).await;
+    assert_eq!(folders(&filtered), ["offers", "work", ""]);
+    assert!(filtered.local.iter().all(|delivery| delivery.body_from.is_none()));
+}
+
+#[tokio::test]
+async fn a_filter_that_is_wrong_or_fails_keeps_the_mail() {
+    for filter in ["nonsense", "require \"ihave\"; error \"no\";"] {
+        let filtered = World::new().filter(&configuration(filter, Texts::default()), &["ben@server1.com"]).await;
+        assert_eq!(folders(&filtered), [""], "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn scripts_run_from_the_servers_first_to_the_servers_last() {
+    let server = Texts {
+        before: Some("require \"editheader\"; addheader \"X-Checked\" \"yes\";".to_owned()),
+        after: Some("require \"fileinto\"; if exists \"X-Seen\" { fileinto \"seen\"; }".to_owned()),
+    };
+    let own = "require \"editheader\"; if exists \"x-checked\" { addheader \"X-Seen\" \"1\"; }";
+    let filtered = World::new().filter(&configuration(own, server), &["ben@server1.com"]).await;
+    assert_eq!(folders(&filtered), ["seen"]);
+    let delivery = &filtered.local[0];
+    let fields = String::from_utf8(delivery.fields.to_vec()).unwrap();
+    let body = usize::try_from(delivery.body_from.unwrap()).unwrap();
+    assert_eq!(
+        fields + &MESSAGE[body..],
+        format!("Return-Path: <jack@server2.com>\r\nX-Seen: 1\r\nX-Checked: yes\r\n{TRACE}{MESSAGE}")
+    );
+}
+
+#[tokio::test]
+async fn redirected_copies_keep_their_trace_and_replies_have_the_null_sender() {
+    let filter = "require [\"vacation\",\"copy\"]; redirect :copy \"joe@server3.org\"; vacation \"I am away\";";
+    let filtered = World::new().filter(&configuration(filter, Texts::default()), &["ben@server1.com"]).await;
+    assert_eq!(folders(&filtered), [""]);
+    let [copy, reply] = &filtered.derived[..] else { panic!("{:?}", filtered.derived) };
+    assert_eq!((copy.reverse_path.as_ref(), &copy.trace[..]), (Some(&address("jack@server2.com")), TRACE.as_bytes()));
+    assert!(matches!(copy.content, Content::Same { from: 0 }));
+    assert_eq!(copy.remote[0].address, address("joe@server3.org"));
+    assert_eq!((&reply.reverse_path, &reply.remote[0].address), (&None, &address("jack@server2.com")));
+    let Content::Own(octets) = &reply.content else { panic!("{:?}", reply.content) };
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    assert!(text.contains("From: ben@server1.com\r\n") && text.contains("\r\n\r\nI am away"), "{text}");
+}
+
+#[tokio::test]
+async fn what_was_stored_is_known_the_next_time() {
+    let world = World::new();
+    let filter =
+        "require [\"vacation\",\"duplicate\",\"fileinto\"]; if duplicate { fileinto \"again\"; } vacation \"away\";";
+    let configuration = configuration(filter, Texts::default());
+    let first = world.receive(&configuration).await;
+    assert_eq!((folders(&first), first.derived.len(), first.remember.len()), (vec![""], 1, 2));
+    let second = world.receive(&configuration).await;
+    assert_eq!((folders(&second), second.derived.len(), second.remember.len()), (vec!["again"], 0, 0));
+    let exists = "require [\"mailbox\",\"fileinto\"]; if mailboxexists \"Again\" { fileinto \"found\"; }";
+    let third = world.receive(&self::configuration(exists, Texts::default())).await;
+    assert_eq!(folders(&third), ["found"]);
+}
+
+#[tokio::test]
+async fn the_only_recipient_refuses_and_one_of_several_reports() {
+    let configuration = configuration("require \"reject\"; reject \"No offers,\nplease\";", Texts::default());
+    let world = World::new();
+    let alone = world.filter(&configuration, &["ben@server1.com"]).await;
+    assert_eq!(alone.refusal.as_deref(), Some("No offers,\r\nplease"));
+    assert!(alone.local.is_empty() && alone.derived.is_empty());
+    let several = world.filter(&configuration, &["ben@server1.com", "anna@server1.com"]).await;
+    assert_eq!(several.refusal, None);
+    assert_eq!(several.local.len(), 1);
+    let Content::Own(octets) = &several.derived[0].content else { panic!("{:?}", several.derived) };
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    assert!(
+        text.contains("No offers,\r\nplease\r\n") && text.contains("Final-Recipient: rfc822; ben@server1.com\r\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn scripts_see_the_recipient_with_its_subaddress() {
+    let filter = "require [\"envelope\",\"subaddress\",\"variables\",\"fileinto\"]; \
+        if envelope :detail :matches \"to\" \"*\" { fileinto \"${1}\"; }";
+    let filtered = World::new().filter(&configuration(filter, Texts::default()), &["ben+lists@server1.com"]).await;
+    assert_eq!(folders(&filtered), ["lists"]);
+}

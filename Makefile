@@ -47,6 +47,10 @@ e2e: ## the end-to-end suite only, on a real Kubernetes
 bench: ## ours beside Postfix and Dovecot on this machine's disk, 12 minutes (QUICK=1: 2; root, Debian)
 	@scripts/bench $(if $(QUICK),quick,full)
 
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_SECONDS=60 each; what it finds is below target/fuzz/found
+	@scripts/fuzz
+
 .PHONY: images
 images: ## build both container images (pushed to IMAGE_REGISTRY where it is given)
 	@scripts/images

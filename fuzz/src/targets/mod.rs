@@ -3,6 +3,7 @@
 mod contract;
 mod outbound;
 mod pop3;
+mod sieve;
 mod smtp;
 
 use crate::Target;
@@ -26,5 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("mx", outbound::routing, 2048),
     target("dsn", outbound::dsn, 4096),
     target("pop3-server", pop3::server, 4096),
+    target("sieve-compile", sieve::script, 4096),
+    target("sieve-run", sieve::message, 8192),
     target("pop3-transfer", pop3::transfer, 4096),
 ];

@@ -45,9 +45,9 @@ fn run(machine: &mut Machine, sent: &mut Vec<u8>, fails: bool) -> bool {
             Output::Login { .. } => machine.logged_in(entries()),
             Output::StartTls => machine.tls_started(),
             Output::Retrieve { index, .. } => {
-                assert!(machine.key(index).is_some(), "a message that is not there");
+                let octets = entries().get(index).expect("a message that is not there").octets;
                 let failure = StoreError::Failed("no".to_owned());
-                machine.message_opened(if fails { Err(&failure) } else { Ok(()) });
+                machine.message_opened(if fails { Err((&failure).into()) } else { Ok(Some(octets)) });
             }
             Output::Update { keys } => {
                 assert!(keys.iter().all(|key| entries().iter().any(|entry| entry.key == *key)));
@@ -99,8 +99,8 @@ fn transferred(message: &[u8], extent: Extent, step: usize) -> Vec<u8> {
     let mut transfer = Transfer::new(extent);
     let mut sent = Vec::new();
     for piece in message.chunks(step) {
-        sent.extend_from_slice(&transfer.push(piece));
+        transfer.push(piece, &mut sent);
     }
-    sent.extend_from_slice(&transfer.finish());
+    transfer.finish(&mut sent);
     sent
 }

@@ -143,8 +143,11 @@ pub fn routing(bytes: &[u8]) {
         };
         (host, addresses)
     });
-    match next_hops(&domain, answers.collect(), random) {
-        Ok(hops) => assert!(!hops.is_empty() && hops.len() <= 10),
+    match next_hops(&domain, answers.collect(), &[], random) {
+        Ok(hops) => {
+            assert!(!hops.is_empty() && hops.len() <= 10);
+            assert!(!hops.iter().any(|hop| hop.address.is_loopback()), "mail would go to this machine");
+        }
         Err(refusal) => assert!((400..600).contains(&refusal.code)),
     }
 }

@@ -1,9 +1,14 @@
-//! Clients that we did not write: Python's smtplib and poplib, over STARTTLS, STLS and implicit TLS, with the certificate
-//! checked.
+//! Programs that we did not write: mail clients that send to us and fetch from us (Python's in `python_clients.py`, others
+//! in [`clients`]), and mail servers that relay to us and receive from us ([`peers`]). They come from Debian ([`debian`]).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod clients;
+mod debian;
+mod peers;
 
 use std::process::Command;
 

@@ -36,8 +36,6 @@ pub const REQUIREMENTS: &[Requirement] = &[
         Authorization,
         &[
             ("STAT", "-ERR"),
-            ("LIST", "-ERR"),
-            ("RETR 1", "-ERR"),
             ("DELE 1", "-ERR"),
             ("USER {user}", "+OK"),
             ("PASS {password}", "+OK"),

@@ -325,7 +325,7 @@ pub fn dialogue(target: &Target, start: Start, steps: &[(&str, &str)]) -> Result
 #[must_use]
 pub fn marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("marker-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("marker-{}-{}-end", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits for the message with a marker in the served recipient's maildrop.
@@ -364,7 +364,11 @@ pub fn found(target: &Target, marker: &str) -> Result<Vec<Vec<u8>>> {
 /// When the server refuses it, or delivers something else.
 pub fn carries(target: &Target, parameters: &str, wire: &[u8], meant: &[u8]) -> Result<()> {
     let marker = marker();
-    let header = format!("Subject: {marker}\r\n\r\n");
+    // Complete, so that no server has a reason to add fields behind ours (RFC 6409 §8).
+    let header = format!(
+        "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nFrom: <suite@sender.example>\r\nMessage-ID: <{marker}@sender.example>\r\n\
+         Subject: {marker}\r\n\r\n"
+    );
     let mut session = Session::ready(target)?;
     session.message(target, parameters, &[header.as_bytes(), wire].concat())?.expect("250")?;
     let message = delivered(target, &marker)?;

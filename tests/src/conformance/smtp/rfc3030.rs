@@ -148,7 +148,10 @@ fn pipelined_chunks(target: &Target) -> Result<()> {
 
 fn chunked(target: &Target, parameters: &str, text: &[u8]) -> Result<Vec<u8>> {
     let marker = marker();
-    let header = format!("Subject: {marker}\r\n\r\n");
+    let header = format!(
+        "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nFrom: <suite@sender.example>\r\nMessage-ID: <{marker}@sender.example>\r\n\
+         Subject: {marker}\r\n\r\n"
+    );
     let mut session = Session::ready(target)?;
     session.say(&target.fill(&format!("MAIL FROM:<{{sender}}>{parameters}")))?.expect("250")?;
     session.say(&target.fill("RCPT TO:<{served}>"))?.expect("250")?;
@@ -166,7 +169,9 @@ fn chunks_arrive(target: &Target, text: &[u8]) -> Result<()> {
 fn a_divided_chunk(target: &Target) -> Result<()> {
     let marker = marker();
     let mut session = Session::at(target, Recipient)?;
-    let text = format!("Subject: {marker}\r\n\r\nQUIT\r\n.\r\nBDAT 3 LAST\r\nRSET\r\n");
+    let text = format!(
+        "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nFrom: <s@sender.example>\r\nMessage-ID: <{marker}@sender.example>\r\n\r\nQUIT\r\n.\r\nBDAT 3 LAST\r\nRSET\r\n"
+    );
     let whole = format!("BDAT {} LAST\r\n{text}NOOP\r\n", text.len());
     for octet in whole.as_bytes() {
         session.connection.send(&[*octet])?;

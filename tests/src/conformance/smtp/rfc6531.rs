@@ -65,7 +65,9 @@ fn not_utf8(target: &Target) -> Result<()> {
 
 fn a_header_in_utf8(target: &Target) -> Result<()> {
     let marker = marker();
-    let text = format!("Subject: {marker} Grüße ✉\r\nFrom: Jürgen <jürgen@example.org>\r\n\r\nText\r\n.\r\n");
+    let text = format!(
+        "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nMessage-ID: <{marker}@sender.example>\r\nSubject: Grüße ✉\r\nFrom: Jürgen <jürgen@example.org>\r\n\r\nText\r\n.\r\n"
+    );
     Session::ready(target)?.message(target, " BODY=8BITMIME SMTPUTF8", text.as_bytes())?.expect("250")?;
     let message = delivered(target, &marker)?;
     let sent = text.trim_end_matches(".\r\n").as_bytes();

@@ -1,6 +1,7 @@
 //! `paquebot-server serve`: from the command line to a running server, and from SIGTERM to its end.
 
 mod serve;
+mod store_command;
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use paquebot_server::probe::{self, ProbeCommand};
 use tracing_subscriber::EnvFilter;
 
 use self::serve::ServeOptions;
+use self::store_command::StoreCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,6 +44,9 @@ enum Command {
     /// Send or fetch a message, as a mail client does.
     #[command(subcommand)]
     Probe(ProbeCommand),
+    /// Check, repair, copy, export or import a mail store.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 fn main() -> ExitCode {
@@ -50,11 +55,12 @@ fn main() -> ExitCode {
     // Whoever asks rustls for its default gets this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match arguments.command {
-        Command::Serve(options) => run(serve::serve(options)),
-        Command::Probe(command) => run(async { Ok(probe::run(command).await?) }),
+        Command::Serve(options) => run(serve::serve(options)).map(|()| ExitCode::SUCCESS),
+        Command::Probe(command) => run(async { Ok(probe::run(command).await?) }).map(|()| ExitCode::SUCCESS),
+        Command::Store(command) => run(store_command::run(command)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -62,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work);
     // Sessions that did not end in time end here.

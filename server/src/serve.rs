@@ -2,7 +2,7 @@
 //! Called by `main` alone.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use paquebot_server::metrics::Metrics;
 use paquebot_server::queue::Queue;
 use paquebot_server::reload::{self, SharedStatus, Watcher};
 use paquebot_server::services::{Services, SharedServices};
-use paquebot_server::store::embedded::EmbeddedStore;
+use paquebot_server::store::embedded::{EmbeddedStore, is_in_use};
 use paquebot_server::tls::Certificates;
 
 /// Where things are. The configuration directory says everything else.
@@ -52,10 +52,10 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         &options,
         Admin { readiness: readiness.clone(), status: status.clone(), metrics: Arc::clone(&metrics) },
     )?;
-    let data_dir = options.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&data_dir))
-        .await?
-        .with_context(|| format!("the mail store in {} cannot be opened", options.data_dir.display()))?;
+    let store = tokio::select! {
+        store = open_store(&options.data_dir, &readiness) => store?,
+        () = signals.received() => return Ok(()),
+    };
     readiness.set_store(store.clone());
 
     let certificates = Certificates::default();
@@ -101,6 +101,46 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     tracing::info!("ended");
     anyhow::ensure!(!is_broken, "the mail store stopped writing, as logged above; the next start checks it");
     Ok(())
+}
+
+/// How long a predecessor may take to end: Kubernetes starts the next process before the last one's end when a pod was
+/// deleted by force or its node does not answer.
+const PREDECESSOR: Duration = Duration::from_secs(120);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Opens the store; waits for a process that has it.
+async fn open_store(data_dir: &Path, readiness: &Readiness) -> anyhow::Result<Arc<EmbeddedStore>> {
+    let (directory, deadline) = (data_dir.to_owned(), tokio::time::Instant::now() + PREDECESSOR);
+    let mut is_waiting = false;
+    loop {
+        let directory = directory.clone();
+        let looked = tokio::task::spawn_blocking(move || match is_in_use(&directory) {
+            true => None,
+            false => Some(EmbeddedStore::open(&directory)),
+        });
+        match looked.await? {
+            // It may have been taken in between.
+            Some(Err(_)) if tokio::time::Instant::now() < deadline && is_in_use(data_dir) => {}
+            Some(opened) => {
+                readiness.set_waiting(false);
+                return opened.with_context(|| format!("the mail store in {} cannot be opened", data_dir.display()));
+            }
+            None if tokio::time::Instant::now() >= deadline => anyhow::bail!(
+                "the mail store in {} cannot be opened: another paquebot-server has had it for {} s; stop that one first, \
+                 or give this one a directory of its own",
+                data_dir.display(),
+                PREDECESSOR.as_secs()
+            ),
+            None => {}
+        }
+        if !is_waiting {
+            tracing::warn!(directory = %data_dir.display(), "another paquebot-server has the mail store; waiting for it to end");
+            readiness.set_waiting(true);
+            is_waiting = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn start_admin(options: &ServeOptions, admin: Admin) -> anyhow::Result<()> {

@@ -46,13 +46,20 @@ fn a_start_that_cannot_succeed_fails_with_a_sentence() {
 }
 
 #[test]
-fn two_processes_cannot_have_one_store() {
-    let server = Server::start(content::story());
-    let (config, data) = (server.home.config_dir(), server.home.data_dir());
-    let arguments = ["--config-dir", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
-    let (code, log) = run_to_the_end(&[&arguments[..], &["--admin-port", "0"]].concat());
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("the mail store in"), "{log}");
+fn two_processes_cannot_have_one_store_and_the_second_takes_over() {
+    let first = Server::start(content::story());
+    let (config, data) = (first.home.config_dir(), first.home.data_dir());
+    // As after a forced deletion: the same volume, another pod.
+    let mut second = Server::spawn_on(Home::new(content::story()), &data);
+    let (code, text) = wait_for("the second to wait", || {
+        Some(second.get("/readyz")).filter(|(_, text)| text.contains("another paquebot-server has the mail store"))
+    });
+    assert_eq!(code, 503, "{text}");
+    assert_eq!(second.get("/healthz").0, 200, "nobody restarts it for that");
+    assert!(config.exists() && first.get("/readyz").0 == 200);
+    let _home = first.kill();
+    second.wait_until_ready();
+    second.stop();
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub struct Readiness(Arc<Parts>);
 #[derive(Default)]
 struct Parts {
     store: OnceLock<SharedStore>,
+    waiting: AtomicBool,
     listening: AtomicBool,
     draining: AtomicBool,
 }
@@ -25,6 +26,11 @@ impl Readiness {
     pub fn set_store(&self, store: SharedStore) {
         // The second call would be with the same store.
         let _ = self.0.store.set(store);
+    }
+
+    /// Another process has the store, and this one waits for it to end.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.0.waiting.store(waiting, Ordering::Release);
     }
 
     /// The mail ports are open.
@@ -54,6 +60,9 @@ impl Readiness {
             reasons.push("the mail ports are not open yet".to_owned());
         }
         match self.0.store.get() {
+            None if self.0.waiting.load(Ordering::Acquire) => {
+                reasons.push("another paquebot-server has the mail store; this one waits for it to end".to_owned());
+            }
             None => reasons.push("the mail store is not open yet".to_owned()),
             Some(store) if !store.has_room(ROOM_WANTED).await => {
                 reasons.push("the volume of the mail store is full; make it larger or delete mail".to_owned());

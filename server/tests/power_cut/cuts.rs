@@ -53,6 +53,7 @@ fn rounds(count: u64, failure: impl Fn(&mut World) -> Home) {
         world.start_again(home);
         let found = world.find(before);
         load.ledger.lock().unwrap().check(&found);
+        world.check();
         if round % 20 == 0 || round == count {
             println!(
                 "{round} of {count} after {:.0} s: {:?}",

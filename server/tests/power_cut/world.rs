@@ -37,6 +37,7 @@ pub fn home(dns: SocketAddr, sink: SocketAddr) -> Home {
         listener.clear_text_logins = true;
     }
     wanted.server.outbound.port = sink.port();
+    wanted.server.outbound.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
     wanted.server.resolvers = Resolvers { addresses: vec![dns] };
     wanted.relay = vec![RelayRule {
         name: "test/loopback".to_owned(),
@@ -87,6 +88,14 @@ impl World {
     pub fn start_again(&mut self, home: Home) {
         self.sink.next_epoch();
         self.server = Some(Server::start_in(home));
+    }
+
+    /// `paquebot-server store check`, beside the server that serves.
+    pub fn check(&self) {
+        let data = self.server().home.data_dir();
+        let mut command = std::process::Command::new(crate::support::binary());
+        let output = command.args(["store", "check", "--data-dir"]).arg(data).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     /// What there is, after [`World::start_again`]; `queued` and `taken` are from before it.

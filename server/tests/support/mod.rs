@@ -20,7 +20,7 @@ use tempfile::TempDir;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program under test; `PAQUEBOT_SERVER` names another build of it, such as an image's.
-fn binary() -> String {
+pub fn binary() -> String {
     let named = std::env::var("PAQUEBOT_SERVER").ok();
     named.or_else(|| option_env!("CARGO_BIN_EXE_paquebot-server").map(str::to_owned)).unwrap_or_else(built)
 }
@@ -138,10 +138,20 @@ impl Server {
         Self::spawn_with(home, command)
     }
 
+    /// Like [`Server::spawn`], with the data directory of somebody else.
+    pub fn spawn_on(home: Home, data: &Path) -> Self {
+        Self::spawn_in(home, data, Command::new(binary()))
+    }
+
     fn spawn_with(home: Home, command: Command) -> Self {
+        let data = home.data_dir();
+        Self::spawn_in(home, &data, command)
+    }
+
+    fn spawn_in(home: Home, data: &Path, command: Command) -> Self {
         let log = home.directory.path().join("log");
-        let (config, data) = (home.config_dir(), home.data_dir());
-        let arguments = ["--config-dir", text(&config), "--data-dir", text(&data), "--admin-port", "0"];
+        let config = home.config_dir();
+        let arguments = ["--config-dir", text(&config), "--data-dir", text(data), "--admin-port", "0"];
         let child = spawn_command(command, &arguments, &log);
         let mut server = Self { home, child, log, ports: BTreeMap::new() };
         server.wait_for_port("admin");

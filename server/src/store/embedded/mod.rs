@@ -14,6 +14,7 @@ mod space;
 mod spool;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod transaction;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::committer::{Access, Faults};
 use self::committer::{Committer, Writer, stopped};
 use self::readers::{MessageFile, PieceReader, Readers};
+pub use self::recovery::is_in_use;
 use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
 use self::transaction::{Work, find_folder, from_sql};

@@ -51,7 +51,8 @@ pub(super) fn open(directory: &Path) -> Result<Opened> {
     Ok(Opened { lock, connection, bodies })
 }
 
-fn take_lock(directory: &Path) -> Result<File> {
+/// Takes the directory for this process alone.
+pub(super) fn take_lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK_FILE);
     let lock = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -62,6 +63,12 @@ fn take_lock(directory: &Path) -> Result<File> {
         ))),
         Err(error) => Err(std::io::Error::from(error).into()),
     }
+}
+
+/// Whether another process has the store of this directory. It may have ended a moment later.
+pub fn is_in_use(directory: &Path) -> bool {
+    let lock = File::options().read(true).write(true).open(directory.join(LOCK_FILE));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 fn record_identity(lock: &mut File, identity: &str) -> std::io::Result<()> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::tools::check::with_offset;
+use super::transaction::from_sql;
 use crate::store::{Result, StoreError};
 
 /// The database in the store's directory.
@@ -161,6 +163,22 @@ fn prepare(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Whether a reader understands the database; it does not bring it forward.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<()> {
+    check_header(path)?;
+    check_identity(connection, path)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found == newest {
+        return Ok(());
+    }
+    Err(StoreError::Failed(format!(
+        "{} has schema version {found}, and this paquebot-server works with {newest}: use the version that serves it, or \
+         let this one serve it once",
+        path.display()
+    )))
+}
+
 /// A further connection, for a reader.
 pub(super) fn open_reader(directory: &Path) -> Result<Connection> {
     connect(&directory.join(DATABASE_FILE), true)
@@ -275,7 +293,8 @@ fn check_content(connection: &Connection, path: &Path, limit: u64) -> Result<()>
         "PRAGMA quick_check(sqlite_schema)"
     };
     let verdict: String = connection.query_row(check, [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(damaged(path, &verdict)) }
+    let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(damaged(path, &with_offset(&verdict, from_sql(page_size)))) }
 }
 
 fn damaged(path: &Path, what: &str) -> StoreError {

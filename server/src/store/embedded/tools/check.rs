@@ -1,0 +1,233 @@
+//! Looks at everything that a store holds, and changes nothing. A server may be serving meanwhile.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{BODIES, snapshot};
+use crate::store::embedded::schema::DATABASE_FILE;
+use crate::store::embedded::transaction::from_sql;
+use crate::store::{Result, StoreError};
+
+/// Findings beyond so many are counted only.
+const MOST_FINDINGS: usize = 1000;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Damage, one sentence each, with file, row and offset where they are known.
+    pub findings: Vec<String>,
+    /// Findings that are not listed.
+    pub more: usize,
+    /// Nothing to worry about.
+    pub notes: Vec<String>,
+    /// Messages that were looked at.
+    pub messages: u64,
+    /// Entries of maildrops.
+    pub entries: u64,
+    /// Recipients in the queue.
+    pub queued: u64,
+}
+
+impl Report {
+    /// Whether the store is whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn find(&mut self, finding: String) {
+        if self.findings.len() < MOST_FINDINGS { self.findings.push(finding) } else { self.more += 1 }
+    }
+}
+
+/// Messages whose counts do not agree with the rows that refer to them.
+pub(super) const WRONG_REFERENCES: &str = "
+    SELECT number, message_references, actual FROM (
+        SELECT message.number, message.message_references,
+            (SELECT count(*) FROM temp.reference WHERE reference.message = message.number) AS actual FROM message
+    ) WHERE message_references <> actual";
+
+/// Mailboxes whose counters do not agree with their entries.
+pub(super) const WRONG_COUNTERS: &str = "
+    SELECT maildrop.number, maildrop.name, maildrop.messages, maildrop.octets,
+        coalesce(seen.messages, 0), coalesce(seen.octets, 0)
+    FROM maildrop LEFT JOIN (SELECT maildrop AS number, count(*) AS messages, sum(octets) AS octets FROM entry
+        GROUP BY maildrop) AS seen ON seen.number = maildrop.number
+    WHERE (maildrop.messages, maildrop.octets) IS NOT (coalesce(seen.messages, 0), coalesce(seen.octets, 0))";
+
+/// Gathers what refers to messages in a table of its own, which is in memory: neither table has an index for it.
+pub(super) fn gather_references(connection: &Connection) -> Result<()> {
+    connection.execute_batch(
+        "DROP TABLE IF EXISTS temp.reference;
+         CREATE TEMP TABLE reference (message INTEGER NOT NULL);
+         INSERT INTO temp.reference SELECT message FROM entry;
+         INSERT INTO temp.reference SELECT message FROM recipient;
+         INSERT INTO temp.reference SELECT content_of FROM message WHERE content_of IS NOT NULL;
+         CREATE INDEX temp.reference_by_message ON reference (message);",
+    )?;
+    Ok(())
+}
+
+/// Checks the store of a directory.
+///
+/// # Errors
+/// When it cannot be looked at at all.
+pub fn check(directory: &Path) -> Result<Report> {
+    let mut report = Report::default();
+    let connection = match snapshot(directory) {
+        Err(StoreError::Corrupt(what)) => {
+            report.find(format!("{}: {what}", directory.join(DATABASE_FILE).display()));
+            return Ok(report);
+        }
+        other => other?,
+    };
+    check_pages(&connection, directory, &mut report)?;
+    if !report.is_whole() {
+        report.notes.push("the rows were not looked at: first the database has to be readable".to_owned());
+        return Ok(report);
+    }
+    gather_references(&connection)?;
+    check_counts(&connection, &mut report)?;
+    check_contents(&connection, &directory.join(BODIES), &mut report)?;
+    let number = |query: &str| -> Result<u64> { Ok(from_sql(connection.query_row(query, [], |row| row.get(0))?)) };
+    report.messages = number("SELECT count(*) FROM message")?;
+    report.entries = number("SELECT count(*) FROM entry")?;
+    report.queued = number("SELECT count(*) FROM recipient")?;
+    Ok(report)
+}
+
+/// Every page of the database.
+fn check_pages(connection: &Connection, directory: &Path, report: &mut Report) -> Result<()> {
+    let path = directory.join(DATABASE_FILE);
+    let page_size: u64 = from_sql(connection.query_row("PRAGMA page_size", [], |row| row.get(0))?);
+    let mut statement = connection.prepare("PRAGMA integrity_check(100)")?;
+    let mut rows = statement.query([])?;
+    loop {
+        match rows.next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(row)) => {
+                let verdict: String = row.get(0)?;
+                for line in verdict.lines().filter(|line| *line != "ok" && !line.starts_with("***")) {
+                    report.find(format!("{}: {}", path.display(), with_offset(line, page_size)));
+                }
+            }
+            Err(error) => {
+                report.find(format!("{}: {error}", path.display()));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// SQLite names pages, people look for octets.
+pub(in crate::store::embedded) fn with_offset(line: &str, page_size: u64) -> String {
+    let lower = line.to_ascii_lowercase();
+    let page =
+        lower.rsplit_once("page ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+    match page.and_then(|digits| digits.parse::<u64>().ok()) {
+        Some(page) if page > 0 => format!("{line} (at octet {} of the file)", (page - 1) * page_size),
+        _ => line.to_owned(),
+    }
+}
+
+fn check_counts(connection: &Connection, report: &mut Report) -> Result<()> {
+    let mut statement = connection.prepare(WRONG_REFERENCES)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (number, counted, actual): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        report.find(format!("table message, row {number}: it counts {counted} references, and {actual} refer to it"));
+    }
+    let mut statement = connection.prepare(WRONG_COUNTERS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (number, name): (i64, String) = (row.get(0)?, row.get(1)?);
+        let [messages, octets, seen, seen_octets] = [2, 3, 4, 5].map(|column| row.get::<_, i64>(column));
+        report.find(format!(
+            "table maildrop, row {number}: {name} counts {} messages with {} octets, and has {} with {}",
+            messages?, octets?, seen?, seen_octets?
+        ));
+    }
+    for (table, key) in [("entry", "key"), ("recipient", "key")] {
+        let query = format!("SELECT {key}, message FROM {table} WHERE message NOT IN (SELECT number FROM message)");
+        let mut statement = connection.prepare(&query)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (key, message): (i64, i64) = (row.get(0)?, row.get(1)?);
+            report.find(format!("table {table}, row {key}: its message {message} is not there"));
+        }
+    }
+    Ok(())
+}
+
+/// A message whose content is not whole: its number, and what is wrong.
+pub(super) type Broken = (i64, String);
+
+/// Messages whose content is not whole, and the names of all message files.
+pub(super) fn broken_contents(connection: &Connection, bodies: &Path) -> Result<(Vec<Broken>, HashSet<String>)> {
+    let mut statement = connection.prepare(
+        "SELECT message.number, message.id, message.file, message.body_octets, length(body.bytes) FROM message \
+         LEFT JOIN body ON body.message = message.number WHERE message.content_of IS NULL",
+    )?;
+    let (mut broken, mut named) = (Vec::new(), HashSet::new());
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (number, id, file): (i64, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let expected: i64 = row.get(3)?;
+        let (place, found) = match file {
+            Some(name) => {
+                let path = bodies.join(&name);
+                named.insert(name);
+                let found = fs::metadata(&path).ok().map(|metadata| i64::try_from(metadata.len()).unwrap_or(i64::MAX));
+                (path.display().to_string(), found)
+            }
+            None => ("table body".to_owned(), row.get(4)?),
+        };
+        match found {
+            Some(found) if found == expected => {}
+            Some(found) => broken.push((
+                number,
+                format!("{place}: message {id} (row {number}) ends at octet {found} instead of {expected}"),
+            )),
+            None => broken.push((number, format!("{place}: the content of message {id} (row {number}) is missing"))),
+        }
+    }
+    Ok((broken, named))
+}
+
+fn check_contents(connection: &Connection, bodies: &Path, report: &mut Report) -> Result<()> {
+    let (broken, named) = broken_contents(connection, bodies)?;
+    // A server may have deleted a message since the snapshot was taken.
+    connection.execute_batch("COMMIT; BEGIN")?;
+    for (number, finding) in broken {
+        let is_there: bool =
+            connection
+                .query_row("SELECT EXISTS (SELECT 1 FROM message WHERE number = ?1)", [number], |row| row.get(0))?;
+        if is_there {
+            report.find(finding);
+        }
+    }
+    let strangers = strangers(bodies, &named)?;
+    if !strangers.is_empty() {
+        report.notes.push(format!(
+            "{} files in {} belong to no message: they are being received now, or the next start removes them",
+            strangers.len(),
+            bodies.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Files that no row names.
+pub(super) fn strangers(bodies: &Path, named: &HashSet<String>) -> Result<Vec<String>> {
+    let mut strangers = Vec::new();
+    for file in fs::read_dir(bodies)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if !named.contains(&name) {
+            strangers.push(name);
+        }
+    }
+    Ok(strangers)
+}

@@ -1,0 +1,188 @@
+//! Mail out of a store, into files that every mail program reads. A server may be serving meanwhile.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::mbox::Quoting;
+use super::{BODIES, snapshot, write_entry};
+use crate::store::{Folder, Result, StoreError};
+
+/// The form of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A directory for each mailbox, a file for each message; folders are directories `.NAME` in it.
+    Maildir,
+    /// One file for each mailbox and folder.
+    Mbox,
+}
+
+/// What is exported: everything, or a mailbox, or one of its folders.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The mailbox's address.
+    pub mailbox: Option<paquebot_config::Address>,
+    /// One folder of it.
+    pub folder: Option<Folder>,
+}
+
+/// Writes messages below `target`, which must not exist yet; yields how many.
+///
+/// # Errors
+/// When `target` exists, or a message cannot be read: what was written until then stays.
+pub fn export(directory: &Path, target: &Path, format: Format, selection: &Selection) -> Result<u64> {
+    if target.exists() {
+        let reason = format!("{} exists already: an export goes to a new directory", target.display());
+        return Err(StoreError::Failed(reason));
+    }
+    let connection = snapshot(directory)?;
+    fs::create_dir_all(target)?;
+    let mut count = 0;
+    for maildrop in maildrops(&connection, selection)? {
+        count += match format {
+            Format::Maildir => export_maildir(&connection, &directory.join(BODIES), target, &maildrop)?,
+            Format::Mbox => export_mbox(&connection, &directory.join(BODIES), target, &maildrop)?,
+        };
+    }
+    Ok(count)
+}
+
+/// One folder of one mailbox.
+struct Source {
+    maildrop: i64,
+    name: String,
+    folder: i64,
+    folder_name: String,
+}
+
+fn maildrops(connection: &Connection, selection: &Selection) -> Result<Vec<Source>> {
+    let mut statement = connection.prepare(
+        "SELECT number, name, 0, '' FROM maildrop UNION ALL \
+         SELECT maildrop.number, maildrop.name, folder.number, folder.name FROM folder \
+         JOIN maildrop ON maildrop.number = folder.maildrop ORDER BY 2, 4",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(Source { maildrop: row.get(0)?, name: row.get(1)?, folder: row.get(2)?, folder_name: row.get(3)? })
+    })?;
+    let (mailbox, folder) = (selection.mailbox.as_ref().map(paquebot_config::Address::canonical), &selection.folder);
+    let mut found = Vec::new();
+    for source in rows {
+        let source = source?;
+        let is_wanted = mailbox.as_ref().is_none_or(|name| *name == source.name)
+            && folder.as_ref().is_none_or(|folder| folder.as_str() == source.folder_name);
+        found.extend(is_wanted.then_some(source));
+    }
+    if found.is_empty() && mailbox.is_some() {
+        return Err(StoreError::NotFound);
+    }
+    Ok(found)
+}
+
+/// A name that is safe as one of a file.
+fn file_name(name: &str) -> String {
+    let mut safe = String::new();
+    for character in name.chars() {
+        match character {
+            '/' | '%' | '\0' => safe.push_str(&format!("%{:02x}", u32::from(character))),
+            '.' if safe.is_empty() => safe.push_str("%2e"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// Calls `each` with key, reverse-path and time of the messages of a folder.
+fn entries(
+    connection: &Connection,
+    source: &Source,
+    mut each: impl FnMut(i64, Option<String>, Timestamp) -> Result<()>,
+) -> Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT entry.key, message.reverse_path, message.received_at FROM entry \
+         JOIN message ON message.number = entry.message WHERE entry.maildrop = ?1 AND entry.folder = ?2 ORDER BY entry.key",
+    )?;
+    let mut rows = statement.query([source.maildrop, source.folder])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let at = Timestamp::from_millisecond(row.get(2)?).unwrap_or(Timestamp::UNIX_EPOCH);
+        each(row.get(0)?, row.get(1)?, at)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn export_maildir(connection: &Connection, bodies: &Path, target: &Path, source: &Source) -> Result<u64> {
+    let mut directory = target.join(file_name(&source.name));
+    if !source.folder_name.is_empty() {
+        directory.push(format!(".{}", file_name(&source.folder_name)));
+    }
+    for part in ["tmp", "new", "cur"] {
+        fs::create_dir_all(directory.join(part))?;
+    }
+    entries(connection, source, |key, _, at| {
+        let name = format!("{}.{key}.paquebot", at.as_second());
+        let (aside, place): (PathBuf, PathBuf) = (directory.join("tmp").join(&name), directory.join("new").join(&name));
+        let mut file = Unfolding { to: BufWriter::new(File::create(&aside)?), has_cr: false };
+        write_entry(connection, bodies, key, &mut file)?;
+        file.end()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(fs::rename(aside, place)?)
+    })
+}
+
+fn export_mbox(connection: &Connection, bodies: &Path, target: &Path, source: &Source) -> Result<u64> {
+    let mut name = file_name(&source.name);
+    if !source.folder_name.is_empty() {
+        name.push_str(&format!(".{}", file_name(&source.folder_name)));
+    }
+    let mut file = Some(BufWriter::new(File::create_new(target.join(name + ".mbox"))?));
+    let count = entries(connection, source, |key, sender, at| {
+        let Some(to) = file.take() else { return Ok(()) };
+        let date = at.strftime("%a %b %e %H:%M:%S %Y").to_string();
+        let sender = sender.unwrap_or_else(|| "MAILER-DAEMON".to_owned()).replace(' ', "_");
+        let mut quoting = Quoting::begin(to, &sender, &date)?;
+        write_entry(connection, bodies, key, &mut quoting)?;
+        file = Some(quoting.end()?);
+        Ok(())
+    })?;
+    if let Some(file) = file {
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    }
+    Ok(count)
+}
+
+/// Writes LF where CRLF comes: files have the line ends of their system.
+struct Unfolding<W: Write> {
+    to: W,
+    has_cr: bool,
+}
+
+impl<W: Write> Unfolding<W> {
+    fn end(mut self) -> std::io::Result<W> {
+        if self.has_cr {
+            self.to.write_all(b"\r")?;
+        }
+        Ok(self.to)
+    }
+}
+
+impl<W: Write> Write for Unfolding<W> {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        for octet in octets {
+            if self.has_cr && *octet != b'\n' {
+                self.to.write_all(b"\r")?;
+            }
+            self.has_cr = *octet == b'\r';
+            if !self.has_cr {
+                self.to.write_all(&[*octet])?;
+            }
+        }
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}

@@ -1,0 +1,125 @@
+//! Mail from other programs' files into a mailbox. Messages are taken as they are; what was imported twice is there twice.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::mbox::{Event, Reader};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{
+    Acceptance, BodyType, Declared, LocalDelivery, MaildropName, MessageId, Result, Spool, Store, StoreError,
+};
+
+/// Commits that share one fsync.
+const TOGETHER: usize = 64;
+
+/// Imports a Maildir (a directory) or an mbox (a file) into a maildrop; yields how many messages. No server may run.
+///
+/// # Errors
+/// When a server has the store, or the files cannot be read: what was imported until then stays, and is said.
+pub async fn import(directory: &Path, source: &Path, to: &MaildropName) -> Result<u64> {
+    let store = EmbeddedStore::open(directory)?;
+    let mut import = Import { store: &store, to, waiting: Vec::new(), done: 0 };
+    let outcome = if source.is_dir() { import.maildir(source).await } else { import.mbox(source).await };
+    let flushed = import.flush().await;
+    let done = import.done;
+    store.close().await;
+    outcome.and(flushed).map_err(|error| StoreError::Failed(format!("after {done} messages: {error}")))?;
+    Ok(done)
+}
+
+struct Import<'a> {
+    store: &'a EmbeddedStore,
+    to: &'a MaildropName,
+    waiting: Vec<Acceptance>,
+    done: u64,
+}
+
+impl Import<'_> {
+    async fn maildir(&mut self, source: &Path) -> Result<()> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for part in ["new", "cur"] {
+            let entries = fs::read_dir(source.join(part)).map_err(|error| {
+                StoreError::Failed(format!("{} is not a Maildir: {part}: {error}", source.display()))
+            })?;
+            for entry in entries {
+                files.push(entry?.path());
+            }
+        }
+        files.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+        for path in files {
+            let mut file = BufReader::new(File::open(&path)?);
+            let mut spool = self.store.spool(u64::MAX).await?;
+            let mut piece = Vec::new();
+            while std::io::Read::take(&mut file, 64 * 1024).read_until(b'\n', &mut piece)? > 0 {
+                if piece.ends_with(b"\n") && !piece.ends_with(b"\r\n") {
+                    piece.pop();
+                    piece.extend_from_slice(b"\r\n");
+                }
+                spool.append(&piece).await?;
+                piece.clear();
+            }
+            self.add(spool).await?;
+        }
+        Ok(())
+    }
+
+    async fn mbox(&mut self, source: &Path) -> Result<()> {
+        let unreadable = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", source.display()));
+        let mut reader = Reader::new(BufReader::new(File::open(source).map_err(unreadable)?));
+        let mut current: Option<Box<dyn Spool>> = None;
+        while let Some(event) = reader.next_event().map_err(unreadable)? {
+            match event {
+                Event::Begin => {
+                    if let Some(spool) = current.take() {
+                        self.add(spool).await?;
+                    }
+                    current = Some(self.store.spool(u64::MAX).await?);
+                }
+                Event::Piece(piece) => {
+                    if let Some(spool) = &mut current {
+                        spool.append(&piece).await?;
+                    }
+                }
+            }
+        }
+        match current.take() {
+            Some(spool) => self.add(spool).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn add(&mut self, spool: Box<dyn Spool>) -> Result<()> {
+        self.waiting.push(Acceptance {
+            id: MessageId::generate(),
+            received_at: Timestamp::now(),
+            reverse_path: None,
+            trace: Bytes::new(),
+            body: spool.finish().await?,
+            declared: Declared { body: BodyType::EightBitMime, ..Declared::default() },
+            local: vec![LocalDelivery {
+                maildrop: self.to.clone(),
+                fields: Bytes::new(),
+                body_from: None,
+                quota: None,
+            }],
+            remote: Vec::new(),
+            derived: Vec::new(),
+            remember: Vec::new(),
+        });
+        if self.waiting.len() >= TOGETHER { self.flush().await } else { Ok(()) }
+    }
+
+    /// Commits what waits, in its order.
+    async fn flush(&mut self) -> Result<()> {
+        let commits = self.waiting.drain(..).map(|acceptance| self.store.commit(acceptance));
+        for outcome in futures::future::join_all(commits).await {
+            outcome?;
+            self.done += 1;
+        }
+        Ok(())
+    }
+}

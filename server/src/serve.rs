@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use paquebot_server::admin::{self, Admin, Readiness};
+use paquebot_server::admin::{self, Admin, QueueAdmin, Readiness};
 use paquebot_server::credentials::Authenticator;
 use paquebot_server::listen::{self, Listening};
 use paquebot_server::live::LiveConfiguration;
@@ -48,9 +48,15 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let status = SharedStatus::default();
     let readiness = Readiness::default();
+    let queue_admin = QueueAdmin::new(&options.config_dir, Arc::clone(&metrics));
     start_admin(
         &options,
-        Admin { readiness: readiness.clone(), status: status.clone(), metrics: Arc::clone(&metrics) },
+        Admin {
+            readiness: readiness.clone(),
+            status: status.clone(),
+            metrics: Arc::clone(&metrics),
+            queue: queue_admin.clone(),
+        },
     )?;
     let store = tokio::select! {
         store = open_store(&options.data_dir, &readiness) => store?,
@@ -80,6 +86,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
     let queue =
         Queue::start(store.clone(), configuration.clone(), Arc::clone(&services.metrics), Arc::clone(&services.queue))?;
+    queue_admin.set_queue(store.clone(), queue.control());
     let listening = Listening::start(bound, &services);
     readiness.set_listening();
     tokio::spawn(keep_watching(watcher));

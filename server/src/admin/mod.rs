@@ -1,7 +1,8 @@
-//! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz. No secret is told, nothing can be
-//! changed. Started by `main` before anything else, so that a server that waits for its configuration can say so.
+//! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz tell no secret and change nothing;
+//! below /queue ([`queue`]) somebody with a token looks after the outbound queue. Started by `main` before anything else, so that a server that waits for its configuration can say so.
 
 mod connections;
+pub mod queue;
 mod readiness;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+pub use self::queue::QueueAdmin;
 pub use self::readiness::Readiness;
 use crate::metrics::Metrics;
 use crate::reload::SharedStatus;
@@ -26,6 +28,8 @@ pub struct Admin {
     pub status: SharedStatus,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The outbound queue.
+    pub queue: QueueAdmin,
 }
 
 /// Answers until the process ends.
@@ -33,12 +37,14 @@ pub struct Admin {
 /// # Errors
 /// What the listener says when it cannot go on.
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
+    let queue = admin.queue.clone().router();
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/configz", get(configz))
-        .with_state(admin);
+        .with_state(admin)
+        .merge(queue);
     axum::serve(connections::Bounded::new(listener), close_after_each(router)).await
 }
 

@@ -1,7 +1,7 @@
 //! Opens the listeners, bounds connections, hands them to their sessions, and drains them on SIGTERM. Driven by `main`.
 //!
-//! A session is `async fn run(stream: net::Stream, client: SocketAddr, protocol: Protocol, services: SharedServices)` of
-//! [`crate::smtp`]; [`crate::pop3`] has the whole listener in place of the protocol. `stream` is under TLS already where the protocol has implicit TLS; `client` is
+//! A session is `async fn run(stream: net::Stream, client: SocketAddr, listener: Arc<Listener>, services: SharedServices)`
+//! of [`crate::smtp`] or [`crate::pop3`]. `stream` is under TLS already where the protocol has implicit TLS; `client` is
 //! canonical ([`crate::net::canonical`]). The session greets, ends itself when `services.shutdown` is cancelled, and
 //! bounds its own time.
 
@@ -230,7 +230,7 @@ async fn serve(tcp: TcpStream, client: SocketAddr, listener: Arc<Listener>, shar
     match protocol {
         Protocol::Smtp | Protocol::Submission | Protocol::Submissions => {
             // Each boxed: a connection has the size of its own protocol's session, not of the largest.
-            Box::pin(crate::smtp::run(stream, client, protocol, services)).await;
+            Box::pin(crate::smtp::run(stream, client, listener, services)).await;
         }
         Protocol::Pop3 | Protocol::Pop3s => {
             Box::pin(crate::pop3::session::run(stream, client, listener, services)).await;

@@ -76,6 +76,12 @@ pub fn may_use_sender(configuration: &Configuration, client: Client<'_>, sender:
     owns(configuration, mailbox, sender) || configuration.relay.iter().any(|rule| admits(rule, client, sender))
 }
 
+/// Whether a client is one of ours: it has authenticated, or a relay rule admits it with this sender.
+#[must_use]
+pub fn is_admitted(configuration: &Configuration, client: Client<'_>, sender: Option<&Address>) -> bool {
+    client.mailbox.is_some() || configuration.relay.iter().any(|rule| admits(rule, client, sender))
+}
+
 fn grant<'a>(
     configuration: &'a Configuration,
     client: Client<'_>,

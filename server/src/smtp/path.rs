@@ -11,6 +11,16 @@ pub enum ForwardPath {
     Postmaster,
 }
 
+/// As SMTP writes it.
+impl std::fmt::Display for ForwardPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mailbox(address) => write!(f, "<{address}>"),
+            Self::Postmaster => f.write_str("<postmaster>"),
+        }
+    }
+}
+
 /// Why a path cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {

@@ -23,19 +23,21 @@ pub struct Admission {
     pub rule: Option<String>,
 }
 
-/// Whether a message may begin.
+/// Whether a message may begin: what MAIL said, with the priority that the client may have. Strangers may lower the
+/// priority of their mail, not raise it (RFC 6710 §4.1).
 ///
 /// # Errors
 /// The reply that refuses it.
-pub fn sender(configuration: &Configuration, client: Client<'_>, mail: &Mail) -> Result<(), Reply> {
+pub fn sender(configuration: &Configuration, client: Client<'_>, mail: &Mail) -> Result<Mail, Reply> {
     if mail.size.is_some_and(|size| size > configuration.server.limits.max_message_size) {
         return Err(too_large(configuration.server.limits.max_message_size));
     }
-    if relay::may_use_sender(configuration, client, mail.reverse_path.as_ref()) {
-        Ok(())
-    } else {
-        Err(sender_not_owned())
+    if !relay::may_use_sender(configuration, client, mail.reverse_path.as_ref()) {
+        return Err(sender_not_owned());
     }
+    let trusted = relay::is_admitted(configuration, client, mail.reverse_path.as_ref());
+    let priority = mail.priority.map(|priority| if trusted { priority } else { priority.min(0) });
+    Ok(Mail { priority, ..mail.clone() })
 }
 
 /// Whether a recipient may be accepted.

@@ -1,8 +1,8 @@
 use super::*;
 use crate::smtp::testing::{address, configuration, configuration_of, content, domain};
 
-fn said(result: Result<(), Reply>) -> String {
-    result.map_or_else(|reply| format!("{} {}", reply.code(), reply.enhanced().unwrap()), |()| "ok".to_owned())
+fn said<T>(result: Result<T, Reply>) -> String {
+    result.map_or_else(|reply| format!("{} {}", reply.code(), reply.enhanced().unwrap()), |_| "ok".to_owned())
 }
 
 fn stranger() -> Client<'static> {

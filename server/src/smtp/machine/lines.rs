@@ -5,10 +5,10 @@ use memchr::memmem;
 
 use super::{Action, Hello, Machine, Question, State};
 use crate::smtp::bounds;
-use crate::smtp::command::{self, Command, CommandError, Mail, Offers};
-use crate::smtp::path::ForwardPath;
+use crate::smtp::command::{self, Command, CommandError, Hold, Mail, Offers, Recipient};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{Exchange, Step};
+use crate::store::envelope::{BodyType, ByMode};
 
 impl Machine {
     /// Handles the next line. `None`: there is no complete one.
@@ -59,15 +59,27 @@ impl Machine {
             State::Sasl(_) => bounds::SASL_LINE,
             _ if begins_with(b"AUTH") => bounds::SASL_LINE,
             _ if begins_with(b"MAIL") => bounds::MAIL_LINE,
+            _ if begins_with(b"RCPT") => bounds::RECIPIENT_LINE,
             _ => bounds::COMMAND_LINE,
         }
     }
 
     fn command_line(&mut self, line: &[u8]) {
-        let offers = Offers { smtputf8: self.settings.smtputf8, auth: self.settings.submission && self.tls };
+        let offers = Offers {
+            smtputf8: self.settings.smtputf8,
+            auth: self.settings.submission && self.tls,
+            require_tls: self.tls,
+            future_release: self.settings.future_release.is_some(),
+        };
         match command::parse(line, offers) {
             Ok(command) => self.command(command),
             Err(error @ (CommandError::ForwardPath | CommandError::NotAscii)) => self.refuse_recipient(error.reply()),
+            // The octets of that chunk cannot be told from commands, so nothing more is read.
+            Err(error @ CommandError::ChunkSize) => {
+                self.end_transaction();
+                self.reply(error.reply());
+                self.close(Reply::new(421, 5, 4, "where that chunk ends is not known; closing the connection"));
+            }
             Err(error) => self.refuse(error.reply()),
         }
     }
@@ -79,6 +91,7 @@ impl Machine {
             Command::Mail(mail) => self.mail(mail),
             Command::Rcpt(path) => self.recipient(path),
             Command::Data => self.data(),
+            Command::Bdat { octets, last } => self.bdat(octets, last),
             Command::Rset => {
                 self.end_transaction();
                 self.reply(Reply::new(250, 0, 0, "ok"));
@@ -91,7 +104,7 @@ impl Machine {
             Command::Vrfy => self.reply(Reply::new(252, 1, 5, "cannot verify, but takes mail for those who exist")),
             Command::Expn => self.refuse(Reply::new(502, 5, 1, "EXPN is not offered")),
             Command::Help => {
-                let verbs = "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP STARTTLS AUTH";
+                let verbs = "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH";
                 self.reply(Reply::new(214, 0, 0, verbs).line("RFC 5321 describes them"));
             }
             Command::StartTls => self.start_tls(),
@@ -113,19 +126,30 @@ impl Machine {
 
     /// What is offered now, as EHLO says it.
     fn extensions(&self) -> Vec<String> {
-        let mut extensions = vec![
-            "PIPELINING".to_owned(),
-            format!("SIZE {}", self.settings.max_message_size),
-            "8BITMIME".to_owned(),
-            "ENHANCEDSTATUSCODES".to_owned(),
-        ];
-        if self.settings.smtputf8 {
+        let settings = &self.settings;
+        let always = ["PIPELINING", "8BITMIME", "BINARYMIME", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES", "MT-PRIORITY"];
+        let mut extensions: Vec<String> = always.map(str::to_owned).into();
+        extensions.push(format!("SIZE {}", settings.max_message_size));
+        extensions.push(format!("DELIVERBY {}", bounds::SHORTEST_BY));
+        extensions.push(format!(
+            "LIMITS MAILMAX={} RCPTMAX={} RCPTDOMAINMAX={}",
+            bounds::MAILS,
+            settings.max_recipients,
+            bounds::RECIPIENT_DOMAINS
+        ));
+        if let Some(bound) = settings.future_release {
+            extensions.push(format!("FUTURERELEASE {} {}", bound.longest, bound.latest.strftime("%Y-%m-%dT%H:%M:%SZ")));
+        }
+        if settings.smtputf8 {
             extensions.push("SMTPUTF8".to_owned());
         }
-        if self.settings.starttls && !self.tls {
+        if self.tls {
+            extensions.push("REQUIRETLS".to_owned());
+        }
+        if settings.starttls && !self.tls {
             extensions.push("STARTTLS".to_owned());
         }
-        if self.settings.submission && self.tls && self.user.is_none() {
+        if settings.submission && self.tls && self.user.is_none() {
             extensions.push("AUTH PLAIN LOGIN".to_owned());
         }
         extensions.push("HELP".to_owned());
@@ -178,6 +202,10 @@ impl Machine {
     }
 
     fn mail(&mut self, mail: Mail) {
+        self.tally.mails = self.tally.mails.saturating_add(1);
+        if self.tally.mails > bounds::MAILS {
+            return self.close(Reply::new(421, 5, 3, "too many messages in one connection; connect again"));
+        }
         if self.hello.is_none() {
             return self.refuse(Reply::new(503, 5, 1, "send EHLO first"));
         }
@@ -188,25 +216,49 @@ impl Machine {
             let how = if self.tls { "authenticate first" } else { "send STARTTLS, then authenticate" };
             return self.refuse(Reply::new(530, 7, 0, how));
         }
+        if let Err(reply) = self.check_times(&mail) {
+            return self.refuse(reply);
+        }
         self.state = State::Answer(Question::Sender(mail.clone()));
         self.actions.push_back(Action::CheckSender(mail));
     }
 
-    fn recipient(&mut self, path: ForwardPath) {
-        let Some(transaction) = &self.transaction else {
-            return self.refuse(Reply::new(503, 5, 1, "send MAIL first"));
+    /// Whether what MAIL says of times is within what EHLO offers (RFC 2852 §3, RFC 4865 §3).
+    fn check_times(&self, mail: &Mail) -> Result<(), Reply> {
+        let too_short = mail.by.is_some_and(|by| by.mode == ByMode::Return && by.seconds < bounds::SHORTEST_BY);
+        if too_short {
+            let text = format!("a message cannot be returned after less than {} seconds", bounds::SHORTEST_BY);
+            return Err(Reply::new(555, 5, 4, text));
+        }
+        let too_long = match (mail.hold, self.settings.future_release) {
+            (Some(Hold::For(seconds)), Some(bound)) => seconds > bound.longest,
+            (Some(Hold::Until(at)), Some(bound)) => at > bound.latest,
+            (hold, _) => hold.is_some(),
+        };
+        if too_long { Err(Reply::new(501, 5, 4, "a message cannot be held for so long")) } else { Ok(()) }
+    }
+
+    fn recipient(&mut self, recipient: Recipient) {
+        let between_chunks = self.is_between_chunks();
+        let Some(transaction) = self.transaction.as_ref().filter(|_| !between_chunks) else {
+            let what = if between_chunks { "the message has begun already" } else { "send MAIL first" };
+            return self.refuse(Reply::new(503, 5, 1, what));
         };
         if transaction.recipients.len() >= transaction.max_recipients as usize {
             // RFC 5321 §4.5.3.1.10: the client sends the others in another transaction.
             return self.reply(Reply::new(452, 5, 3, "too many recipients in one transaction"));
         }
-        self.state = State::Answer(Question::Recipient);
-        self.actions.push_back(Action::CheckRecipient(path));
+        self.state = State::Answer(Question::Recipient(recipient.notify, recipient.original.clone()));
+        self.actions.push_back(Action::CheckRecipient(recipient));
     }
 
     fn data(&mut self) {
         match &self.transaction {
             None => self.refuse(Reply::new(503, 5, 1, "send MAIL and RCPT first")),
+            // RFC 3030 §3: what has no lines has no line with a dot.
+            Some(transaction) if transaction.mail.body == BodyType::BinaryMime || transaction.chunks.is_some() => {
+                self.refuse(Reply::new(503, 5, 1, "this message comes by BDAT"));
+            }
             // RFC 2920 §3.1: a pipelined DATA after recipients that were all refused.
             Some(transaction) if transaction.recipients.is_empty() => {
                 self.refuse(Reply::new(554, 5, 1, "no valid recipients"));

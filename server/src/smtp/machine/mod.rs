@@ -11,15 +11,17 @@ mod receiving;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use paquebot_config::{Address, Domain};
+use jiff::Timestamp;
+use paquebot_config::{Address, BareLineEndings, Domain};
 
-use self::receiving::Receiver;
+use self::receiving::{Chunk, Receiver};
 use super::bounds;
-use super::command::Mail;
-use super::path::ForwardPath;
+use super::command::{Mail, Recipient};
+use super::content::Passage;
 use super::reply::Reply;
 use super::sasl::Exchange;
 use crate::credentials::sasl::Credentials;
+use crate::store::envelope::{Notify, OriginalRecipient, Route};
 
 /// What a session goes by. A transaction keeps those that were in force at its MAIL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,19 @@ pub struct Settings {
     pub max_message_size: u64,
     /// Recipients of one message.
     pub max_recipients: u32,
+    /// What happens to a CR or LF that stands alone in a message.
+    pub bare_line_endings: BareLineEndings,
+    /// How long messages may be held; `None`: FUTURERELEASE is not offered.
+    pub future_release: Option<FutureRelease>,
+}
+
+/// How long a message may be held (RFC 4865 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FutureRelease {
+    /// Seconds.
+    pub longest: u32,
+    /// That many seconds from now.
+    pub latest: Timestamp,
 }
 
 /// Something for the session to do.
@@ -50,7 +65,7 @@ pub enum Action {
     /// May this transaction begin? Answer with [`Machine::sender_answered`].
     CheckSender(Mail),
     /// Is this recipient accepted? Answer with [`Machine::recipient_answered`].
-    CheckRecipient(ForwardPath),
+    CheckRecipient(Recipient),
     /// Prepare to take content of at most so many octets; answer with [`Machine::spool_answered`].
     OpenSpool(u64),
     /// The next octets of the message, without dot-stuffing. A failure is told with [`Machine::content_failed`].
@@ -71,13 +86,28 @@ pub struct Envelope {
     /// What MAIL said.
     pub mail: Mail,
     /// The accepted recipients, in order, each once.
-    pub recipients: Vec<Address>,
+    pub recipients: Vec<EnvelopeRecipient>,
     /// What the client called itself.
     pub client_name: String,
     /// Whether it said EHLO.
     pub extended: bool,
     /// Octets of the content.
     pub octets: u64,
+    /// Which way it came, as its header says.
+    pub passage: Passage,
+}
+
+/// An accepted recipient of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeRecipient {
+    /// Its address.
+    pub address: Address,
+    /// When the sender wants to be told about it.
+    pub notify: Notify,
+    /// What the first sender wrote.
+    pub original: Option<OriginalRecipient>,
+    /// The way out, where it is not the server's own.
+    pub route: Option<Route>,
 }
 
 /// How a login ended.
@@ -96,14 +126,20 @@ pub struct AcceptedRecipient {
     pub address: Address,
     /// Octets of the largest message for it, where that is less than the server's.
     pub max_message_size: Option<u64>,
+    /// The way out, where it is not the server's own.
+    pub route: Option<Route>,
 }
 
 #[derive(Debug)]
 struct Transaction {
     mail: Mail,
-    recipients: Vec<Address>,
+    recipients: Vec<EnvelopeRecipient>,
+    /// The recipients' domains, each once.
+    domains: Vec<Domain>,
     max_message_size: u64,
     max_recipients: u32,
+    /// Between two chunks: what has come so far.
+    chunks: Option<Box<Receiver>>,
 }
 
 #[derive(Debug)]
@@ -112,8 +148,10 @@ enum State {
     Command,
     /// Lines of an AUTH exchange.
     Sasl(Exchange),
-    /// Content of a message.
+    /// Content of a message, after DATA.
     Content(Box<Receiver>),
+    /// A chunk of content, after BDAT.
+    Chunk(Box<Chunk>),
     /// An answer, before anything else is read.
     Answer(Question),
     /// Nothing: the session is over.
@@ -125,8 +163,11 @@ enum Question {
     Tls,
     Authentication,
     Sender(Mail),
-    Recipient,
+    /// What RCPT asked for.
+    Recipient(Notify, Option<OriginalRecipient>),
     Spool,
+    /// For a first chunk of so many octets, the last one or not.
+    ChunkSpool(u64, bool),
     Commit,
 }
 
@@ -134,6 +175,7 @@ enum Question {
 struct Tally {
     since_message: SinceMessage,
     failed_logins: u32,
+    mails: u32,
     lines: u64,
 }
 
@@ -209,7 +251,8 @@ impl Machine {
             match self.state {
                 State::Command | State::Sasl(_) => self.read_line()?,
                 State::Content(_) if !self.input.is_empty() => self.read_content(),
-                State::Content(_) | State::Answer(_) | State::Closed => return None,
+                State::Chunk(ref chunk) if chunk.is_complete() || !self.input.is_empty() => self.read_chunk(),
+                State::Content(_) | State::Chunk(_) | State::Answer(_) | State::Closed => return None,
             }
         }
     }
@@ -217,13 +260,19 @@ impl Machine {
     /// Whether content of a message is awaited, for which other time limits hold.
     #[must_use]
     pub fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Content(_))
+        matches!(self.state, State::Content(_) | State::Chunk(_)) || self.is_between_chunks()
+    }
+
+    /// Whether a part of a message has come by BDAT, and the rest is to come.
+    fn is_between_chunks(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.chunks.is_some())
     }
 
     /// Whether a message is between DATA and its reply, so that the session should not be ended.
     #[must_use]
     pub fn has_message_in_flight(&self) -> bool {
-        matches!(self.state, State::Content(_) | State::Answer(Question::Spool | Question::Commit))
+        self.is_receiving()
+            || matches!(self.state, State::Answer(Question::Spool | Question::ChunkSpool(..) | Question::Commit))
     }
 
     /// Whether [`Machine::shut_down`] was called.
@@ -241,9 +290,10 @@ impl Machine {
     /// Ends the session as soon as no message is in flight (RFC 5321 §3.8).
     pub fn shut_down(&mut self) {
         self.shutting_down = true;
-        if matches!(self.state, State::Command | State::Sasl(_)) {
+        if matches!(self.state, State::Sasl(_)) {
             self.close(shutting_down());
         }
+        self.end_if_shutting_down();
     }
 
     /// The client took too long (RFC 5321 §4.5.3.2).
@@ -278,19 +328,11 @@ impl Machine {
         self.end_if_shutting_down();
     }
 
-    /// The answer to [`Action::CheckSender`].
-    pub fn sender_answered(&mut self, verdict: Result<(), Reply>) {
+    /// The answer to [`Action::CheckSender`]: what MAIL said, with the priority that the client may have.
+    pub fn sender_answered(&mut self, verdict: Result<Mail, Reply>) {
         match std::mem::replace(&mut self.state, State::Command) {
-            State::Answer(Question::Sender(mail)) => match verdict {
-                Ok(()) => {
-                    self.transaction = Some(Transaction {
-                        mail,
-                        recipients: Vec::new(),
-                        max_message_size: self.settings.max_message_size,
-                        max_recipients: self.settings.max_recipients,
-                    });
-                    self.reply(Reply::new(250, 1, 0, "sender ok"));
-                }
+            State::Answer(Question::Sender(asked)) => match verdict {
+                Ok(mail) => self.begin_transaction(&asked, mail),
                 Err(reply) => {
                     self.actions.push_back(Action::Reset);
                     self.refuse(reply);
@@ -301,57 +343,104 @@ impl Machine {
         self.end_if_shutting_down();
     }
 
+    fn begin_transaction(&mut self, asked: &Mail, mail: Mail) {
+        // RFC 6710 §4.1: a client is told when its message gets another priority than it asked for.
+        self.reply(match mail.priority == asked.priority {
+            true => Reply::new(250, 1, 0, "sender ok"),
+            false => Reply::new(250, 3, 6, format!("sender ok; the priority is {}", mail.priority.unwrap_or(0))),
+        });
+        self.transaction = Some(Transaction {
+            mail,
+            recipients: Vec::new(),
+            domains: Vec::new(),
+            max_message_size: self.settings.max_message_size,
+            max_recipients: self.settings.max_recipients,
+            chunks: None,
+        });
+    }
+
     /// The answer to [`Action::CheckRecipient`].
     pub fn recipient_answered(&mut self, verdict: Result<AcceptedRecipient, Reply>) {
-        if !matches!(self.state, State::Answer(Question::Recipient)) {
-            return;
-        }
-        self.state = State::Command;
-        match (verdict, &mut self.transaction) {
-            (Ok(recipient), Some(transaction)) => {
-                let limit = recipient.max_message_size.unwrap_or(u64::MAX);
-                transaction.max_message_size = transaction.max_message_size.min(limit);
-                if !transaction.recipients.contains(&recipient.address) {
-                    transaction.recipients.push(recipient.address);
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Answer(Question::Recipient(notify, original)) => match verdict {
+                Ok(AcceptedRecipient { address, max_message_size, route }) => {
+                    self.add_recipient(EnvelopeRecipient { address, notify, original, route }, max_message_size);
                 }
-                self.reply(Reply::new(250, 1, 5, "recipient ok"));
-            }
-            (Err(reply), _) => self.refuse_recipient(reply),
-            (Ok(_), None) => {}
+                Err(reply) => self.refuse_recipient(reply),
+            },
+            other => self.state = other,
         }
         self.end_if_shutting_down();
     }
 
+    fn add_recipient(&mut self, recipient: EnvelopeRecipient, max_message_size: Option<u64>) {
+        let Some(transaction) = &mut self.transaction else { return };
+        let domain = recipient.address.domain();
+        if !transaction.domains.contains(domain) {
+            if transaction.domains.len() >= bounds::RECIPIENT_DOMAINS as usize {
+                return self.reply(Reply::new(452, 5, 3, "too many recipient domains in one transaction"));
+            }
+            transaction.domains.push(domain.clone());
+        }
+        transaction.max_message_size = transaction.max_message_size.min(max_message_size.unwrap_or(u64::MAX));
+        if !transaction.recipients.iter().any(|known| known.address == recipient.address) {
+            transaction.recipients.push(recipient);
+        }
+        self.reply(Reply::new(250, 1, 5, "recipient ok"));
+    }
+
     /// The answer to [`Action::OpenSpool`].
     pub fn spool_answered(&mut self, verdict: Result<(), Reply>) {
-        if !matches!(self.state, State::Answer(Question::Spool)) {
-            return;
-        }
-        match (verdict, &self.transaction) {
-            (Ok(()), Some(transaction)) => {
-                self.state = State::Content(Box::new(Receiver::new(transaction.max_message_size)));
+        let chunk = match self.state {
+            State::Answer(Question::Spool) => None,
+            State::Answer(Question::ChunkSpool(octets, last)) => Some((octets, last)),
+            _ => return,
+        };
+        let receiver = self.transaction.as_ref().map(|transaction| {
+            Box::new(Receiver::new(
+                transaction.max_message_size,
+                transaction.mail.body,
+                self.settings.bare_line_endings,
+            ))
+        });
+        self.state = State::Command;
+        match (verdict, receiver, chunk) {
+            (Ok(()), Some(receiver), None) => {
+                self.state = State::Content(receiver);
                 self.reply(Reply::plain(354, "send the message; end it with a line that has only a dot"));
             }
-            (Err(reply), _) => {
-                self.state = State::Command;
+            (Ok(()), Some(receiver), Some((octets, last))) => {
+                self.state = State::Chunk(Box::new(Chunk::new(octets, last, receiver)));
+            }
+            (Err(reply), _, chunk) => {
                 self.end_transaction();
-                self.reply(reply);
+                match chunk {
+                    Some((octets, _)) => self.state = State::Chunk(Box::new(Chunk::refused(octets, reply))),
+                    None => self.reply(reply),
+                }
                 self.end_if_shutting_down();
             }
-            (Ok(()), None) => self.state = State::Command,
+            (Ok(()), None, _) => {}
         }
     }
 
     /// The content that was given last could not be kept. The rest is read and thrown away, then this is the reply.
     pub fn content_failed(&mut self, reply: Reply) {
+        let between_chunks = self.is_between_chunks();
         match &mut self.state {
-            State::Content(receiver) => {
-                receiver.fail(reply);
-            }
+            State::Content(receiver) => receiver.fail(reply),
+            State::Chunk(chunk) => chunk.fail(reply),
             // The last octets came with the end of the message.
             State::Answer(Question::Commit) => {
                 self.actions.retain(|action| !matches!(action, Action::Commit(_)));
                 self.commit_answered(reply);
+            }
+            // They came with the end of a chunk, whose reply waits to be sent.
+            State::Command if between_chunks => {
+                self.actions.retain(|action| !matches!(action, Action::Reply(_)));
+                self.end_transaction();
+                self.reply(reply);
+                self.end_if_shutting_down();
             }
             _ => {}
         }
@@ -372,7 +461,7 @@ impl Machine {
     }
 
     fn end_if_shutting_down(&mut self) {
-        if self.shutting_down && matches!(self.state, State::Command) {
+        if self.shutting_down && matches!(self.state, State::Command) && !self.is_between_chunks() {
             self.close(shutting_down());
         }
     }

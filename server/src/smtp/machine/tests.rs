@@ -1,9 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::smtp::path::ForwardPath;
 use crate::smtp::testing::address;
+use crate::store::envelope::BodyType;
 
+mod chunks;
 mod dialogues;
+mod extensions;
 mod splitting;
 
 fn settings() -> Settings {
@@ -14,11 +18,14 @@ fn settings() -> Settings {
         smtputf8: false,
         max_message_size: 10_000,
         max_recipients: 3,
+        bare_line_endings: BareLineEndings::Refuse,
+        future_release: None,
     }
 }
 
 fn submission() -> Settings {
-    Settings { submission: true, ..settings() }
+    let future_release = Some(FutureRelease { longest: 3_600, latest: "2026-11-23T13:00:00Z".parse().unwrap() });
+    Settings { submission: true, future_release, ..settings() }
 }
 
 /// Drives a machine and answers its questions as a server would that has three mailboxes and one login.
@@ -75,11 +82,14 @@ impl World {
                 self.machine.authentication_answered(login);
             }
             Action::CheckSender(mail) => {
-                let refused = mail.reverse_path.is_some_and(|sender| sender.domain().as_str() == "bad.example");
-                let verdict = if refused { Err(Reply::new(553, 7, 1, "no")) } else { Ok(()) };
+                let refused =
+                    mail.reverse_path.as_ref().is_some_and(|sender| sender.domain().as_str() == "bad.example");
+                // Nobody's mail is urgent here.
+                let priority = mail.priority.map(|priority| priority.min(0));
+                let verdict = if refused { Err(Reply::new(553, 7, 1, "no")) } else { Ok(Mail { priority, ..mail }) };
                 self.machine.sender_answered(verdict);
             }
-            Action::CheckRecipient(path) => self.machine.recipient_answered(recipient(path)),
+            Action::CheckRecipient(asked) => self.machine.recipient_answered(recipient(asked.path)),
             Action::OpenSpool(_) => {
                 self.spool = Some(Vec::new());
                 self.machine.spool_answered(Ok(()));
@@ -119,8 +129,11 @@ fn recipient(path: ForwardPath) -> Result<AcceptedRecipient, Reply> {
     };
     let known = ["postmaster", "tom", "anna", "bob", "sam"].contains(&address.local_part().as_str());
     match address.domain().as_str() {
-        "server1.com" if known => Ok(AcceptedRecipient { address, max_message_size: None }),
-        "small.example" => Ok(AcceptedRecipient { address, max_message_size: Some(20) }),
+        "server1.com" if known => Ok(AcceptedRecipient { address, max_message_size: None, route: None }),
+        name if name.ends_with("many.example") => {
+            Ok(AcceptedRecipient { address, max_message_size: None, route: None })
+        }
+        "small.example" => Ok(AcceptedRecipient { address, max_message_size: Some(20), route: None }),
         "server1.com" => Err(Reply::new(550, 1, 1, "unknown")),
         _ => Err(Reply::new(553, 7, 1, "not served")),
     }

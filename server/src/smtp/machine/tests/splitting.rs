@@ -14,6 +14,9 @@ fn sessions() -> impl Strategy<Value = Vec<u8>> {
         Just(b"\r\n.\r\n".to_vec()),
         Just(b".\r\n".to_vec()),
         Just(b"RSET\r\n".to_vec()),
+        Just(b"EHLO c\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<anna@server1.com> NOTIFY=SUCCESS\r\n".to_vec()),
+        (proptest::collection::vec(any::<u8>(), 0..60), 0..4usize, any::<bool>()).prop_map(chunk),
+        Just(b"BDAT 99999999\r\n".to_vec()),
         Just(b"AUTH PLAIN\r\n".to_vec()),
         Just(b"AHRvbUBzZXJ2ZXIxLmNvbQB0b20tcGFzc3dvcmQ=\r\n".to_vec()),
         Just(b"AUTH LOGIN eA==\r\neA==\r\n".to_vec()),
@@ -23,6 +26,12 @@ fn sessions() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0), any::<u8>()], 0..12),
     ];
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// A chunk, now and then with a size that is not its own.
+fn chunk((octets, error, last): (Vec<u8>, usize, bool)) -> Vec<u8> {
+    let size = octets.len() + if error == 3 { 5 } else { 0 };
+    [format!("BDAT {size}{}\r\n", if last { " LAST" } else { "" }).as_bytes(), &octets].concat()
 }
 
 fn outcome(settings: Settings, pieces: impl Iterator<Item = Vec<u8>>) -> (String, Vec<(Envelope, Vec<u8>)>, bool) {
@@ -52,6 +61,17 @@ proptest! {
             rest = next;
         }
         prop_assert_eq!(&outcome(settings, pieces.into_iter()), &whole);
+    }
+
+    /// What is stored equals what was sent, in chunks of any sizes and packets of any sizes.
+    #[test]
+    fn binary_messages_arrive_octet_by_octet(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..8), cut in 1..200usize) {
+        let mut wire = b"EHLO c\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<anna@server1.com>\r\n".to_vec();
+        for (number, octets) in chunks.iter().enumerate() {
+            wire.extend(chunk((octets.clone(), 0, number + 1 == chunks.len())));
+        }
+        let (_, messages, closed) = outcome(settings(), wire.chunks(cut).map(<[u8]>::to_vec));
+        prop_assert_eq!((messages.len(), &messages[0].1, closed), (1, &chunks.concat(), false));
     }
 
     #[test]

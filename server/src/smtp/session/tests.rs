@@ -15,13 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::credentials::Authenticator;
+use crate::credentials::sasl::Credentials;
 use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
 use crate::services::Services;
+use crate::smtp::machine::AcceptedRecipient;
 use crate::smtp::testing::{address, configuration};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::outgoing::{QueueStore, Settlement};
-use crate::store::{Body, Folder, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage};
+use crate::store::{
+    Acceptance, Body, Folder, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage,
+};
 use crate::tls::Certificates;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,17 @@ impl Store for Faulty {
     }
 }
 
+fn on(protocol: Protocol) -> Arc<Listener> {
+    Arc::new(Listener {
+        name: "test".to_owned(),
+        protocol,
+        port: 0,
+        clear_text_logins: false,
+        bare_line_endings: paquebot_config::BareLineEndings::default(),
+        proxy_protocol: None,
+    })
+}
+
 struct World {
     #[expect(dead_code, reason = "removed when the test ends")]
     directory: tempfile::TempDir,
@@ -139,7 +154,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, peer) = listener.accept().await.unwrap();
-        tokio::spawn(run(Stream::Plain(tcp), peer, Protocol::Smtp, services.clone()));
+        tokio::spawn(run(Stream::Plain(tcp), peer, on(Protocol::Smtp), services.clone()));
         let mut world = Self { directory, store, services, client: BufReader::new(client) };
         assert!(world.reply().await.starts_with("220 "));
         world.say("EHLO client.example", "250 ").await;
@@ -293,11 +308,11 @@ async fn a_changed_password_ends_the_right_to_send() {
     };
     world.services.configuration.replace(with_password(b"old"));
     let client = "192.0.2.1:1234".parse().unwrap();
-    let mut session = Session::new(client, Protocol::Submissions, world.services.clone(), true);
+    let mut session = Session::new(client, on(Protocol::Submissions), world.services.clone(), true);
     let password = crate::credentials::Password::new(b"old".to_vec());
     session.authenticate(Credentials { login: "tom@server1.com".to_owned(), password }).await;
     let mail = || Mail { reverse_path: Some(address("tom@server1.com")), ..Mail::default() };
-    assert_eq!(session.check_sender(mail()).await, Ok(()));
+    assert_eq!(session.check_sender(mail()).await, Ok(mail()));
     world.services.configuration.replace(with_password(b"new"));
     assert_eq!(session.check_sender(mail()).await.unwrap_err().code(), 530);
 }
@@ -305,9 +320,10 @@ async fn a_changed_password_ends_the_right_to_send() {
 fn settle(machine: &mut Machine) {
     while let Some(action) = machine.next_action() {
         match action {
-            Action::CheckSender(_) => machine.sender_answered(Ok(())),
+            Action::CheckSender(mail) => machine.sender_answered(Ok(mail)),
             Action::CheckRecipient(_) => {
-                let recipient = AcceptedRecipient { address: address("anna@server1.com"), max_message_size: None };
+                let recipient =
+                    AcceptedRecipient { address: address("anna@server1.com"), max_message_size: None, route: None };
                 machine.recipient_answered(Ok(recipient));
             }
             Action::OpenSpool(_) => machine.spool_answered(Ok(())),
@@ -321,7 +337,7 @@ fn settle(machine: &mut Machine) {
 #[tokio::test]
 async fn time_limits() {
     let world = World::new().await;
-    let mut machine = Machine::new(settings(&world.services, Protocol::Smtp), false);
+    let mut machine = Machine::new(settings(&world.services, &on(Protocol::Smtp)), false);
     let begin = Instant::now();
     let minutes = |count: u64| begin + Duration::from_secs(60 * count);
     let mut clock = Clock::new(begin);

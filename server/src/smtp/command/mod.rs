@@ -1,9 +1,15 @@
-//! Command lines (RFC 5321 §4.1) into values. Called by [`super::machine`] with a line that had its CRLF taken off.
+//! Command lines (RFC 5321 §4.1) into values. Called by [`super::machine`] with a line that had its CRLF taken off. What the
+//! parameters of MAIL and RCPT say is read in [`parameters`].
 
+pub mod parameters;
+pub mod xtext;
+
+use jiff::Timestamp;
 use paquebot_config::Address;
 
 use super::path::{self, ForwardPath};
 use super::reply::Reply;
+use crate::store::envelope::{BodyType, ByMode, Notify, OriginalRecipient, Ret};
 
 /// A command that is well formed in itself; whether it may come now is the machine's affair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +21,16 @@ pub enum Command {
     /// MAIL FROM.
     Mail(Mail),
     /// RCPT TO.
-    Rcpt(ForwardPath),
+    Rcpt(Recipient),
     /// DATA.
     Data,
+    /// BDAT (RFC 3030): a chunk of content follows the line.
+    Bdat {
+        /// Octets of the chunk.
+        octets: u64,
+        /// Whether it is the last one.
+        last: bool,
+    },
     /// RSET.
     Rset,
     /// NOOP; its argument says nothing.
@@ -48,10 +61,53 @@ pub struct Mail {
     pub reverse_path: Option<Address>,
     /// `SIZE=` (RFC 1870): octets that will come. Saturates.
     pub size: Option<u64>,
-    /// `BODY=8BITMIME` (RFC 6152).
-    pub eight_bit: bool,
+    /// `BODY=` (RFC 6152, RFC 3030).
+    pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531).
     pub smtputf8: bool,
+    /// `REQUIRETLS` (RFC 8689).
+    pub require_tls: bool,
+    /// `MT-PRIORITY=` (RFC 6710).
+    pub priority: Option<i8>,
+    /// `RET=` (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// `ENVID=` (RFC 3461 §4.4), decoded.
+    pub envelope_id: Option<String>,
+    /// `HOLDFOR=` or `HOLDUNTIL=` (RFC 4865).
+    pub hold: Option<Hold>,
+    /// `BY=` (RFC 2852).
+    pub by: Option<By>,
+}
+
+/// How long a message is to be held (RFC 4865 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// So many seconds.
+    For(u32),
+    /// Until then.
+    Until(Timestamp),
+}
+
+/// `BY=seconds;mode` (RFC 2852 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct By {
+    /// Seconds from now; those that have passed are negative.
+    pub seconds: i64,
+    /// What happens then.
+    pub mode: ByMode,
+    /// `T`: reports of relaying are wanted.
+    pub trace: bool,
+}
+
+/// RCPT TO with its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The forward-path.
+    pub path: ForwardPath,
+    /// `NOTIFY=` (RFC 3461 §4.1).
+    pub notify: Notify,
+    /// `ORCPT=` (RFC 3461 §4.2).
+    pub original: Option<OriginalRecipient>,
 }
 
 /// Why a line is not a command. Each has its reply.
@@ -69,6 +125,8 @@ pub enum CommandError {
     ForwardPath,
     /// A parameter is not known here, or its value is not.
     Parameter,
+    /// BDAT with a size that cannot be read: where its chunk ends nobody knows.
+    ChunkSize,
     /// An address has characters that need SMTPUTF8, which MAIL did not say.
     NotAscii,
 }
@@ -84,13 +142,15 @@ impl CommandError {
             Self::ReversePath => Reply::new(501, 1, 7, "that sender is not a valid address"),
             Self::ForwardPath => Reply::new(501, 1, 3, "that recipient is not a valid address"),
             Self::Parameter => Reply::new(555, 5, 4, "parameter or its value not recognized or not implemented"),
+            Self::ChunkSize => Reply::new(501, 5, 4, format!("syntax: {BDAT_USAGE}")),
             Self::NotAscii => Reply::new(553, 6, 7, "an address with non-ASCII characters needs SMTPUTF8"),
         }
     }
 }
 
 const MAIL_USAGE: &str = "MAIL FROM:<address> [parameters]";
-const RCPT_USAGE: &str = "RCPT TO:<address>";
+const RCPT_USAGE: &str = "RCPT TO:<address> [parameters]";
+const BDAT_USAGE: &str = "BDAT octets [LAST]";
 
 /// The extensions with parameters that a session offers; what belongs to another one is not recognized.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,6 +159,10 @@ pub struct Offers {
     pub smtputf8: bool,
     /// AUTH (RFC 4954).
     pub auth: bool,
+    /// REQUIRETLS (RFC 8689 §3: under TLS only).
+    pub require_tls: bool,
+    /// FUTURERELEASE (RFC 4865).
+    pub future_release: bool,
 }
 
 /// Reads one line.
@@ -118,7 +182,8 @@ pub fn parse(line: &[u8], offers: Offers) -> Result<Command, CommandError> {
         "HELO" => client_name(argument).map(Command::Helo).ok_or(CommandError::Arguments("HELO hostname")),
         "EHLO" => client_name(argument).map(Command::Ehlo).ok_or(CommandError::Arguments("EHLO hostname")),
         "MAIL" => mail(argument, offers).map(Command::Mail),
-        "RCPT" => recipient(argument).map(Command::Rcpt),
+        "RCPT" => recipient(argument, offers).map(Command::Rcpt),
+        "BDAT" => chunk(argument).ok_or(CommandError::ChunkSize),
         "DATA" => bare(Command::Data, "DATA"),
         "RSET" => bare(Command::Rset, "RSET"),
         "QUIT" => bare(Command::Quit, "QUIT"),
@@ -152,48 +217,51 @@ fn mail(argument: &str, offers: Offers) -> Result<Mail, CommandError> {
     let (inside, parameters) = path::split(text).map_err(|_| CommandError::Arguments(MAIL_USAGE))?;
     let reverse_path = path::reverse(inside).map_err(|_| CommandError::ReversePath)?;
     let mut mail = Mail { reverse_path, ..Mail::default() };
-    let mut seen = Vec::new();
-    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
-        let (keyword, value) = keyword_and_value(parameter).ok_or(CommandError::Arguments(MAIL_USAGE))?;
-        if seen.contains(&keyword) {
-            return Err(CommandError::Arguments(MAIL_USAGE));
-        }
-        mail_parameter(&mut mail, &keyword, value, offers)?;
-        seen.push(keyword);
-    }
+    each_parameter(parameters, MAIL_USAGE, |keyword, value| parameters::mail(&mut mail, keyword, value, offers))?;
     let is_ascii = mail.reverse_path.as_ref().is_none_or(Address::is_ascii);
     if is_ascii || mail.smtputf8 { Ok(mail) } else { Err(CommandError::NotAscii) }
 }
 
-fn mail_parameter(mail: &mut Mail, keyword: &str, value: Option<&str>, offers: Offers) -> Result<(), CommandError> {
-    match (keyword, value) {
-        ("SIZE", Some(value)) => mail.size = Some(size(value).ok_or(CommandError::Arguments("SIZE=octets"))?),
-        ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => mail.eight_bit = false,
-        ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
-        ("SMTPUTF8", None) if offers.smtputf8 => mail.smtputf8 = true,
-        // RFC 4954 §5: to be accepted by every server that has AUTH; what it asserts is not trusted, so it says nothing.
-        ("AUTH", Some(_)) if offers.auth => {}
-        ("SIZE", None) => return Err(CommandError::Arguments(MAIL_USAGE)),
-        _ => return Err(CommandError::Parameter),
-    }
-    Ok(())
-}
-
-/// RFC 1870 §3: 1 to 20 digits, which may be more than 64 bits hold.
-fn size(value: &str) -> Option<u64> {
-    let valid = (1..=20).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
-    valid.then(|| value.parse().unwrap_or(u64::MAX))
-}
-
-fn recipient(argument: &str) -> Result<ForwardPath, CommandError> {
+fn recipient(argument: &str, offers: Offers) -> Result<Recipient, CommandError> {
     let text = after_keyword(argument, "TO").ok_or(CommandError::Arguments(RCPT_USAGE))?;
     let (inside, parameters) = path::split(text).map_err(|_| CommandError::Arguments(RCPT_USAGE))?;
     let path = path::forward(inside).map_err(|_| CommandError::ForwardPath)?;
-    match parameters.split(' ').find(|parameter| !parameter.is_empty()) {
-        None => Ok(path),
-        Some(parameter) if keyword_and_value(parameter).is_some() => Err(CommandError::Parameter),
-        Some(_) => Err(CommandError::Arguments(RCPT_USAGE)),
+    let mut recipient = Recipient { path, notify: Notify::default(), original: None };
+    each_parameter(parameters, RCPT_USAGE, |keyword, value| {
+        parameters::recipient(&mut recipient, keyword, value, offers)
+    })?;
+    Ok(recipient)
+}
+
+/// `BDAT SP chunk-size [SP end-marker]` (RFC 3030 §2).
+fn chunk(argument: &str) -> Option<Command> {
+    let mut words = argument.split(' ').filter(|word| !word.is_empty());
+    let size = words.next().filter(|size| size.len() <= 20 && size.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let octets = size.parse().ok()?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some(Command::Bdat { octets, last })
+}
+
+/// Gives each parameter to `take`, none of them twice.
+fn each_parameter(
+    parameters: &str,
+    usage: &'static str,
+    mut take: impl FnMut(&str, Option<&str>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let mut seen = Vec::new();
+    for parameter in parameters.split(' ').filter(|parameter| !parameter.is_empty()) {
+        let (keyword, value) = keyword_and_value(parameter).ok_or(CommandError::Arguments(usage))?;
+        if seen.contains(&keyword) {
+            return Err(CommandError::Arguments(usage));
+        }
+        take(&keyword, value)?;
+        seen.push(keyword);
     }
+    Ok(())
 }
 
 /// `esmtp-keyword ["=" esmtp-value]` (RFC 5321 §4.1.2); the keyword in upper case.
@@ -257,18 +325,31 @@ mod tests {
             ("MAIL FROM:<a@b.example> SIZE=1 SIZE=1", "501 5.5.4"),
             ("MAIL FROM:<a@b.example> SIZE", "501 5.5.4"),
             ("MAIL FROM:<a@b.example> =1", "501 5.5.4"),
-            ("MAIL FROM:<a@b.example> BODY=BINARYMIME", "555 5.5.4"),
+            ("MAIL FROM:<a@b.example> BODY=BINARYMIME", "ok"),
+            ("MAIL FROM:<a@b.example> BODY=9BIT", "555 5.5.4"),
             ("MAIL FROM:<a@b.example> SMTPUTF8", "555 5.5.4"),
-            ("MAIL FROM:<a@b.example> RET=FULL", "555 5.5.4"),
+            ("MAIL FROM:<a@b.example> RET=FULL", "ok"),
+            ("MAIL FROM:<a@b.example> REQUIRETLS", "555 5.5.4"),
+            ("MAIL FROM:<a@b.example> HOLDFOR=5", "555 5.5.4"),
             ("MAIL FROM:<a b@b.example>", "501 5.1.7"),
             ("MAIL FROM:<ü@b.example>", "553 5.6.7"),
             ("RCPT TO:<a@b.example>", "ok"),
             ("RCPT TO:<Postmaster>", "ok"),
             ("RCPT TO:<@r.example:a@b.example>", "ok"),
             ("RCPT TO:<>", "501 5.1.3"),
-            ("RCPT TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4"),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER", "ok"),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER NOTIFY=NEVER", "501 5.5.4"),
+            ("RCPT TO:<a@b.example> SIZE=1", "555 5.5.4"),
             ("RCPT TO:a@b.example", "501 5.5.4"),
             ("RCPT", "501 5.5.4"),
+            ("BDAT 0 LAST", "ok"),
+            ("bdat 18446744073709551615", "ok"),
+            ("BDAT", "501 5.5.4"),
+            ("BDAT -1", "501 5.5.4"),
+            ("BDAT +1", "501 5.5.4"),
+            ("BDAT 1 2", "501 5.5.4"),
+            ("BDAT 1 LAST 2", "501 5.5.4"),
+            ("BDAT 99999999999999999999", "501 5.5.4"),
             ("DATA", "ok"),
             ("DATA  ", "ok"),
             ("DATA now", "501 5.5.4"),
@@ -291,7 +372,7 @@ mod tests {
 
     #[test]
     fn parameters_of_extensions_that_are_offered() {
-        let offers = Offers { smtputf8: true, auth: true };
+        let offers = Offers { smtputf8: true, auth: true, ..Offers::default() };
         let line = "MAIL FROM:<ü@b.example> SMTPUTF8".as_bytes();
         assert!(matches!(parse(line, offers), Ok(Command::Mail(Mail { smtputf8: true, .. }))));
         assert_eq!(parse(line, Offers::default()), Err(CommandError::Parameter));
@@ -302,13 +383,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_command_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..600), smtputf8: bool, auth: bool) {
-            let _ = parse(&line, Offers { smtputf8, auth });
+        fn any_bytes_are_a_command_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..600), every: bool) {
+            let _ = parse(&line, Offers { smtputf8: every, auth: every, require_tls: every, future_release: every });
         }
 
         #[test]
-        fn nearly_commands_never_panic(verb in "(?i)(MAIL FROM:|RCPT TO:|EHLO |AUTH )", rest in "[ <>@:,\"\\\\a-z.=ü\\[\\]0-9+-]{0,80}") {
-            let _ = parse(format!("{verb}{rest}").as_bytes(), Offers { smtputf8: true, auth: true });
+        fn nearly_commands_never_panic(verb in "(?i)(MAIL FROM:|RCPT TO:|EHLO |AUTH |BDAT )", rest in "[ <>@:,\"\\\\a-z.=ü\\[\\]0-9+-]{0,80}") {
+            let _ = parse(format!("{verb}{rest}").as_bytes(), Offers { smtputf8: true, auth: true, ..Offers::default() });
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Receiving by SMTP: the parsers, and the machine as a whole.
 
-use paquebot_config::{Address, Domain};
+use paquebot_config::{Address, BareLineEndings, Domain};
 use paquebot_server::smtp::command::{self, Command, Offers};
-use paquebot_server::smtp::content::{Decoder, ReceivedCounter};
-use paquebot_server::smtp::machine::{AcceptedRecipient, Action, Envelope, Login, Machine, Settings};
+use paquebot_server::smtp::content::{Decoder, HeaderReader};
+use paquebot_server::smtp::machine::{AcceptedRecipient, Action, Envelope, FutureRelease, Login, Machine, Settings};
 use paquebot_server::smtp::path::{self, ForwardPath};
 use paquebot_server::smtp::reply::Reply;
 use paquebot_server::smtp::sasl::{Exchange, Step};
@@ -13,7 +13,8 @@ use crate::input::Input;
 /// Any line is a command or has a reply of the 5yz kind.
 pub fn command(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let offers = Offers { smtputf8: input.flag(), auth: input.flag() };
+    let (smtputf8, auth) = (input.flag(), input.flag());
+    let offers = Offers { smtputf8, auth, require_tls: auth, future_release: auth };
     match command::parse(input.rest(), offers) {
         Ok(Command::Mail(mail)) => {
             let is_ascii = mail.reverse_path.as_ref().is_none_or(Address::is_ascii);
@@ -53,17 +54,18 @@ pub fn content(bytes: &[u8]) {
             let end = line.strip_suffix(b"\r").expect("a bare LF was taken");
             assert!(!end.contains(&b'\r') && !end.contains(&0), "a bare CR or a NUL was taken");
         }
-        let mut counter = ReceivedCounter::default();
-        counter.look(&octets);
-        let count = counter.count();
-        let mut counter = ReceivedCounter::default();
-        octets.chunks(step).for_each(|piece| counter.look(piece));
-        assert_eq!(counter.count(), count);
+        let passage = |step: usize| {
+            let mut reader = HeaderReader::default();
+            octets.chunks(step).for_each(|piece| reader.look(piece));
+            reader.passage()
+        };
+        assert_eq!(passage(step), passage(octets.len().max(1)));
     }
 }
 
 fn decoded(bytes: &[u8], step: usize) -> (Vec<u8>, usize, bool, bool) {
-    let (mut decoder, mut octets, mut used, mut is_over) = (Decoder::default(), Vec::new(), 0, false);
+    let (mut decoder, mut octets, mut used, mut is_over) =
+        (Decoder::new(BareLineEndings::Refuse), Vec::new(), 0, false);
     for piece in bytes.chunks(step) {
         let (taken, over) = decoder.decode(piece, &mut octets);
         used += taken;
@@ -122,6 +124,9 @@ fn settings(submission: bool) -> Settings {
         smtputf8: true,
         max_message_size: 2_000,
         max_recipients: 3,
+        bare_line_endings: BareLineEndings::Refuse,
+        future_release: submission
+            .then(|| FutureRelease { longest: 3_600, latest: "2026-11-23T13:00:00Z".parse().expect("a time") }),
     }
 }
 
@@ -177,10 +182,10 @@ impl Host {
                 self.machine.authentication_answered(login);
             }
             Action::CheckSender(mail) => {
-                let is_bad = mail.reverse_path.is_some_and(|path| path.domain().as_str() == "bad.example");
-                self.machine.sender_answered(if is_bad { Err(Reply::new(553, 7, 1, "no")) } else { Ok(()) });
+                let is_bad = mail.reverse_path.as_ref().is_some_and(|path| path.domain().as_str() == "bad.example");
+                self.machine.sender_answered(if is_bad { Err(Reply::new(553, 7, 1, "no")) } else { Ok(mail) });
             }
-            Action::CheckRecipient(path) => self.machine.recipient_answered(recipient(path)),
+            Action::CheckRecipient(asked) => self.machine.recipient_answered(recipient(asked.path)),
             Action::OpenSpool(_) => {
                 self.spool = Some(Vec::new());
                 self.machine.spool_answered(Ok(()));
@@ -204,10 +209,10 @@ impl Host {
 fn recipient(path: ForwardPath) -> Result<AcceptedRecipient, Reply> {
     match path {
         ForwardPath::Mailbox(address) if address.domain().as_str() == "server1.com" => {
-            Ok(AcceptedRecipient { address, max_message_size: None })
+            Ok(AcceptedRecipient { address, max_message_size: None, route: None })
         }
         ForwardPath::Mailbox(address) if address.domain().as_str() == "small.example" => {
-            Ok(AcceptedRecipient { address, max_message_size: Some(20) })
+            Ok(AcceptedRecipient { address, max_message_size: Some(20), route: None })
         }
         _ => Err(Reply::new(553, 7, 1, "not served")),
     }

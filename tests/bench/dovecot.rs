@@ -121,7 +121,7 @@ userdb {{
   args = uid={MAIL} gid={MAIL} home={place}/mail/%n
 }}
 service pop3-login {{
-  process_limit = 20000
+  process_limit = 19000
   inet_listener pop3 {{
     port = {pop3}
   }}
@@ -130,13 +130,13 @@ service pop3-login {{
   }}
 }}
 service pop3 {{
-  process_limit = 20000
+  process_limit = 19000
 }}
 service auth {{
-  client_limit = 50000
+  client_limit = 19000
 }}
 service anvil {{
-  client_limit = 50000
+  client_limit = 19000
 }}
 "
     )

@@ -101,7 +101,7 @@ impl Postfix {
 pub fn within(package: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--", "sh", "-c"]);
-    command.arg("mount -t overlay overlay -o lowerdir=\"$1\"/usr/lib:/usr/lib /usr/lib && shift && exec \"$@\"");
+    command.arg("mount -t overlay overlay -o lowerdir=\"$1\"/usr:/usr /usr && shift && exec \"$@\"");
     command.arg("within").arg(package);
     command
 }

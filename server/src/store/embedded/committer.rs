@@ -1,5 +1,7 @@
 //! The one thread that writes. It takes all that waits as one transaction, so that one fsync serves many messages
-//! (group commit), with a savepoint for each piece of work, so that one refusal does not touch the others.
+//! (group commit). Refusals are rare: the work is done without savepoints, which cost a copy of each page that it touches;
+//! when a piece of it is refused, all is taken back and done again, each piece within a savepoint of its own, so that the
+//! refusal does not touch the others.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ const WAITING: usize = 512;
 const CHECKPOINT_PAGES: i64 = 4096;
 /// On a small volume: after one in so many of the free pages, for carrying over may lengthen the database by as much.
 const CHECKPOINT_SHARE: u64 = 4;
+/// After a refusal so many batches are done with savepoints at once: a full mailbox is often written to again.
+const CAREFUL_BATCHES: u32 = 32;
 /// Free pages given back to the volume at once: 2 MiB, so that work that comes meanwhile does not wait long.
 const VACUUM_PAGES: i64 = 256;
 /// Free pages are kept for new mail, up to this share of the database (one in so many).
@@ -89,6 +93,8 @@ pub(super) struct Writer {
     pub(super) broken: CancellationToken,
     /// Held until everything is written: no other process may open the store before.
     pub(super) lock: fs::File,
+    /// Batches that are done with savepoints from the beginning.
+    pub(super) careful: u32,
 }
 
 /// Starts the thread. It ends, with everything committed, when every [`Committer`] is gone.
@@ -168,18 +174,25 @@ impl Writer {
     }
 
     /// Does the work and commits it. The inner results are those of the pieces, in order.
-    fn transact(&self, batch: &[Job], room: bool) -> std::result::Result<Vec<Result<Unreferenced>>, Aborted> {
+    fn transact(&mut self, batch: &[Job], room: bool) -> std::result::Result<Vec<Result<Unreferenced>>, Aborted> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for job in batch {
-            let outcome = match &job.work {
-                work if work.is_new_mail() && !room => Err(StoreError::DiskFull),
-                // Without a savepoint SQLite need not write the pages that a large deletion frees.
-                work if batch.len() == 1 => Ok(work.perform(&self.connection, self.run).map_err(Aborted::by_work)?),
-                work => self.perform_apart(work)?,
-            };
-            outcomes.push(outcome);
-        }
+        let outcomes = if batch.len() > 1 && self.careful > 0 {
+            self.careful -= 1;
+            self.perform_each(batch, room)?
+        } else {
+            match self.perform_all(batch, room) {
+                Ok(outcomes) => outcomes,
+                Err(error) if batch.len() == 1 || matches!(error, StoreError::Corrupt(_)) => {
+                    return Err(Aborted::by_work(error));
+                }
+                Err(_) => {
+                    self.careful = CAREFUL_BATCHES;
+                    self.roll_back();
+                    self.connection.execute_batch("BEGIN IMMEDIATE")?;
+                    self.perform_each(batch, room)?
+                }
+            }
+        };
         self.connection.execute_batch("COMMIT").map_err(Aborted::by_commit)?;
         self.ask_volume().map_err(|error| Aborted::Unknown(error.into()))?;
         Ok(outcomes)
@@ -194,6 +207,31 @@ impl Writer {
             futimens(&self.lock, &Timestamps { last_access: now, last_modification: now })?;
         }
         Ok(())
+    }
+
+    /// Does all pieces of work; the first that is refused spoils the transaction.
+    fn perform_all(&self, batch: &[Job], room: bool) -> Result<Vec<Result<Unreferenced>>> {
+        batch
+            .iter()
+            .map(|Job { work, .. }| {
+                if work.is_new_mail() && !room {
+                    return Ok(Err(StoreError::DiskFull));
+                }
+                work.perform(&self.connection, self.run).map(Ok)
+            })
+            .collect()
+    }
+
+    /// Does each piece of work apart from the others.
+    fn perform_each(&self, batch: &[Job], room: bool) -> std::result::Result<Vec<Result<Unreferenced>>, Aborted> {
+        batch
+            .iter()
+            .map(
+                |Job { work, .. }| {
+                    if work.is_new_mail() && !room { Ok(Err(StoreError::DiskFull)) } else { self.perform_apart(work) }
+                },
+            )
+            .collect()
     }
 
     /// Does one of several pieces of work; takes back it alone when it is refused.

@@ -85,6 +85,7 @@ impl EmbeddedStore {
             run: i64::from_ne_bytes(run),
             broken: broken.clone(),
             lock: opened.lock,
+            careful: 0,
         };
         let (committer, thread) = match in_place.clone() {
             Some(faults) => (Committer::InPlace(Arc::new(Mutex::new(writer)), faults), None),

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod delivery;
 pub mod listen;
 pub mod live;
+pub mod log_lines;
 pub mod metrics;
 pub mod net;
 pub mod pop3;

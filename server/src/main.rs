@@ -6,6 +6,7 @@ mod store_command;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use paquebot_server::log_lines::{JsonFields, JsonLines};
 use paquebot_server::probe::{self, ProbeCommand};
 use tracing_subscriber::EnvFilter;
 
@@ -80,7 +81,7 @@ fn start_logging(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => builder.fmt_fields(JsonFields).event_format(JsonLines).init(),
         LogFormat::Text => builder.init(),
     }
 }

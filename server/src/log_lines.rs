@@ -85,16 +85,17 @@ impl Fields<'_, '_> {
         if self.result.is_err() || name.starts_with("log.") {
             return;
         }
-        let write = || {
-            if !self.is_first {
-                self.writer.write_char(',')?;
-            }
-            string(self.writer, name.strip_prefix("r#").unwrap_or(name))?;
-            self.writer.write_char(':')?;
-            value(self.writer)
-        };
-        self.result = write();
+        self.result = self.write_member(name, value);
         self.is_first = false;
+    }
+
+    fn write_member(&mut self, name: &str, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) -> fmt::Result {
+        if !self.is_first {
+            self.writer.write_char(',')?;
+        }
+        string(self.writer, name.strip_prefix("r#").unwrap_or(name))?;
+        self.writer.write_char(':')?;
+        value(self.writer)
     }
 }
 

@@ -107,9 +107,9 @@ fn thousand(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
         let title = title("1,000 messages", tls, window, true);
         let work = Work { tls, command: "RETR", count: 0, rounds: 1, window };
         for _ in 0..bench.choose(1, 3) {
-            ours = ours.restart(|| bench.clients.evict(&directory))?;
+            ours = ours.restart(|| bench.clients.evict(&directory.join("paquebot")))?;
             retrieve(bench, ours.pop3, &ours.daemon, work)?.note(results, &title, Server::Paquebot);
-            dovecot = dovecot.restart(|| bench.clients.evict(&directory))?;
+            dovecot = dovecot.restart(|| bench.clients.evict(&directory.join("dovecot")))?;
             retrieve(bench, dovecot.pop3, &dovecot.daemon, work)?.note(results, &title, Server::Dovecot);
         }
     }
@@ -121,7 +121,7 @@ fn thousand(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
 /// A maildrop of 100,000 messages: how long until STAT is answered, the unique-id listing, and some of the messages.
 fn many(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
     let directory = bench.directory("maildrop")?;
-    let messages = bench.choose(20_000, 100_000);
+    let messages = bench.choose(5_000, 100_000);
     say(&format!("  filling a maildrop with {messages} messages"));
     let (mut ours, mut dovecot) = fill(bench, &directory, messages, SMALL)?;
     let maildrop = format!("{} messages", thousands(messages));
@@ -133,10 +133,11 @@ fn many(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
     let cold = "first STAT after a restart, cold";
     for (what, evicted) in [(warm, false), (cold, true)] {
         for _ in 0..bench.choose(1, 3) {
-            ours = ours.restart(|| if evicted { bench.clients.evict(&directory) } else { Ok(()) })?;
+            ours = ours.restart(|| if evicted { bench.clients.evict(&directory.join("paquebot")) } else { Ok(()) })?;
             seconds(what, Server::Paquebot, session(bench, ours.pop3, once("STAT"))?.stat);
             dovecot.forget()?;
-            dovecot = dovecot.restart(|| if evicted { bench.clients.evict(&directory) } else { Ok(()) })?;
+            dovecot =
+                dovecot.restart(|| if evicted { bench.clients.evict(&directory.join("dovecot")) } else { Ok(()) })?;
             seconds(what, Server::Dovecot, session(bench, dovecot.pop3, once("STAT"))?.stat);
         }
     }

@@ -68,7 +68,7 @@ fn title(mail: Mail) -> String {
 
 fn measure(bench: &Bench, targets: &[Target], mail: Mail, results: &mut Results) -> anyhow::Result<()> {
     let title = title(mail);
-    let seconds = bench.choose(1.5, 2.0);
+    let seconds = bench.choose(1.0, if is_headline(mail) { 3.0 } else { 1.5 });
     let repetitions = bench.choose(2, if is_headline(mail) { 5 } else { 3 });
     let mut counts = Vec::new();
     for target in targets {

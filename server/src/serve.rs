@@ -79,6 +79,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         store: store.clone(),
         authenticator: Authenticator::new(configuration.clone()).with_metrics(Arc::clone(&metrics)),
         certificates,
+        filters: paquebot_server::delivery::filter::Filters::default(),
         metrics,
         shutdown: CancellationToken::new(),
         queue: Arc::new(Notify::new()),

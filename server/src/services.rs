@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Authenticator;
+use crate::delivery::filter::Filters;
 use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
 use crate::store::SharedStore;
@@ -22,6 +23,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// The certificate that is presented, where there is one.
     pub certificates: Certificates,
+    /// The filters of mailboxes, with their compiled scripts.
+    pub filters: Filters,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server drains: a session ends at its next command (SMTP 421 4.3.2, POP3 `-ERR`), after a

@@ -38,6 +38,7 @@ impl Bench {
             store: EmbeddedStore::open(&directory.path().join("data")).unwrap(),
             authenticator: Authenticator::new(configuration),
             certificates: Certificates::default(),
+            filters: crate::delivery::filter::Filters::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
             queue: Arc::new(Notify::new()),

@@ -1,8 +1,10 @@
 //! What a session does with the content of a message: the spool while it comes, one transaction of the store at its end.
 
+use bytes::Bytes;
 use paquebot_config::Configuration;
 
 use super::{Session, Transaction, out_of_step, path};
+use crate::delivery::filter::{Filtered, Incoming};
 use crate::delivery::{self, Plan};
 use crate::smtp::command::{Hold, Mail};
 use crate::smtp::machine::Envelope;
@@ -57,20 +59,57 @@ impl Session {
         let mut plan = delivery::plan(configuration, &recipients);
         self.queue_for_full_maildrops(&mut plan, envelope.octets).await?;
         let received_at = jiff::Timestamp::now();
+        let trace: Bytes = self.received(configuration, envelope, id, received_at).into();
+        let declared = declared(&envelope.mail, transaction.begun);
+        let reverse_path = envelope.mail.reverse_path.as_ref();
+        let incoming = Incoming {
+            id,
+            received_at,
+            reverse_path,
+            redirect_path: reverse_path,
+            trace: &trace,
+            body: &body,
+            octets: envelope.octets,
+            declared: &declared,
+            recipients: &recipients,
+        };
+        let filtered = self.services.filters.apply(&*self.services.store, configuration, &plan, &incoming).await?;
+        if let Some(reason) = &filtered.refusal {
+            tracing::info!(message_id = %id, "refused by the recipient's filter");
+            self.count_message("refused");
+            return Ok(rejected(reason));
+        }
+        let Filtered { local, derived, remember, .. } = filtered;
         let acceptance = Acceptance {
             id: id.clone(),
             received_at,
             reverse_path: envelope.mail.reverse_path.clone(),
-            trace: self.received(configuration, envelope, id, received_at).into(),
+            trace,
             body,
-            declared: declared(&envelope.mail, transaction.begun),
-            local: delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()),
+            declared,
+            local,
             remote: remote(&plan, envelope),
-            derived: Vec::new(),
-            remember: Vec::new(),
+            derived,
+            remember,
         };
-        self.services.store.commit(acceptance).await?;
+        self.store(acceptance).await?;
         Ok(self.accepted(id, envelope, &plan))
+    }
+
+    /// Makes an acceptance durable, and lets the queue know of what came of it.
+    async fn store(&self, acceptance: Acceptance) -> Result<(), StoreError> {
+        let has_derived = !acceptance.derived.is_empty();
+        let is_for_somebody = has_derived || !acceptance.local.is_empty() || !acceptance.remote.is_empty();
+        if !is_for_somebody && acceptance.remember.is_empty() {
+            // The filter threw it away: that is its recipient's wish, and there is nothing to store.
+            tracing::info!(message_id = %acceptance.id, "discarded by the recipient's filter");
+            return Ok(());
+        }
+        self.services.store.commit(acceptance).await?;
+        if has_derived {
+            self.services.queue.notify_one();
+        }
+        Ok(())
     }
 
     /// Where a message has several maildrops, a full one gets it from the queue when it has room again. One alone has its
@@ -152,6 +191,15 @@ impl Session {
         }
         .field()
     }
+}
+
+/// The reply where the only recipient's filter refuses the message (RFC 5429 §2.1): its reason on one line, in ASCII.
+fn rejected(reason: &str) -> Reply {
+    const CHARACTERS: usize = 400;
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    let printable = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+    let text: String = words.join(" ").chars().take(CHARACTERS).map(printable).collect();
+    Reply::new(550, 7, 1, format!("rejected by the recipient's filter: {text}"))
 }
 
 /// What the next hop and the queue are told of a message whose transaction began then.

@@ -147,6 +147,7 @@ impl World {
             store: store.clone(),
             authenticator: Authenticator::new(live),
             certificates: Certificates::default(),
+            filters: crate::delivery::filter::Filters::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
             queue: Arc::new(Notify::new()),
@@ -233,6 +234,46 @@ async fn a_store_that_fails_defers_and_keeps_nothing() {
     world.say("DATA", "354").await;
     world.say("Subject: kept\r\n\r\n.", "250 2.0.0").await;
     assert!(world.octets("anna@server1.com").await > 0);
+}
+
+/// A world in which anna's mailbox has this filter.
+async fn filtering(filter: &str) -> World {
+    let world = World::new().await;
+    let mut content = crate::smtp::testing::content(Vec::new());
+    for record in &mut content.records {
+        if let paquebot_config::Record::Mailbox(mailbox) = record
+            && mailbox.address == address("anna@server1.com")
+        {
+            mailbox.filter = Some(filter.to_owned());
+        }
+    }
+    world.services.configuration.replace(crate::smtp::testing::configuration_of(content));
+    world
+}
+
+#[tokio::test]
+async fn filters_decide_before_the_reply() {
+    let cases = [
+        ("keep;", "250 ", true),
+        ("discard;", "250 ", false),
+        ("redirect \"joe@server3.org\";", "250 ", false),
+        (
+            "require \"reject\"; reject \"No\nthanks\";",
+            "550 5.7.1 rejected by the recipient's filter: No thanks",
+            false,
+        ),
+        ("nonsense;", "250 ", true),
+    ];
+    for (filter, reply, is_kept) in cases {
+        let mut world = filtering(filter).await;
+        world.say("MAIL FROM:<jack@server2.com>", "250 ").await;
+        world.say("RCPT TO:<anna@server1.com>", "250 ").await;
+        world.say("DATA", "354 ").await;
+        world.say("Subject: a\r\n\r\nbody\r\n.", reply).await;
+        assert_eq!(world.octets("anna@server1.com").await > 0, is_kept, "{filter}");
+        let redirected: &[String] = if filter.starts_with("redirect") { &["joe@server3.org".to_owned()] } else { &[] };
+        assert_eq!(world.take_queued().await, redirected, "{filter}");
+    }
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ fn references(acceptance: &Acceptance) -> usize {
 
 fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<()> {
     let references = references(acceptance);
-    if references == 0 && acceptance.derived.is_empty() {
+    if references == 0 && acceptance.derived.is_empty() && acceptance.remember.is_empty() {
         // To say that it is accepted would be to lose it.
         return Err(StoreError::Failed(format!("the message {} is for nobody", acceptance.id)));
     }

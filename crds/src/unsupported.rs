@@ -151,11 +151,6 @@ pub fn mailbox(spec: &MailboxSpec) -> Vec<UnsupportedField> {
     let mut found = Findings::default();
     let app_passwords = spec.credentials.as_ref().is_some_and(|credentials| !credentials.app_passwords.is_empty());
     found.ignore(app_passwords, "credentials.appPasswords", "only the mailbox's own password opens it");
-    found.refuse(
-        spec.filter.is_some(),
-        "filter",
-        "mail would be delivered unsorted, and what the script rejects kept; remove it",
-    );
     found.refuse(spec.rate_limit.is_some(), "rateLimit", "the owner could send without limit; remove it");
     found.ignore(spec.retention.is_some(), "retention", "mail is kept until it is fetched and deleted");
     refuse_deletion(&mut found, spec.reclaim_policy);
@@ -292,7 +287,7 @@ mod tests {
         let app = json!([{"name": "phone", "secretRef": {"name": "a", "key": "b"}}]);
         let credentials = json!({"passwordSecretRef": {"name": "a"}, "appPasswords": app});
         assert_eq!(of(json!({"credentials": credentials})), ignored("spec.credentials.appPasswords"));
-        assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), refused("spec.filter"));
+        assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), []);
         assert_eq!(of(json!({"rateLimit": {"messagesPerHour": 1}})), refused("spec.rateLimit"));
         assert_eq!(of(json!({"retention": {"maxAge": "24h"}})), ignored("spec.retention"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));

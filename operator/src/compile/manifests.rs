@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use paquebot_crds::{GROUP, Kind, MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy, VERSION, validate};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -28,6 +28,8 @@ pub struct Manifests {
     pub objects: Vec<(Object, String)>,
     /// Secrets, with `stringData` put into `data`.
     pub secrets: BTreeMap<NamespacedName, Secret>,
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<NamespacedName, ConfigMap>,
     /// The labels of namespaces.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What an API server would refuse.
@@ -142,6 +144,7 @@ impl Manifests {
                 Ok(())
             }
             ("v1", "Secret") => self.take_secret(document),
+            ("v1", "ConfigMap") => self.take_config_map(document),
             ("v1", "Namespace") => self.take_namespace(document),
             (api_version, kind) if api_version.split('/').next() == Some(GROUP) => {
                 self.take_ours(api_version, kind, document, source)
@@ -191,6 +194,16 @@ impl Manifests {
         let data = secret.data.get_or_insert_default();
         data.extend(written.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
         self.secrets.insert(name, secret);
+        Ok(())
+    }
+
+    fn take_config_map(&mut self, document: Value) -> Result<(), String> {
+        let config_map: ConfigMap = typed(document)?;
+        let name = NamespacedName {
+            namespace: config_map.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            name: config_map.metadata.name.clone().ok_or("metadata.name is missing")?,
+        };
+        self.config_maps.insert(name, config_map);
         Ok(())
     }
 

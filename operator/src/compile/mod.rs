@@ -17,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use paquebot_config::{BuildError, Content};
 use paquebot_crds::Kind;
 
-use crate::directory::{CredentialOutcome, CredentialsReport, Details, Directory, NamespacedName, ObjectKey, Options};
+use crate::directory::{
+    ConfigMapContent, CredentialOutcome, CredentialsReport, Details, Directory, FilterReport, NamespacedName,
+    ObjectKey, Options,
+};
 use crate::render::{self, RenderError};
 use manifests::Manifests;
 use report::Problem;
@@ -86,7 +89,25 @@ pub fn index(manifests: &Manifests, server: Option<NamespacedName>) -> Compiled 
         sources.insert(object.key(), source.clone());
         directory.apply(object.clone());
     }
+    read_filters(&mut directory, manifests);
     Compiled { directory, server, sources }
+}
+
+/// Gives each mailbox the script that its ConfigMap holds.
+fn read_filters(directory: &mut Directory, manifests: &Manifests) {
+    let mailboxes: Vec<NamespacedName> =
+        directory.objects().into_iter().filter(|key| key.kind == Kind::Mailbox).map(|key| key.name).collect();
+    for mailbox in mailboxes {
+        let Some(reference) = directory.filter_reference(&mailbox).cloned() else { continue };
+        let config_map = manifests.config_maps.get(&NamespacedName::new(&mailbox.namespace, &reference.name));
+        let value = config_map.map(|config_map| config_map.data.as_ref().and_then(|data| data.get(&reference.key)));
+        let content = match value {
+            None => ConfigMapContent::NoConfigMap,
+            Some(None) => ConfigMapContent::NoKey,
+            Some(Some(script)) => ConfigMapContent::Value(script.clone()),
+        };
+        directory.apply_filter(&mailbox, &reference, &content);
+    }
 }
 
 /// The MailServer that is meant.
@@ -131,7 +152,7 @@ impl Compiled {
         self.directory.apply_credentials(mailbox, outcome);
     }
 
-    /// Every object that is not in force, and every password that cannot be used.
+    /// Every object that is not in force, and every password and filter that cannot be used.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -143,6 +164,9 @@ impl Compiled {
                 problems.push(Problem::of_object(source.clone(), &key, reason.as_str(), message));
             }
             if let Details::Mailbox { credentials: CredentialsReport::Failed(failure), .. } = &report.details {
+                problems.push(Problem::of_object(source.clone(), &key, failure.reason.as_str(), &failure.message));
+            }
+            if let Details::Mailbox { filter: FilterReport::Failed(failure), .. } = &report.details {
                 problems.push(Problem::of_object(source, &key, failure.reason.as_str(), &failure.message));
             }
         }

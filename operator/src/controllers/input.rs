@@ -11,6 +11,7 @@ use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
 use super::dns_worker::Looked;
+use super::filters_worker::FilterRead;
 use super::server_worker::{Failure, PassDone, Recovered};
 use super::status::StatusWritten;
 use crate::directory::{NamespacedName, ObjectKey};
@@ -53,6 +54,10 @@ pub enum Input {
     Secret(Box<ObjectMeta>),
     /// A Secret is gone.
     SecretDeleted(NamespacedName),
+    /// The metadata of any ConfigMap.
+    ConfigMap(Box<ObjectMeta>),
+    /// A ConfigMap is gone.
+    ConfigMapDeleted(NamespacedName),
     /// What lay in a server's directory before this process started.
     Recovered(NamespacedName, Result<Recovered, Failure>),
     /// A server's objects were written.
@@ -61,6 +66,8 @@ pub enum Input {
     Configz(NamespacedName, NamespacedName, Result<Configz, String>),
     /// A mailbox's Secret was read.
     Credentials(CredentialsRead),
+    /// The ConfigMap of a mailbox's filter was read.
+    Filter(FilterRead),
     /// A domain's records were looked at.
     Looked(Box<Looked>),
     /// A status was written, or was not.

@@ -13,6 +13,7 @@ pub mod configz;
 pub mod credentials_worker;
 pub mod dns_worker;
 pub mod engine;
+pub mod filters_worker;
 pub mod health;
 pub mod input;
 pub mod propagation;

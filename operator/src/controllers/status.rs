@@ -18,7 +18,7 @@ use paquebot_crds::{
 use serde_json::{Value, json};
 
 use super::apply::{CallError, within_deadline};
-use crate::directory::{CredentialsReport, Details, NamespacedName, ObjectKey, Report};
+use crate::directory::{CredentialsReport, Details, FilterReport, NamespacedName, ObjectKey, Report};
 
 /// The field manager of all statuses.
 const MANAGER: &str = "paquebot-operator-status";
@@ -120,8 +120,6 @@ pub enum Facts {
     Mailbox {
         /// `credentials.generate` is its source: the operator made the Secret.
         generated: bool,
-        /// It has a `spec.filter`.
-        filtered: bool,
     },
 }
 
@@ -265,9 +263,8 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
             updates
         }
         (Kind::Mailbox, facts) => {
-            let generated = matches!(facts, Facts::Mailbox { generated: true, .. });
-            let filtered = matches!(facts, Facts::Mailbox { filtered: true, .. });
-            vec![credentials(report, generated), filter(filtered)]
+            let generated = matches!(facts, Facts::Mailbox { generated: true });
+            vec![credentials(report, generated), filter(report)]
         }
         _ => Vec::new(),
     }
@@ -282,12 +279,16 @@ fn paused(asked: bool) -> ConditionUpdate {
     }
 }
 
-fn filter(filtered: bool) -> ConditionUpdate {
+fn filter(report: &Report) -> ConditionUpdate {
     const TYPE: ConditionType = ConditionType::FilterReady;
-    if filtered {
-        ConditionUpdate::unknown(TYPE, Reason::Pending, "spec.filter is not in force, see Accepted.")
-    } else {
-        ConditionUpdate::yes(TYPE, Reason::NoFilter, "The mailbox has no script.")
+    let Details::Mailbox { filter, .. } = &report.details else { return ConditionUpdate::pending(TYPE) };
+    match filter {
+        FilterReport::NoFilter => ConditionUpdate::yes(TYPE, Reason::NoFilter, "The mailbox has no script."),
+        FilterReport::Pending => {
+            ConditionUpdate::unknown(TYPE, Reason::Pending, "The ConfigMap has not been read yet.")
+        }
+        FilterReport::Compiled => ConditionUpdate::yes(TYPE, Reason::Compiled, "The script sorts the mailbox's mail."),
+        FilterReport::Failed(failure) => ConditionUpdate::no(TYPE, failure.reason, failure.message.clone()),
     }
 }
 
@@ -510,8 +511,6 @@ mod tests {
     #[test]
     fn a_field_that_is_not_in_force_is_not_said_to_be_absent() {
         let words = |update: ConditionUpdate| (update.status.to_string(), update.reason);
-        assert_eq!(words(filter(false)), ("True".to_owned(), Reason::NoFilter));
-        assert_eq!(words(filter(true)), ("Unknown".to_owned(), Reason::Pending));
         assert_eq!(words(paused(false)), ("False".to_owned(), Reason::NotPaused));
         assert_eq!(words(paused(true)), ("Unknown".to_owned(), Reason::Pending));
     }

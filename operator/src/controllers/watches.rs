@@ -82,6 +82,7 @@ impl Watches {
         self.owned_metadata::<ServiceAccount>("ServiceAccount");
         self.owned_metadata::<PodDisruptionBudget>("PodDisruptionBudget");
         self.secrets();
+        self.config_maps();
         self.cluster_wide();
         (self.started, self.tasks)
     }
@@ -166,6 +167,18 @@ impl Watches {
             self.spawn("Secret", stream, |change: Change<PartialObjectMeta<Secret>>| match change {
                 Change::Applied(secret) => Some(Input::Secret(Box::new(secret.metadata))),
                 Change::Deleted(name) => Some(Input::SecretDeleted(name)),
+                Change::Complete => None,
+            });
+        }
+    }
+
+    /// All ConfigMaps, but their metadata only: contents are read one by one where a Mailbox names them.
+    fn config_maps(&mut self) {
+        for api in self.apis::<PartialObjectMeta<ConfigMap>>() {
+            let stream = watcher(api, watcher::Config::default());
+            self.spawn("filters' ConfigMap", stream, |change: Change<PartialObjectMeta<ConfigMap>>| match change {
+                Change::Applied(config_map) => Some(Input::ConfigMap(Box::new(config_map.metadata))),
+                Change::Deleted(name) => Some(Input::ConfigMapDeleted(name)),
                 Change::Complete => None,
             });
         }

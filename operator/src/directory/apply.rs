@@ -2,6 +2,7 @@
 
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
+use super::filters::Filter;
 use super::input::{ClusterRanges, CredentialOutcome, Entry, Object, Options, Pod};
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{
@@ -256,12 +257,15 @@ impl Directory {
             return false;
         }
         self.link_mailbox(&name, false);
-        let node = match self.mailboxes.remove(&name) {
+        let before = self.mailboxes.remove(&name);
+        let known = before.as_ref().map(|old| (&old.entry.spec, old.filter.clone()));
+        let filter = Filter::of_spec(&entry.spec, known);
+        let node = match before {
             // Credentials that were taken away open nothing any more; a changed reference is read again, and until then
             // the old password works.
-            Some(old) if entry.spec.credentials.is_some() => MailboxNode { entry, ..old },
-            Some(old) => MailboxNode { entry, member: old.member, credentials: Credentials::default() },
-            None => MailboxNode { entry, member: Member::new(), credentials: Credentials::default() },
+            Some(old) if entry.spec.credentials.is_some() => MailboxNode { entry, filter, ..old },
+            Some(old) => MailboxNode { entry, member: old.member, credentials: Credentials::default(), filter },
+            None => MailboxNode { entry, member: Member::new(), credentials: Credentials::default(), filter },
         };
         self.mailboxes.insert(name.clone(), node);
         self.link_mailbox(&name, true);

@@ -51,6 +51,10 @@ impl Directory {
             let secret = NamespacedName::new(home, source.secret_name());
             self.links.secret_users.set(&secret, name.clone(), present);
         }
+        if let Some(reference) = spec.filter.as_ref().and_then(|filter| filter.config_map_ref.as_ref()) {
+            let config_map = NamespacedName::new(home, &reference.name);
+            self.links.config_map_users.set(&config_map, name.clone(), present);
+        }
     }
 
     pub(super) fn link_alias(&mut self, name: &NamespacedName, present: bool) {

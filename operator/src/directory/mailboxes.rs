@@ -4,6 +4,7 @@ use paquebot_config::{Address, Forwarding, MailboxRecord, Protocols, Record, Sen
 use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
 
 use super::Directory;
+use super::filters::Filter;
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{AliasSource, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
@@ -57,7 +58,7 @@ impl Directory {
             forwarding: forwarding(spec, &mut remarks),
             send_as,
             suspended: spec.suspended,
-            filter: None,
+            filter: node.filter.script(),
         };
         let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))
@@ -140,13 +141,15 @@ impl Directory {
         }
     }
 
-    /// Notes whether a mailbox's record waits for its password.
+    /// Notes whether a mailbox's record waits for its password or its filter.
     fn note_pending(&mut self, source: &RecordSource, old: Option<&NamespacedName>, new: Option<&NamespacedName>) {
         let RecordSource::Mailbox(name) = source else { return };
         if let Some(server) = old {
             self.pending.set(server, name.clone(), false);
         }
-        if let Some(server) = new.filter(|_| self.credentials_report(name) == Some(CredentialsReport::Pending)) {
+        let is_pending = self.credentials_report(name) == Some(CredentialsReport::Pending)
+            || self.mailboxes.get(name).is_some_and(|node| node.filter == Filter::Pending);
+        if let Some(server) = new.filter(|_| is_pending) {
             self.pending.set(server, name.clone(), true);
         }
     }

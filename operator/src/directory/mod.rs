@@ -23,6 +23,7 @@ mod aliases;
 mod apply;
 mod changes;
 mod domains;
+mod filters;
 mod input;
 mod key;
 mod links;
@@ -40,6 +41,7 @@ mod tests;
 use std::collections::HashMap;
 
 pub use changes::{Changes, DirtyFiles};
+pub use filters::{ConfigMapContent, FilterFailure, FilterReport};
 pub use input::{
     ClusterRanges, CredentialFailure, CredentialOutcome, Entry, Meta, Object, Options, Pod, SecretVersion,
 };

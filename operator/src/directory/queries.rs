@@ -32,6 +32,7 @@ impl Directory {
                     address: node.member.address.clone(),
                     versions: node.credentials.versions.clone(),
                     credentials: self.credentials_report(name)?,
+                    filter: node.filter.report(),
                 };
                 report(node.entry.meta.generation, &node.member.verdict, details)
             }

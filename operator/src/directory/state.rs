@@ -8,6 +8,7 @@ use paquebot_crds::references::DeliveryTarget;
 use paquebot_crds::{MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
 use super::changes::Changes;
+use super::filters::Filter;
 use super::input::{CredentialFailure, Entry, SecretVersion};
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
@@ -118,6 +119,7 @@ pub(super) struct MailboxNode {
     pub(super) entry: Entry<MailboxSpec>,
     pub(super) member: Member,
     pub(super) credentials: Credentials,
+    pub(super) filter: Filter,
 }
 
 /// What is known of a mailbox's Secrets.
@@ -243,6 +245,8 @@ pub(super) struct Links {
     pub(super) senders_as: Index<String, NamespacedName>,
     /// Secret → the Mailboxes that name it.
     pub(super) secret_users: Index<NamespacedName, NamespacedName>,
+    /// ConfigMap → the Mailboxes whose filter is in it.
+    pub(super) config_map_users: Index<NamespacedName, NamespacedName>,
     /// Namespace → its MailDomains, Mailboxes, MailAliases and RelayPolicies.
     pub(super) by_namespace: Index<String, ObjectKey>,
     /// Namespace → the RelayPolicies that select pods of that namespace alone, their own.
@@ -346,6 +350,7 @@ impl Links {
             && self.mailbox_catch_alls.0.is_empty()
             && self.senders_as.0.is_empty()
             && self.secret_users.0.is_empty()
+            && self.config_map_users.0.is_empty()
             && self.by_namespace.0.is_empty()
             && self.pod_policies.0.is_empty()
             && self.wide_pod_policies.is_empty()

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use paquebot_config::Address;
 use paquebot_crds::conditions::Reason;
 
+use super::filters::FilterReport;
 use super::input::{CredentialFailure, SecretVersion};
 use super::key::NamespacedName;
 
@@ -123,6 +124,8 @@ pub enum Details {
         versions: Vec<SecretVersion>,
         /// What became of its Secrets.
         credentials: CredentialsReport,
+        /// What became of its script.
+        filter: FilterReport,
     },
     /// Of a MailAlias.
     MailAlias {

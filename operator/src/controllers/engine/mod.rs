@@ -6,6 +6,7 @@
 //! - [`domains`]: DNS; - [`mailboxes`]: Secrets; - [`statuses`]: what is reported.
 
 mod domains;
+mod filters;
 mod mailboxes;
 mod objects;
 mod servers;
@@ -84,6 +85,8 @@ enum Timer {
     Dns(NamespacedName),
     /// A Mailbox's Secret, again.
     Credentials(NamespacedName),
+    /// The ConfigMap of a Mailbox's filter, again.
+    Filter(NamespacedName),
     /// A status, again.
     Status(ObjectKey),
     /// The recovery of a MailServer, again.
@@ -105,12 +108,14 @@ pub struct Engine {
     undecodable: HashMap<ObjectKey, (i64, String)>,
     ranges: objects::Ranges,
     secret_versions: HashMap<NamespacedName, String>,
+    config_map_versions: HashMap<NamespacedName, String>,
     servers: HashMap<NamespacedName, servers::ServerState>,
     observed: HashMap<NamespacedName, servers::Observed>,
     pod_servers: HashMap<NamespacedName, NamespacedName>,
     /// Where an object's entry was when it was last looked at.
     homes: HashMap<ObjectKey, NamespacedName>,
     mailboxes: HashMap<NamespacedName, mailboxes::CredentialState>,
+    filters: HashMap<NamespacedName, filters::FilterState>,
     domains: HashMap<NamespacedName, domains::DomainState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
@@ -137,11 +142,13 @@ impl Engine {
             undecodable: HashMap::new(),
             ranges: objects::Ranges::default(),
             secret_versions: HashMap::new(),
+            config_map_versions: HashMap::new(),
             servers: HashMap::new(),
             observed: HashMap::new(),
             pod_servers: HashMap::new(),
             homes: HashMap::new(),
             mailboxes: HashMap::new(),
+            filters: HashMap::new(),
             domains: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
@@ -237,6 +244,9 @@ impl Engine {
             Input::PassDone(done) => self.pass_done(*done),
             Input::Configz(server, pod, answer) => self.pod_answered(&server, &pod, answer),
             Input::Credentials(read) => self.credentials_read(read),
+            Input::ConfigMap(metadata) => self.config_map_applied(&metadata),
+            Input::ConfigMapDeleted(name) => self.config_map_deleted(&name),
+            Input::Filter(read) => self.filter_read(read),
             Input::Looked(looked) => self.looked(*looked),
             Input::Status(written) => self.status_written(*written),
         }
@@ -257,6 +267,7 @@ impl Engine {
                 self.recover(&server);
             }
             self.check_all_credentials();
+            self.check_all_filters();
         }
     }
 
@@ -271,6 +282,7 @@ impl Engine {
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
+                Timer::Filter(mailbox) => self.check_filter(&mailbox),
                 Timer::Status(key) => drop(self.status_dirty.insert(key)),
                 Timer::Recover(server) => self.recover(&server),
             }
@@ -296,7 +308,10 @@ impl Engine {
             match key.kind {
                 Kind::MailServer => self.refresh_domains_of(&key.name),
                 Kind::MailDomain => self.refresh_dns(&key.name),
-                Kind::Mailbox => self.check_credentials(&key.name),
+                Kind::Mailbox => {
+                    self.check_credentials(&key.name);
+                    self.check_filter(&key.name);
+                }
                 Kind::MailAlias | Kind::RelayPolicy => {}
             }
         }

@@ -182,10 +182,7 @@ impl Engine {
             Kind::Mailbox => {
                 let spec = self.directory.mailbox(&key.name).map(|entry| &entry.spec);
                 let source = spec.and_then(|spec| spec.credentials.as_ref()?.source());
-                Facts::Mailbox {
-                    generated: matches!(source, Some(CredentialSource::Generate(_))),
-                    filtered: spec.is_some_and(|spec| spec.filter.is_some()),
-                }
+                Facts::Mailbox { generated: matches!(source, Some(CredentialSource::Generate(_))) }
             }
             Kind::MailAlias | Kind::RelayPolicy => Facts::None,
         }

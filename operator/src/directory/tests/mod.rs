@@ -1,6 +1,7 @@
 //! The index from outside: objects go in, verdicts and content come out.
 
 mod changes;
+mod filters;
 mod mailboxes_and_aliases;
 mod order;
 mod relay_policies;

@@ -1,0 +1,79 @@
+//! What becomes of a mailbox's script.
+
+use paquebot_config::Record;
+use paquebot_crds::mailbox::ConfigMapKeyReference;
+
+use super::*;
+use crate::directory::{ConfigMapContent, FilterReport};
+
+const MAILBOX: &str = "one/m";
+
+fn directory_with(filter: Value) -> Directory {
+    directory(served(vec![mailbox(MAILBOX, 2, "one/d", "a", json!({"filter": filter}))]))
+}
+
+fn name(text: &str) -> NamespacedName {
+    NamespacedName::parse(text).unwrap()
+}
+
+fn report(directory: &Directory) -> FilterReport {
+    match directory.report(&key(Kind::Mailbox, MAILBOX)).unwrap().details {
+        Details::Mailbox { filter, .. } => filter,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The script that the server gets.
+fn script(directory: &Directory) -> Option<String> {
+    let server = default_server();
+    let records = directory.records(&server, None);
+    records.into_iter().find_map(|record| match record.into_inner() {
+        Record::Mailbox(mailbox) => mailbox.filter.clone(),
+        Record::Alias(_) => None,
+    })
+}
+
+#[test]
+fn a_script_of_the_spec_is_in_force_or_says_where_it_is_wrong() {
+    let good = directory_with(json!({"sieve": "keep;"}));
+    assert_eq!((report(&good), script(&good).as_deref()), (FilterReport::Compiled, Some("keep;")));
+    let bad = directory_with(json!({"sieve": "keep;\nfileinto \"junk\";"}));
+    let FilterReport::Failed(failure) = report(&bad) else { panic!("it is in force") };
+    assert_eq!(failure.reason.as_str(), "ScriptInvalid");
+    assert!(failure.message.contains("line 2, column 1"), "{}", failure.message);
+    assert_eq!(script(&bad), None, "mail goes to the inbox");
+    let none = directory_with(Value::Null);
+    assert_eq!((report(&none), script(&none)), (FilterReport::NoFilter, None));
+}
+
+#[test]
+fn a_script_in_a_config_map_is_in_force_once_it_was_read() {
+    let mut directory = directory_with(json!({"configMapRef": {"name": "filters", "key": "a.sieve"}}));
+    assert_eq!((report(&directory), script(&directory)), (FilterReport::Pending, None));
+    let users: Vec<_> = directory.mailboxes_of_config_map(&name("one/filters")).cloned().collect();
+    assert_eq!(users, [name(MAILBOX)]);
+    let reference = directory.filter_reference(&name(MAILBOX)).unwrap().clone();
+    let mut apply = |content: &ConfigMapContent| {
+        let changes = directory.apply_filter(&name(MAILBOX), &reference, content);
+        (report(&directory), script(&directory), changes.servers.contains_key(&name("mail/default")))
+    };
+    for (content, words) in [(ConfigMapContent::NoConfigMap, "one"), (ConfigMapContent::NoKey, "a.sieve")] {
+        let (FilterReport::Failed(failure), None, _) = apply(&content) else { panic!("{content:?}") };
+        assert_eq!(failure.reason.as_str(), "ConfigMapNotFound");
+        assert!(failure.message.contains(words) && failure.message.contains("filters"), "{}", failure.message);
+    }
+    let script = ConfigMapContent::Value("discard;".to_owned());
+    assert_eq!(apply(&script), (FilterReport::Compiled, Some("discard;".to_owned()), true));
+    assert_eq!(apply(&script).2, false, "what is as it was changes no file");
+    let (FilterReport::Failed(failure), None, true) = apply(&ConfigMapContent::Value("nonsense".to_owned())) else {
+        panic!("it is in force")
+    };
+    assert!(failure.message.starts_with("Key a.sieve of ConfigMap filters, line 1, column"), "{}", failure.message);
+    let other = ConfigMapKeyReference { name: "other".to_owned(), key: "a.sieve".to_owned() };
+    let changes = directory.apply_filter(&name(MAILBOX), &other, &script_of("keep;"));
+    assert!(changes.statuses.is_empty(), "the mailbox does not name it");
+}
+
+fn script_of(text: &str) -> ConfigMapContent {
+    ConfigMapContent::Value(text.to_owned())
+}

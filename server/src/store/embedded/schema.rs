@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::tools::check::with_offset;
@@ -228,6 +229,9 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     } else {
         configure(&connection)?;
     }
+    // One plan for each statement, whatever it is asked with: else SQLite makes it anew for other arguments, which costs
+    // more than a small query itself.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

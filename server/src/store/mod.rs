@@ -106,9 +106,16 @@ pub struct SpooledFile {
 
 impl Drop for SpooledFile {
     fn drop(&mut self) {
-        if !self.committed {
-            // Nothing else can be done here; start-up removes files that no row names.
-            let _ = std::fs::remove_file(&self.path);
+        if self.committed {
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
+        // Nothing else can be done when it fails; start-up removes files that no row names.
+        let remove = move || drop(std::fs::remove_file(path));
+        // A large file takes the volume some time, which an asynchronous thread does not have.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

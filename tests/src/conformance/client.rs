@@ -100,6 +100,25 @@ impl Connection {
         }
     }
 
+    /// The next line of a message's text, without its CRLF; a LF alone belongs to it, since a message may be binary.
+    ///
+    /// # Errors
+    /// When the connection ends, nothing comes in time, or the line is too long.
+    pub fn text_line(&mut self) -> Result<Vec<u8>> {
+        let mut searched: usize = 0;
+        loop {
+            let from = searched.saturating_sub(1);
+            if let Some(offset) = self.buffer[from..].windows(2).position(|pair| pair == b"\r\n") {
+                let mut line: Vec<u8> = self.buffer.drain(..from + offset + 2).collect();
+                line.truncate(line.len() - 2);
+                return Ok(line);
+            }
+            searched = self.buffer.len();
+            ensure!(searched <= LONGEST_LINE, "the server's line is longer than {LONGEST_LINE} octets");
+            ensure!(self.fill()? > 0, "the server closed within a message");
+        }
+    }
+
     /// Insists that nothing more comes but the end.
     ///
     /// # Errors

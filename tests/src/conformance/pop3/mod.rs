@@ -218,7 +218,7 @@ impl Session {
     pub fn data(&mut self) -> Result<Vec<u8>> {
         let mut data = Vec::new();
         loop {
-            let Some(line) = self.connection.line()? else { bail!("the server closed within a multi-line answer") };
+            let line = self.connection.text_line()?;
             match line.as_slice() {
                 b"." => return Ok(data),
                 [b'.', rest @ ..] => {

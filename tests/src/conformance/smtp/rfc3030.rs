@@ -88,11 +88,10 @@ pub const REQUIREMENTS: &[Requirement] = &[
         ],
     )
     .needs(CHUNKING),
-    Requirement::dialogue(
+    Requirement::function(
         "RFC 3030 §2",
-        "BDAT without a number, or with more than LAST behind it, is a syntax error",
-        Recipient,
-        &[("BDAT", "501"), ("BDAT many", "501"), ("BDAT -1", "501")],
+        "BDAT without a number is a syntax error; the server may close, since it cannot know where the chunk ends",
+        without_a_number,
     )
     .needs(CHUNKING),
     Requirement::function("RFC 3030 §4.2", "MAIL, RCPT and chunks may be pipelined in one packet", pipelined_chunks)
@@ -133,6 +132,13 @@ pub const REQUIREMENTS: &[Requirement] = &[
     )
     .needs(KeywordAndMaildrop("BINARYMIME")),
 ];
+
+fn without_a_number(target: &Target) -> Result<()> {
+    for command in ["BDAT", "BDAT many", "BDAT -1"] {
+        Session::at(target, Recipient)?.say(command)?.expect("501|421|521")?;
+    }
+    Ok(())
+}
 
 fn pipelined_chunks(target: &Target) -> Result<()> {
     let mut session = Session::ready(target)?;

@@ -147,7 +147,10 @@ fn trace_fields(target: &Target) -> Result<()> {
     let protocol = with.split([' ', ';']).next().unwrap_or_default();
     let known =
         ["SMTP", "ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA", "UTF8SMTP", "UTF8SMTPS", "UTF8SMTPA", "UTF8SMTPSA", "LMTP"];
-    ensure!(known.contains(&protocol), "Received says with {protocol:?}, which RFC 3848 does not know");
+    ensure!(
+        known.contains(&protocol.to_ascii_uppercase().as_str()),
+        "Received says with {protocol:?}, which RFC 3848 does not know"
+    );
     Ok(())
 }
 

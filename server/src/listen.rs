@@ -6,6 +6,7 @@
 //! bounds its own time.
 
 pub mod gate;
+pub mod proxy;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -182,7 +183,41 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
-fn admit(tcp: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+fn admit(tcp: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+    let Some(proxy) = &listener.proxy_protocol else { return admit_client(tcp, peer, listener, shared) };
+    if !proxy::is_trusted(proxy, peer.ip()) {
+        count_refusal(shared, listener.protocol, "not_a_proxy");
+        tracing::debug!(%peer, listener = listener.name, "connection closed: it does not come from a trusted proxy");
+        return;
+    }
+    let connections = shared.services.configuration.snapshot().server.limits.connections;
+    // The proxy stands for many clients: until it has said for which, the connection counts in all only.
+    match shared.gate.enter_within(peer.ip(), connections, u32::MAX) {
+        Ok(pass) => {
+            let introduction = introduce(tcp, peer, Arc::clone(listener), Arc::clone(shared), pass);
+            shared.sessions.spawn(introduction);
+        }
+        Err(refusal) => count_refusal(shared, listener.protocol, refusal.word()),
+    }
+}
+
+/// Lets a proxy say who its client is, and goes on with that one.
+async fn introduce(mut tcp: TcpStream, peer: SocketAddr, listener: Arc<Listener>, shared: Arc<Shared>, pass: Pass) {
+    let header = tokio::select! {
+        () = shared.services.shutdown.cancelled() => return,
+        header = tokio::time::timeout(proxy::HEADER_TIMEOUT, proxy::read(&mut tcp)) => header,
+    };
+    drop(pass);
+    match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(client) => admit_client(tcp, client.map_or(peer, canonical), &listener, &shared),
+        Err(error) => {
+            count_refusal(&shared, listener.protocol, "proxy_header");
+            tracing::info!(%peer, listener = listener.name, %error, "connection closed: no PROXY protocol header");
+        }
+    }
+}
+
+fn admit_client(tcp: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
     let protocol = listener.protocol;
     let limits = shared.services.configuration.snapshot().server.limits.clone();
     match shared.gate.enter(client.ip(), &limits) {

@@ -264,7 +264,8 @@ fn aliases_forwarding_and_quotas() {
             ("MAIL FROM:<>", "250"),
             ("RCPT TO:<small@server1.com>", "250"),
             ("DATA", "354"),
-            (&format!("{body}\r\n{body}\r\n."), "452 4.2.2"),
+            // It would never fit: nobody should try again for days.
+            (&format!("{body}\r\n{body}\r\n."), "552 5.2.2"),
             ("MAIL FROM:<>", "250"),
             ("RCPT TO:<small@server1.com>", "250"),
             ("DATA", "354"),
@@ -272,6 +273,85 @@ fn aliases_forwarding_and_quotas() {
             ("MAIL FROM:<> SIZE=400", "250"),
             ("RCPT TO:<small@server1.com>", "452 4.2.2"),
         ],
+    );
+}
+
+/// RFC 3030, from outside: what comes in chunks is fetched octet by octet.
+#[test]
+fn chunks_are_delivered() {
+    let server = Server::start(content::story());
+    let mut client = greeted(&server);
+    client.send(b"MAIL FROM:<x@else.example> BODY=8BITMIME\r\nRCPT TO:<anna@server1.com>\r\nBDAT 15\r\nSubject: x\r\n\r\n.BDAT 6 LAST\r\n\r\n..\r\nNOOP\r\n");
+    for expected in ["250 2.1.0", "250 2.1.5", "250 2.0.0 15 octets", "250 2.0.0", "250 2.0.0"] {
+        let reply = client.reply().pop().unwrap();
+        assert!(reply.starts_with(expected), "{expected}: {reply}");
+    }
+    let messages = fetch_all(&server, "anna");
+    assert!(messages[0].ends_with(b"Subject: x\r\n\r\n.\r\n..\r\n"), "{}", String::from_utf8_lossy(&messages[0]));
+}
+
+/// RFC 4865: a held message is in nobody's maildrop before its time, and there after it.
+#[test]
+fn a_held_message_is_delivered_at_its_time() {
+    let server = Server::start(content::story());
+    let mut tom = submitting(&server, "tom");
+    dialogue(
+        &mut tom,
+        &[
+            ("MAIL FROM:<tom@server1.com> HOLDFOR=2592001", "501 5.5.4"),
+            ("MAIL FROM:<tom@server1.com> HOLDFOR=4", "250 2.1.0"),
+            ("RCPT TO:<anna@server1.com>", "250"),
+            ("DATA", "354"),
+            ("Subject: later\r\n\r\n.", "250 2.0.0"),
+        ],
+    );
+    assert!(fetch_all(&server, "anna").is_empty());
+    let arrived = wait_for("the held message", || fetch_all(&server, "anna").pop());
+    assert!(arrived.ends_with(b"Subject: later\r\n\r\n"));
+}
+
+/// A load balancer's client is the one that Received and the limits are about; who is no load balancer is not heard.
+#[test]
+fn proxied_clients_are_known_by_their_own_address() {
+    let mut content = content::story();
+    for listener in &mut content.server.listeners {
+        let trusted = match listener.name.as_str() {
+            "smtp" => "127.0.0.0/8",
+            "submission" => "192.0.2.0/24",
+            _ => continue,
+        };
+        listener.proxy_protocol = Some(paquebot_config::ProxyProtocol { trusted: vec![trusted.parse().unwrap()] });
+    }
+    content.server.limits.per_client_connections = 2;
+    let server = Server::start(content);
+    let proxied = || {
+        let mut client = Client::connect(server.address("smtp"));
+        client.send(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n");
+        client
+    };
+    let mut client = proxied();
+    assert!(client.reply()[0].starts_with("220 "));
+    let mut second = proxied();
+    assert!(second.reply()[0].starts_with("220 "));
+    assert!(proxied().reply()[0].starts_with("421 4.7.0"), "two from one client");
+    dialogue(
+        &mut client,
+        &[
+            ("EHLO client.example", "250"),
+            ("MAIL FROM:<>", "250"),
+            ("RCPT TO:<anna@server1.com>", "250"),
+            ("DATA", "354"),
+            ("Subject: x\r\n\r\n.", "250 2.0.0"),
+        ],
+    );
+    let text = String::from_utf8(fetch_all(&server, "anna").remove(0)).unwrap();
+    assert!(text.contains("from client.example ([203.0.113.9])"), "{text}");
+    let mut without = Client::connect(server.address("smtp"));
+    without.send(b"EHLO client.example\r\n");
+    assert!(without.rest().is_empty());
+    let mut untrusted = Client::connect(server.address("submission"));
+    assert!(
+        untrusted.try_send(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n").is_err() || untrusted.rest().is_empty()
     );
 }
 

@@ -1,13 +1,16 @@
 //! The MDA: from recipients to a delivery plan, from a plan to one store transaction. Pure; called by
 //! [`crate::smtp::policy`] for each recipient, and by [`crate::smtp::session`] for the whole message.
 
+pub mod distribution;
 pub mod filter;
+pub mod srs;
 
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
 
+use crate::smtp::machine::EnvelopeRecipient;
 use crate::store::LocalDelivery;
 use crate::trace;
 
@@ -61,43 +64,67 @@ pub enum Undeliverable {
 /// [`Undeliverable`] when nobody would; the worst reason that was met, and one that may pass is the worst: then the
 /// sender keeps the message and tries again.
 pub fn expand(configuration: &Configuration, recipient: &Address) -> Result<Plan, Undeliverable> {
+    let expanded = expand_onward(configuration, recipient)?;
+    let onward = expanded.onward.into_iter().map(|onward| onward.address);
+    // The others must not wait for the undeliverable ones, and these must not be forgotten.
+    Ok(Plan { local: expanded.local, remote: onward.chain(expanded.undeliverable).collect() })
+}
+
+/// An address elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Onward {
+    /// The address.
+    pub address: Address,
+    /// The alias or mailbox that sends the message on; `None`: the sender named the address.
+    pub via: Option<Address>,
+}
+
+/// What one recipient stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Maildrops here.
+    pub local: Vec<Maildrop>,
+    /// Addresses elsewhere.
+    pub onward: Vec<Onward>,
+    /// Addresses here that cannot be delivered to now.
+    pub undeliverable: Vec<Address>,
+}
+
+/// Who receives what is sent to one recipient, and who sends it on to them.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_onward(configuration: &Configuration, recipient: &Address) -> Result<Expanded, Undeliverable> {
     let mut expansion = Expansion::new(configuration);
-    let mut waiting = VecDeque::from([recipient.clone()]);
+    let mut waiting = VecDeque::from([Onward { address: recipient.clone(), via: None }]);
     let mut visits = 0;
-    let mut undeliverable = Vec::new();
-    while let Some(address) = waiting.pop_front() {
+    let mut reasons = Vec::new();
+    while let Some(next) = waiting.pop_front() {
         visits += 1;
         if visits + waiting.len() > MAX_EXPANSION {
             return Err(Undeliverable::TooMany);
         }
-        match expansion.visit(&address) {
-            Ok(next) => waiting.extend(next),
-            Err(reason) => undeliverable.push((address, reason)),
+        match expansion.visit(&next) {
+            Ok(further) => waiting.extend(further),
+            Err(reason) => {
+                expansion.expanded.undeliverable.push(next.address);
+                reasons.push(reason);
+            }
         }
     }
-    let mut plan = expansion.plan;
-    if plan.local.is_empty() && plan.remote.is_empty() {
-        let worst = undeliverable.into_iter().map(|(_, reason)| reason).max();
+    let expanded = expansion.expanded;
+    if expanded.local.is_empty() && expanded.onward.is_empty() {
+        let worst = reasons.into_iter().max();
         return Err(worst.or(expansion.came_back.then_some(Undeliverable::Loop)).unwrap_or(Undeliverable::Unknown));
     }
-    // The others must not wait for these, and these must not be forgotten.
-    plan.remote.extend(undeliverable.into_iter().map(|(address, _)| address));
-    Ok(plan)
+    Ok(expanded)
 }
 
-/// The plan for all recipients of a message. What cannot be expanded was refused at RCPT; were it here all the same, the
-/// queue would deal with it.
+/// The plan for all recipients of a message.
 #[must_use]
 pub fn plan(configuration: &Configuration, recipients: &[Address]) -> Plan {
-    let mut whole = Plan::default();
-    let (mut maildrops, mut elsewhere) = (HashSet::new(), HashSet::new());
-    for recipient in recipients {
-        let part = expand(configuration, recipient);
-        let part = part.unwrap_or_else(|_| Plan { local: Vec::new(), remote: vec![recipient.clone()] });
-        whole.local.extend(part.local.into_iter().filter(|drop| maildrops.insert(drop.address.canonical())));
-        whole.remote.extend(part.remote.into_iter().filter(|address| elsewhere.insert(address.to_string())));
-    }
-    whole
+    let named = recipients.iter().cloned().map(EnvelopeRecipient::from).collect::<Vec<_>>();
+    distribution::Distribution::new(configuration, &named).plan()
 }
 
 /// Whether mail for an alias reaches a mailbox, through further aliases but not through forwardings: its owner then may
@@ -140,7 +167,7 @@ pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<Loca
 
 struct Expansion<'a> {
     configuration: &'a Configuration,
-    plan: Plan,
+    expanded: Expanded,
     seen: HashSet<String>,
     /// Something was met twice: a loop, if nothing is deliverable in the end.
     came_back: bool,
@@ -148,23 +175,28 @@ struct Expansion<'a> {
 
 impl<'a> Expansion<'a> {
     fn new(configuration: &'a Configuration) -> Self {
-        Self { configuration, plan: Plan::default(), seen: HashSet::new(), came_back: false }
+        Self { configuration, expanded: Expanded::default(), seen: HashSet::new(), came_back: false }
     }
 
-    /// Takes one address into the plan; returns those that it stands for.
-    fn visit(&mut self, address: &Address) -> Result<Vec<Address>, Undeliverable> {
-        match self.configuration.resolve(address) {
+    /// Takes one address in; returns those that it stands for.
+    fn visit(&mut self, next: &Onward) -> Result<Vec<Onward>, Undeliverable> {
+        let on = |via: &Address, targets: Vec<Address>| {
+            targets.into_iter().map(|address| Onward { address, via: Some(via.clone()) }).collect()
+        };
+        match self.configuration.resolve(&next.address) {
             Resolution::NotServed => {
                 // Upper and lower case may differ elsewhere (RFC 5321 §2.4).
-                if self.seen.insert(address.to_string()) {
-                    self.plan.remote.push(address.clone());
+                if self.seen.insert(next.address.to_string()) {
+                    self.expanded.onward.push(next.clone());
                 }
                 Ok(Vec::new())
             }
             Resolution::Unknown => Err(Undeliverable::Unknown),
             Resolution::Suspended => Err(Undeliverable::Suspended),
-            Resolution::Alias(alias) if self.is_new(&alias.address) => Ok(alias.targets.clone()),
-            Resolution::Mailbox(mailbox) if self.is_new(&mailbox.address) => Ok(self.mailbox(mailbox)),
+            Resolution::Alias(alias) if self.is_new(&alias.address) => Ok(on(&alias.address, alias.targets.clone())),
+            Resolution::Mailbox(mailbox) if self.is_new(&mailbox.address) => {
+                Ok(on(&mailbox.address, self.mailbox(mailbox)))
+            }
             Resolution::Alias(_) | Resolution::Mailbox(_) => Ok(Vec::new()),
         }
     }
@@ -180,7 +212,7 @@ impl<'a> Expansion<'a> {
             }
         };
         if keep {
-            self.plan.local.push(Maildrop { address: mailbox.address.clone(), quota: mailbox.quota });
+            self.expanded.local.push(Maildrop { address: mailbox.address.clone(), quota: mailbox.quota });
         }
         targets
     }

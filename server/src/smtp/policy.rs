@@ -1,11 +1,15 @@
 //! What the session answers at MAIL and RCPT: relay decision, directory and limits together, as replies. Pure: asks
 //! [`crate::relay`] and [`crate::delivery`]; how full a maildrop is comes as an argument.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, Domain, LocalPart};
 
 use super::command::Mail;
 use super::path::ForwardPath;
 use super::reply::Reply;
+use crate::delivery::srs::{self, SrsError};
 use crate::delivery::{self, Plan, Undeliverable};
 use crate::relay::{self, Client, Decision, Grant, Refusal};
 use crate::store::{StoreError, Usage};
@@ -54,6 +58,13 @@ pub fn recipient(
         ForwardPath::Mailbox(address) => address.clone(),
         ForwardPath::Postmaster => postmaster(configuration).ok_or_else(no_postmaster)?,
     };
+    if is_never_reached(configuration, recipient.domain()) {
+        return Err(Reply::new(550, 1, 2, "mail is not sent to that address"));
+    }
+    let recipient = match returning(configuration, mail, &recipient)? {
+        Some(sender) => return admitted_report(configuration, sender),
+        None => recipient,
+    };
     let rule = match relay::decide(configuration, client, mail.reverse_path.as_ref(), &recipient) {
         Decision::Local | Decision::Relay(Grant::OwnSender) => None,
         Decision::Relay(Grant::Rule(name)) => Some(name.to_owned()),
@@ -73,6 +84,48 @@ pub fn recipient(
     Ok(Admission { recipient, plan, max_message_size, rule })
 }
 
+/// Whether an address literal names this machine, its link, or no one machine: whoever may send would reach with it what
+/// only we should reach.
+fn is_never_reached(configuration: &Configuration, domain: &Domain) -> bool {
+    let Some(inside) = domain.as_str().strip_prefix('[').and_then(|text| text.strip_suffix(']')) else { return false };
+    let Ok(address) = inside.strip_prefix("ipv6:").unwrap_or(inside).parse::<IpAddr>() else { return true };
+    let address = address.to_canonical();
+    if configuration.server.outbound.allowed_networks.iter().any(|network| network.contains(&address)) {
+        return false;
+    }
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_unspecified() || v4.is_multicast() || v4.is_link_local() || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
+    }
+}
+
+/// The sender to whom a report goes back that came for one of our rewritten addresses (see [`srs`]). `None`: the address
+/// is not one of those. Only reports come back this way, so only the null reverse-path opens it.
+fn returning(configuration: &Configuration, mail: &Mail, recipient: &Address) -> Result<Option<Address>, Reply> {
+    let keys = &configuration.secrets.srs_keys;
+    let is_here = configuration.domain(recipient.domain()).is_some_and(|domain| !domain.suspended);
+    if keys.is_empty() || !is_here || !srs::is_rewritten(recipient.local_part()) {
+        return Ok(None);
+    }
+    if mail.reverse_path.is_some() {
+        return Err(Reply::new(550, 1, 1, "that address takes reports of delivery only"));
+    }
+    srs::restore(keys, recipient.local_part(), Timestamp::now()).map(Some).map_err(|error| match error {
+        SrsError::NotOurs => Reply::new(550, 1, 1, "no such mailbox here"),
+        SrsError::Expired => Reply::new(550, 1, 1, "that return address has expired"),
+    })
+}
+
+fn admitted_report(configuration: &Configuration, sender: Address) -> Result<Admission, Reply> {
+    if is_never_reached(configuration, sender.domain()) {
+        return Err(Reply::new(550, 1, 2, "mail is not sent to that address"));
+    }
+    let plan = delivery::expand(configuration, &sender).map_err(undeliverable)?;
+    Ok(Admission { recipient: sender, plan, max_message_size: None, rule: None })
+}
+
 /// Whether a maildrop has room for a message whose size may be known.
 ///
 /// # Errors
@@ -80,7 +133,7 @@ pub fn recipient(
 pub fn quota(quota: u64, usage: Usage, size: Option<u64>) -> Result<(), Reply> {
     let size = size.unwrap_or(0);
     if size > quota {
-        return Err(Reply::new(552, 2, 2, "the message is larger than that mailbox may hold"));
+        return Err(larger_than_quota());
     }
     // An empty message takes room too: a maildrop at its quota is full.
     if usage.octets.saturating_add(size.max(1)) > quota {
@@ -128,6 +181,12 @@ fn no_postmaster() -> Reply {
 
 fn mailbox_full() -> Reply {
     Reply::new(452, 2, 2, "that mailbox is full; try again later")
+}
+
+/// The reply to a message that its only maildrop could never hold.
+#[must_use]
+pub fn larger_than_quota() -> Reply {
+    Reply::new(552, 2, 2, "the message is larger than that mailbox may hold")
 }
 
 /// The reply to a message that is larger than it may be.

@@ -85,3 +85,78 @@ fn whose_postmaster() {
     assert_eq!(postmaster(&nobody), None);
     assert_eq!(said(recipient(&nobody, stranger(), &Mail::default(), &ForwardPath::Postmaster).map(drop)), "550 5.1.1");
 }
+
+/// A relay rule for everybody: what it does not reach, nobody does.
+#[test]
+fn this_machine_and_its_link_are_no_destinations() {
+    let mut content = content(Vec::new());
+    content.relay.push(paquebot_config::RelayRule {
+        name: "team/open".to_owned(),
+        from: vec![paquebot_config::RelaySource::Networks(vec!["8.8.8.8/32".parse().unwrap()])],
+        senders: None,
+        recipients: paquebot_config::RecipientScope::Any,
+        upstream: None,
+    });
+    let mut configuration = configuration_of(content);
+    let mail = Mail { reverse_path: Some(address("x@else.example")), ..Mail::default() };
+    let ask = |configuration: &Configuration, domain: &str| {
+        let path = ForwardPath::Mailbox(address(&format!("x@{domain}")));
+        said(recipient(configuration, stranger(), &mail, &path))
+    };
+    for refused in [
+        "[127.0.0.1]",
+        "[127.9.9.9]",
+        "[0.0.0.0]",
+        "[169.254.1.1]",
+        "[224.0.0.1]",
+        "[255.255.255.255]",
+        "[IPv6:::1]",
+        "[IPv6:::]",
+        "[IPv6:fe80::1]",
+        "[IPv6:ff02::1]",
+        "[IPv6:::ffff:127.0.0.1]",
+    ] {
+        assert_eq!(ask(&configuration, refused), "550 5.1.2", "{refused}");
+    }
+    assert_eq!(ask(&configuration, "[192.0.2.1]"), "ok");
+    assert_eq!(ask(&configuration, "else.example"), "ok");
+    configuration.server.outbound.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    assert_eq!(ask(&configuration, "[127.0.0.1]"), "ok");
+}
+
+/// Rewritten senders are an open door for reports with our hash, and for nothing else.
+#[test]
+fn reports_go_back_to_rewritten_senders() {
+    let mut content = content(Vec::new());
+    content.secrets.srs_keys = vec![paquebot_config::SecretText::new("key".to_owned())];
+    let configuration = configuration_of(content);
+    let keys = &configuration.secrets.srs_keys;
+    let rewritten = |days: i64| {
+        let at = Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+        srs::rewrite(keys, &address("jack@server2.com"), &domain("server1.com"), at).unwrap()
+    };
+    let ask = |to: Address, from: Option<&str>| {
+        let mail = Mail { reverse_path: from.map(address), ..Mail::default() };
+        recipient(&configuration, stranger(), &mail, &ForwardPath::Mailbox(to))
+    };
+    assert_eq!(ask(rewritten(3), None).unwrap().recipient, address("jack@server2.com"));
+    assert_eq!(said(ask(rewritten(3), Some("x@else.example"))), "550 5.1.1");
+    assert_eq!(said(ask(rewritten(30), None)), "550 5.1.1");
+    assert_eq!(said(ask(address("SRS0=AAAAAA=AA=server2.com=jack@server1.com"), None)), "550 5.1.1");
+    assert_eq!(said(ask(address("SRS0=AAAAAA=AA=server2.com=jack@server2.com"), None)), "553 5.7.1");
+    // No catch-all takes a forged one.
+    assert_eq!(said(ask(address("SRS0=AAAAAA=AA=server2.com=jack@server3.com"), None)), "550 5.1.1");
+}
+
+/// RFC 6710: strangers may wait longer, and not push in.
+#[test]
+fn priorities_are_for_clients_that_are_admitted() {
+    let configuration = configuration(Vec::new());
+    let tom = configuration.mailbox(&address("tom@server1.com"));
+    let asked = |mailbox, priority| {
+        let mail = Mail { reverse_path: Some(address("tom@server1.com")), priority: Some(priority), ..Mail::default() };
+        sender(&configuration, Client { mailbox, ..stranger() }, &mail).unwrap().priority
+    };
+    assert_eq!((asked(None, 4), asked(None, -4)), (Some(0), Some(-4)));
+    assert_eq!((asked(tom, 4), asked(tom, -4)), (Some(4), Some(-4)));
+}

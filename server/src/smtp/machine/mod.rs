@@ -110,6 +110,13 @@ pub struct EnvelopeRecipient {
     pub route: Option<Route>,
 }
 
+impl From<Address> for EnvelopeRecipient {
+    /// One of whom nothing more is known.
+    fn from(address: Address) -> Self {
+        Self { address, notify: Notify::default(), original: None, route: None }
+    }
+}
+
 /// How a login ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {

@@ -1,17 +1,21 @@
 //! What a session does with the content of a message: the spool while it comes, one transaction of the store at its end.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
-use paquebot_config::Configuration;
+use jiff::Timestamp;
+use paquebot_config::{Address, Configuration, Domain};
 
 use super::{Session, Transaction, out_of_step, path};
-use crate::delivery::filter::{Filtered, Incoming};
-use crate::delivery::{self, Plan};
+use crate::delivery::distribution::Distribution;
+use crate::delivery::filter::Incoming;
+use crate::delivery::{self, Plan, srs};
 use crate::smtp::command::{Hold, Mail};
 use crate::smtp::machine::Envelope;
 use crate::smtp::policy;
 use crate::smtp::reply::Reply;
 use crate::store::envelope::{Declared, DeliverBy, RemoteRecipient};
-use crate::store::{Acceptance, MessageId, Spool, StoreError};
+use crate::store::{Acceptance, Content, Derived, MessageId, Spool, StoreError};
 use crate::trace::{Received, Transmission};
 
 impl Session {
@@ -55,18 +59,39 @@ impl Session {
     ) -> Result<Reply, StoreError> {
         let configuration = &*transaction.configuration;
         let body = spool.finish().await?;
-        let recipients: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
-        let mut plan = delivery::plan(configuration, &recipients);
-        self.queue_for_full_maildrops(&mut plan, envelope.octets).await?;
-        let received_at = jiff::Timestamp::now();
-        let trace: Bytes = self.received(configuration, envelope, id, received_at).into();
+        let received_at = Timestamp::now();
         let declared = declared(&envelope.mail, transaction.begun);
-        let reverse_path = envelope.mail.reverse_path.as_ref();
+        let is_held = declared.hold_until.is_some_and(|until| until > received_at);
+        let mut distribution = match is_held {
+            true => Distribution::held(&envelope.recipients),
+            false => Distribution::new(configuration, &envelope.recipients),
+        };
+        distribution.break_loops(configuration, &envelope.passage.delivered_to);
+        if distribution.is_empty() {
+            self.count_message("refused");
+            return Ok(Reply::new(554, 4, 6, "the message goes round in a loop: it was sent on from here before"));
+        }
+        self.queue_for_full_maildrops(&mut distribution, envelope.octets).await?;
+        let trace = Bytes::from(self.received(configuration, envelope, id, received_at));
+        let plan = distribution.plan();
+        if plan.is_one_maildrop()
+            && let [delivery] = delivery::local_deliveries(&plan, envelope.mail.reverse_path.as_ref()).as_slice()
+            && let Some(quota) = delivery.quota
+            && envelope.octets + trace.len() as u64 + delivery.fields.len() as u64 > quota
+        {
+            // It would never fit, so nobody should try again for days.
+            self.count_message("refused");
+            return Ok(policy::larger_than_quota());
+        }
+        let case = Forwarding { configuration, envelope, declared: &declared, trace: &trace, at: received_at };
+        let mut derived = case.forwards(&distribution);
+        let recipients: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
+        let redirect_path = plan.local.first().and_then(|drop| case.reverse_path(drop.address.domain()));
         let incoming = Incoming {
             id,
             received_at,
-            reverse_path,
-            redirect_path: reverse_path,
+            reverse_path: envelope.mail.reverse_path.as_ref(),
+            redirect_path: redirect_path.as_ref(),
             trace: &trace,
             body: &body,
             octets: envelope.octets,
@@ -79,7 +104,8 @@ impl Session {
             self.count_message("refused");
             return Ok(rejected(reason));
         }
-        let Filtered { local, derived, remember, .. } = filtered;
+        derived.extend(filtered.derived);
+        let is_queued = !plan.remote.is_empty() || derived.iter().any(|derived| !derived.remote.is_empty());
         let acceptance = Acceptance {
             id: id.clone(),
             received_at,
@@ -87,55 +113,47 @@ impl Session {
             trace,
             body,
             declared,
-            local,
-            remote: remote(&plan, envelope),
+            local: filtered.local,
+            remote: distribution.remote(),
             derived,
-            remember,
+            remember: filtered.remember,
         };
         self.store(acceptance).await?;
-        Ok(self.accepted(id, envelope, &plan))
+        Ok(self.accepted(id, envelope, &plan, is_queued))
     }
 
-    /// Makes an acceptance durable, and lets the queue know of what came of it.
+    /// Makes an acceptance durable.
     async fn store(&self, acceptance: Acceptance) -> Result<(), StoreError> {
-        let has_derived = !acceptance.derived.is_empty();
-        let is_for_somebody = has_derived || !acceptance.local.is_empty() || !acceptance.remote.is_empty();
+        let is_for_somebody =
+            !acceptance.derived.is_empty() || !acceptance.local.is_empty() || !acceptance.remote.is_empty();
         if !is_for_somebody && acceptance.remember.is_empty() {
             // The filter threw it away: that is its recipient's wish, and there is nothing to store.
             tracing::info!(message_id = %acceptance.id, "discarded by the recipient's filter");
             return Ok(());
         }
-        self.services.store.commit(acceptance).await?;
-        if has_derived {
-            self.services.queue.notify_one();
-        }
-        Ok(())
+        self.services.store.commit(acceptance).await
     }
 
     /// Where a message has several maildrops, a full one gets it from the queue when it has room again. One alone has its
     /// answer from the store.
-    async fn queue_for_full_maildrops(&self, plan: &mut Plan, octets: u64) -> Result<(), StoreError> {
+    async fn queue_for_full_maildrops(&self, distribution: &mut Distribution, octets: u64) -> Result<(), StoreError> {
+        let plan = distribution.plan();
         if plan.is_one_maildrop() {
             return Ok(());
         }
-        for maildrop in std::mem::take(&mut plan.local) {
-            let is_full = match maildrop.quota {
-                Some(quota) => {
-                    let usage = self.services.store.usage(&maildrop.address).await?;
-                    policy::quota(quota, usage, Some(octets)).is_err()
-                }
-                None => false,
-            };
-            if is_full {
-                plan.remote.push(maildrop.address);
-            } else {
-                plan.local.push(maildrop);
+        let mut full = HashSet::new();
+        for maildrop in &plan.local {
+            let Some(quota) = maildrop.quota else { continue };
+            let usage = self.services.store.usage(&maildrop.address).await?;
+            if policy::quota(quota, usage, Some(octets)).is_err() {
+                full.insert(maildrop.address.clone());
             }
         }
+        distribution.defer(|maildrop| full.contains(&maildrop.address));
         Ok(())
     }
 
-    fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan) -> Reply {
+    fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan, is_queued: bool) -> Reply {
         let metrics = &self.services.metrics;
         self.count_message("accepted");
         metrics.message_octets.inc_by(envelope.octets);
@@ -152,24 +170,18 @@ impl Session {
         for maildrop in &plan.local {
             tracing::info!(message_id = %id, maildrop = %maildrop.address, "delivered");
         }
-        if !plan.remote.is_empty() {
+        if is_queued {
             self.services.queue.notify_one();
         }
-        let what = match (plan.local.is_empty(), plan.remote.is_empty()) {
-            (false, true) => "delivered",
-            (true, false) => "queued",
-            _ => "delivered and queued",
+        let what = match (plan.local.is_empty(), is_queued) {
+            (false, false) => "delivered",
+            (true, _) => "queued",
+            (false, true) => "delivered and queued",
         };
         Reply::new(250, 0, 0, format!("{id} {what}"))
     }
 
-    fn received(
-        &self,
-        configuration: &Configuration,
-        envelope: &Envelope,
-        id: &MessageId,
-        at: jiff::Timestamp,
-    ) -> String {
+    fn received(&self, configuration: &Configuration, envelope: &Envelope, id: &MessageId, at: Timestamp) -> String {
         let recipient = match envelope.recipients.as_slice() {
             [only] => Some(&only.address),
             _ => None,
@@ -203,9 +215,8 @@ fn rejected(reason: &str) -> Reply {
 }
 
 /// What the next hop and the queue are told of a message whose transaction began then.
-fn declared(mail: &Mail, begun: jiff::Timestamp) -> Declared {
-    let later =
-        |seconds: i64| begun.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::MAX);
+fn declared(mail: &Mail, begun: Timestamp) -> Declared {
+    let later = |seconds: i64| begun.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
     Declared {
         body: mail.body,
         smtputf8: mail.smtputf8,
@@ -221,16 +232,38 @@ fn declared(mail: &Mail, begun: jiff::Timestamp) -> Declared {
     }
 }
 
-/// The queue's recipients, with what was asked for those that RCPT named.
-fn remote(plan: &Plan, envelope: &Envelope) -> Vec<RemoteRecipient> {
-    let asked = |address: &paquebot_config::Address| {
-        let named = envelope.recipients.iter().find(|recipient| recipient.address == *address);
-        named.map(|recipient| RemoteRecipient {
-            address: address.clone(),
-            notify: recipient.notify,
-            original: recipient.original.clone(),
-            route: recipient.route.clone(),
-        })
-    };
-    plan.remote.iter().map(|address| asked(address).unwrap_or_else(|| address.clone().into())).collect()
+/// What is sent on from here (aliases and forwardings): the same message under a reverse-path of ours.
+struct Forwarding<'a> {
+    configuration: &'a Configuration,
+    envelope: &'a Envelope,
+    declared: &'a Declared,
+    trace: &'a Bytes,
+    at: Timestamp,
+}
+
+impl Forwarding<'_> {
+    /// One message for each alias or mailbox that sends on. `Delivered-To` says so, and tells the message should it come
+    /// back.
+    fn forwards(&self, distribution: &Distribution) -> Vec<Derived> {
+        let forward = |(via, remote): (Address, Vec<RemoteRecipient>)| Derived {
+            id: MessageId::generate(),
+            reverse_path: self.reverse_path(via.domain()),
+            trace: [format!("Delivered-To: {}\r\n", via.canonical()).as_bytes(), self.trace].concat().into(),
+            content: Content::Same { from: 0 },
+            declared: self.declared.clone(),
+            local: Vec::new(),
+            remote,
+        };
+        distribution.forwards().into_iter().map(forward).collect()
+    }
+
+    /// The reverse-path under which a domain sends the message on. A sender of ours keeps its own: our servers may send for
+    /// it. So does the null one.
+    fn reverse_path(&self, domain: &Domain) -> Option<Address> {
+        let sender = self.envelope.mail.reverse_path.as_ref()?;
+        let is_ours = self.configuration.domain(sender.domain()).is_some();
+        let rewritten =
+            srs::rewrite(&self.configuration.secrets.srs_keys, sender, domain, self.at).filter(|_| !is_ours);
+        Some(rewritten.unwrap_or_else(|| sender.clone()))
+    }
 }

@@ -1,5 +1,5 @@
 //! Delivery status notifications (RFC 3461 §6, RFC 3462, RFC 3464; RFC 6533 where an address is not ASCII): what a sender
-//! is told when a message is delayed or could not be delivered. Pure: from facts to the bytes of a message. Called by
+//! is told about what became of a message. Pure: from facts to the bytes of a message. Called by
 //! [`super::outcome`].
 
 use std::fmt::Write;
@@ -8,63 +8,203 @@ use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 
 use super::status::Refusal;
-use crate::store::MessageId;
+use crate::store::{MessageId, RemoteRecipient};
 use crate::trace::date;
 
 /// Characters of a peer's text that are repeated: a header line must stay below 998 octets (RFC 5322 §2.1.1).
 const MAX_DIAGNOSTIC: usize = 400;
 
-/// What is reported.
+/// What is reported of a recipient (RFC 3464 §2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The recipients do not get the message.
+pub enum Action {
+    /// He does not get the message.
     Failed,
-    /// They have not got it yet; it is tried until then.
+    /// He has not got it yet; it is tried until then.
     Delayed {
         /// When the queue gives up.
         until: Timestamp,
     },
+    /// It went to a server that will not tell what becomes of it (RFC 3461 §5.2.2).
+    Relayed,
+    /// It is in his maildrop.
+    Delivered,
+    /// It went to the members of a list or an alias.
+    Expanded,
+}
+
+impl Action {
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed { .. } => "delayed",
+            Self::Relayed => "relayed",
+            Self::Delivered => "delivered",
+            Self::Expanded => "expanded",
+        }
+    }
+
+    /// For people: what became of the recipients that follow.
+    fn sentence(self) -> String {
+        match self {
+            Self::Failed => "could not be delivered to the following recipients.\r\n\
+                             It will not be tried again.\r\n"
+                .to_owned(),
+            Self::Delayed { until } => format!(
+                "has not been delivered to the following recipients yet.\r\n\
+                 You need do nothing: it is tried until {}.\r\n",
+                date(until)
+            ),
+            Self::Relayed => "was passed on for the following recipients, to servers that do not tell\r\n\
+                              what becomes of it.\r\n"
+                .to_owned(),
+            Self::Delivered => "was delivered to the following recipients.\r\n".to_owned(),
+            Self::Expanded => "was delivered to the following lists, which pass it on.\r\n".to_owned(),
+        }
+    }
+
+    /// The worst gives a report its subject.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Failed => 0,
+            Self::Delayed { .. } => 1,
+            Self::Relayed => 2,
+            Self::Expanded => 3,
+            Self::Delivered => 4,
+        }
+    }
+}
+
+/// What a recipient's server said, or what we found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The host that it is about.
+    pub host: Option<String>,
+    /// Whether that host said it.
+    pub said_by_host: bool,
+    /// A reply: code, enhanced status code, text.
+    pub text: String,
+}
+
+/// One recipient in a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Who is concerned.
+    pub recipient: RemoteRecipient,
+    /// What became of the message.
+    pub action: Action,
+    /// The enhanced status code: `5.1.1`.
+    pub status: String,
+    /// Why, where there is something to say.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+impl Reported {
+    /// One that a refusal tells about.
+    #[must_use]
+    pub fn refused(recipient: &RemoteRecipient, action: Action, refusal: &Refusal) -> Self {
+        let text = format!("{} {} {}", refusal.code, refusal.status(), refusal.text);
+        let diagnosis = Diagnosis { host: refusal.host.clone(), said_by_host: refusal.said_by_host, text };
+        Self { recipient: recipient.clone(), action, status: refusal.status(), diagnosis: Some(diagnosis) }
+    }
+
+    /// One that was delivered here: to a maildrop, or to the members of an alias.
+    #[must_use]
+    pub fn delivered(recipient: &RemoteRecipient, action: Action) -> Self {
+        Self { recipient: recipient.clone(), action, status: "2.0.0".to_owned(), diagnosis: None }
+    }
+
+    /// One whose message a server took that reports nothing.
+    #[must_use]
+    pub fn relayed(recipient: &RemoteRecipient, host: &str, reply: &str) -> Self {
+        let diagnosis = Diagnosis { host: Some(host.to_owned()), said_by_host: true, text: reply.to_owned() };
+        Self {
+            recipient: recipient.clone(),
+            action: Action::Relayed,
+            status: "2.0.0".to_owned(),
+            diagnosis: Some(diagnosis),
+        }
+    }
+
+    fn is_ascii(&self) -> bool {
+        let original = self.recipient.original.as_ref();
+        self.recipient.address.is_ascii() && original.is_none_or(|original| original.address.is_ascii())
+    }
+}
+
+/// What of the original comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Original<'a> {
+    /// Its header.
+    Header(&'a [u8]),
+    /// All of it: lines without bare CR, LF and NUL.
+    Whole(&'a [u8]),
+}
+
+impl<'a> Original<'a> {
+    fn octets(self) -> &'a [u8] {
+        match self {
+            Self::Header(octets) | Self::Whole(octets) => octets,
+        }
+    }
+
+    /// RFC 3462 §3, RFC 6533 §3.
+    fn content_type(self, international: bool) -> &'static str {
+        match (self, international) {
+            (Self::Header(_), false) => "text/rfc822-headers",
+            (Self::Header(_), true) => "message/global-headers",
+            (Self::Whole(_), false) => "message/rfc822",
+            (Self::Whole(_), true) => "message/global",
+        }
+    }
 }
 
 /// The facts of one report.
 #[derive(Debug)]
 pub struct Report<'a> {
-    /// What is reported.
-    pub kind: Kind,
     /// Names the report.
     pub id: &'a MessageId,
     /// The server that reports.
     pub hostname: &'a Domain,
     /// The sender of the original message.
     pub to: &'a Address,
-    /// Who is concerned, and what was met.
-    pub recipients: &'a [(Address, Refusal)],
+    /// Who is concerned, and what became of it.
+    pub recipients: &'a [Reported],
+    /// What the sender called the transaction (`ENVID=`).
+    pub envelope_id: Option<&'a str>,
     /// The original's id here.
     pub original_id: &'a MessageId,
     /// When the original was accepted.
     pub arrived_at: Timestamp,
-    /// The original's header, as received.
-    pub original_header: &'a [u8],
+    /// What comes back.
+    pub original: Original<'a>,
     /// Now.
     pub at: Timestamp,
 }
 
 impl Report<'_> {
+    /// Whether it needs SMTPUTF8: RFC 6533 gives it other types then.
+    #[must_use]
+    pub fn is_international(&self) -> bool {
+        !self.to.is_ascii() || !self.recipients.iter().all(Reported::is_ascii)
+    }
+
     /// The report as a message with CRLF line ends.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
-        let international = !self.to.is_ascii() || self.recipients.iter().any(|(address, _)| !address.is_ascii());
+        let international = self.is_international();
         let boundary = format!("report-{}", self.id);
         let mut text = String::new();
         self.write_header(&mut text, &boundary);
         self.write_explanation(&mut text, &boundary);
         self.write_status(&mut text, &boundary, international);
-        let kind = if international { "message/global-headers" } else { "text/rfc822-headers" };
-        let encoding = encoding(self.original_header.is_ascii());
+        let original = self.original.octets();
+        let header_is_ascii = header_of(original, original.len()).is_ascii();
+        let kind = self.original.content_type(international || !header_is_ascii);
+        let encoding = encoding(original.is_ascii());
         let _ = write!(text, "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
         let mut message = text.into_bytes();
-        message.extend_from_slice(self.original_header);
-        if !self.original_header.ends_with(b"\r\n") {
+        message.extend_from_slice(original);
+        if !original.ends_with(b"\r\n") {
             message.extend_from_slice(b"\r\n");
         }
         message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
@@ -73,9 +213,12 @@ impl Report<'_> {
 
     // Writing to a String cannot fail.
     fn write_header(&self, text: &mut String, boundary: &str) {
-        let subject = match self.kind {
-            Kind::Failed => "Your message could not be delivered",
-            Kind::Delayed { .. } => "Your message is delayed",
+        let worst = self.recipients.iter().map(|reported| reported.action).min_by_key(|action| action.rank());
+        let subject = match worst {
+            Some(Action::Failed) | None => "Your message could not be delivered",
+            Some(Action::Delayed { .. }) => "Your message is delayed",
+            Some(Action::Relayed) => "Your message was passed on",
+            Some(Action::Delivered | Action::Expanded) => "Your message was delivered",
         };
         let _ = write!(
             text,
@@ -90,23 +233,19 @@ impl Report<'_> {
     }
 
     fn write_explanation(&self, text: &mut String, boundary: &str) {
-        let mut words = format!("This is the mail server {}.\r\n\r\n", self.hostname);
-        let arrived = date(self.arrived_at);
-        let _ = match self.kind {
-            Kind::Failed => write!(
-                words,
-                "The message that you sent on {arrived}\r\ncould not be delivered to the following recipients.\r\n\
-                 It will not be tried again.\r\n"
-            ),
-            Kind::Delayed { until } => write!(
-                words,
-                "The message that you sent on {arrived}\r\nhas not been delivered to the following recipients yet.\r\n\
-                 You need do nothing: it is tried until {}.\r\n",
-                date(until)
-            ),
-        };
-        for (address, refusal) in self.recipients {
-            let _ = write!(words, "\r\n  <{address}>\r\n    {}\r\n", explanation(refusal));
+        let mut words = format!("This is the mail server {}.\r\n", self.hostname);
+        let mut recipients: Vec<&Reported> = self.recipients.iter().collect();
+        recipients.sort_by_key(|reported| reported.action.rank());
+        for same in recipients.chunk_by(|one, other| one.action == other.action) {
+            let Some(first) = same.first() else { continue };
+            let (arrived, sentence) = (date(self.arrived_at), first.action.sentence());
+            let _ = write!(words, "\r\nThe message that you sent on {arrived}\r\n{sentence}");
+            for reported in same {
+                let _ = write!(words, "\r\n  <{}>\r\n", reported.recipient.address);
+                if let Some(diagnosis) = &reported.diagnosis {
+                    let _ = write!(words, "    {}\r\n", explanation(diagnosis));
+                }
+            }
         }
         let encoding = encoding(words.is_ascii());
         let _ = write!(
@@ -117,53 +256,60 @@ impl Report<'_> {
     }
 
     fn write_status(&self, text: &mut String, boundary: &str, international: bool) {
-        let (kind, address_type) = if international {
-            ("message/global-delivery-status", "utf-8")
-        } else {
-            ("message/delivery-status", "rfc822")
-        };
+        let kind = if international { "message/global-delivery-status" } else { "message/delivery-status" };
         let encoding = encoding(!international);
+        let _ = write!(text, "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+        if let Some(id) = self.envelope_id {
+            let _ = write!(text, "Original-Envelope-Id: {}\r\n", diagnostic(id));
+        }
         let _ = write!(
             text,
-            "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
-             Reporting-MTA: dns; {}\r\nX-Paquebot-Message-ID: {}\r\nArrival-Date: {}\r\n",
+            "Reporting-MTA: dns; {}\r\nX-Paquebot-Message-ID: {}\r\nArrival-Date: {}\r\n",
             self.hostname,
             self.original_id,
             date(self.arrived_at),
         );
-        for (address, refusal) in self.recipients {
-            let action = if self.kind == Kind::Failed { "failed" } else { "delayed" };
-            let _ = write!(
-                text,
-                "\r\nFinal-Recipient: {address_type}; {address}\r\nAction: {action}\r\nStatus: {}\r\n",
-                refusal.status()
-            );
-            if let Some(host) = &refusal.host {
-                let _ = write!(text, "Remote-MTA: dns; {host}\r\n");
-            }
-            let (kind, code) = (if refusal.said_by_host { "smtp" } else { "x-paquebot" }, refusal.code);
-            let _ = write!(
-                text,
-                "Diagnostic-Code: {kind}; {code} {} {}\r\nLast-Attempt-Date: {}\r\n",
-                refusal.status(),
-                diagnostic(&refusal.text),
-                date(self.at)
-            );
-            if let Kind::Delayed { until } = self.kind {
-                let _ = write!(text, "Will-Retry-Until: {}\r\n", date(until));
-            }
+        for reported in self.recipients {
+            self.write_recipient(text, reported, international);
         }
         text.push_str("\r\n");
+    }
+
+    fn write_recipient(&self, text: &mut String, reported: &Reported, international: bool) {
+        text.push_str("\r\n");
+        if let Some(original) = &reported.recipient.original {
+            let address: String = original.address.chars().take(MAX_DIAGNOSTIC).filter(|c| !c.is_control()).collect();
+            let _ = write!(text, "Original-Recipient: {}; {address}\r\n", diagnostic(&original.kind));
+        }
+        let address_type = if international { "utf-8" } else { "rfc822" };
+        let _ = write!(
+            text,
+            "Final-Recipient: {address_type}; {}\r\nAction: {}\r\nStatus: {}\r\n",
+            reported.recipient.address,
+            reported.action.keyword(),
+            reported.status
+        );
+        if let Some(diagnosis) = &reported.diagnosis {
+            if let Some(host) = &diagnosis.host {
+                let _ = write!(text, "Remote-MTA: dns; {host}\r\n");
+            }
+            let kind = if diagnosis.said_by_host { "smtp" } else { "x-paquebot" };
+            let _ = write!(text, "Diagnostic-Code: {kind}; {}\r\n", diagnostic(&diagnosis.text));
+        }
+        let _ = write!(text, "Last-Attempt-Date: {}\r\n", date(self.at));
+        if let Action::Delayed { until } = reported.action {
+            let _ = write!(text, "Will-Retry-Until: {}\r\n", date(until));
+        }
     }
 }
 
 /// For people.
-fn explanation(refusal: &Refusal) -> String {
-    let (code, status, text) = (refusal.code, refusal.status(), diagnostic(&refusal.text));
-    match &refusal.host {
-        Some(host) if refusal.said_by_host => format!("{host} said: {code} {status} {text}"),
-        Some(host) => format!("{host}: {text} ({status})"),
-        None => format!("{text} ({status})"),
+fn explanation(diagnosis: &Diagnosis) -> String {
+    let text = diagnostic(&diagnosis.text);
+    match &diagnosis.host {
+        Some(host) if diagnosis.said_by_host => format!("{host} said: {text}"),
+        Some(host) => format!("{host}: {text}"),
+        None => text,
     }
 }
 
@@ -188,19 +334,25 @@ pub fn header_of(beginning: &[u8], limit: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::envelope::OriginalRecipient;
 
-    fn report(kind: Kind, recipients: &[(&str, Refusal)], header: &[u8]) -> String {
-        let recipients: Vec<_> =
-            recipients.iter().map(|(text, refusal)| (Address::parse(text).unwrap(), refusal.clone())).collect();
+    fn reported(action: Action, recipients: &[(&str, Refusal)]) -> Vec<Reported> {
+        let one = |(text, refusal): &(&str, Refusal)| {
+            Reported::refused(&Address::parse(text).unwrap().into(), action, refusal)
+        };
+        recipients.iter().map(one).collect()
+    }
+
+    fn report(recipients: &[Reported], original: Original<'_>) -> String {
         let message = Report {
-            kind,
             id: &MessageId::from_stored("new".to_owned()),
             hostname: &Domain::parse("mx.server1.com").unwrap(),
             to: &Address::parse("tom@server1.com").unwrap(),
-            recipients: &recipients,
+            recipients,
+            envelope_id: Some("QQ314\r\nX: 1"),
             original_id: &MessageId::from_stored("old".to_owned()),
             arrived_at: Timestamp::UNIX_EPOCH,
-            original_header: header,
+            original,
             at: "2026-11-23T13:05:09Z".parse().unwrap(),
         }
         .message();
@@ -215,12 +367,15 @@ mod tests {
     fn a_failure_says_who_what_and_which_message() {
         let header = b"Subject: hi\r\nFrom: tom@server1.com\r\n";
         let own = Refusal::permanent(4, 7, "x".repeat(2000));
-        let text = report(Kind::Failed, &[("jack@server2.com", said()), ("o@s.example", own)], header);
+        let text = report(
+            &reported(Action::Failed, &[("jack@server2.com", said()), ("o@s.example", own)]),
+            Original::Header(header),
+        );
         let wanted = [
             "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"report-new\"\r\n",
             "\r\nAuto-Submitted: auto-replied\r\n",
             "mx.server2.com said: 550 5.1.1 no such user: ??\r\n",
-            "Reporting-MTA: dns; mx.server1.com\r\nX-Paquebot-Message-ID: old\r\n",
+            "Original-Envelope-Id: QQ314??X: 1\r\nReporting-MTA: dns; mx.server1.com\r\nX-Paquebot-Message-ID: old\r\n",
             "\r\n\r\nFinal-Recipient: rfc822; jack@server2.com\r\nAction: failed\r\nStatus: 5.1.1\r\n\
              Remote-MTA: dns; mx.server2.com\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user: ??\r\n",
             "Final-Recipient: rfc822; o@s.example\r\nAction: failed\r\nStatus: 5.4.7\r\nDiagnostic-Code: x-paquebot; 550",
@@ -236,7 +391,10 @@ mod tests {
     #[test]
     fn a_delay_says_until_when() {
         let until = "2026-11-28T13:05:09Z".parse().unwrap();
-        let text = report(Kind::Delayed { until }, &[("jack@server2.com", Refusal::transient(4, 1, "busy"))], b"");
+        let text = report(
+            &reported(Action::Delayed { until }, &[("jack@server2.com", Refusal::transient(4, 1, "busy"))]),
+            Original::Header(b""),
+        );
         assert!(text.contains("Action: delayed\r\nStatus: 4.4.1\r\n"));
         assert!(text.contains("Will-Retry-Until: Sat, 28 Nov 2026 13:05:09 +0000\r\n"));
         assert!(text.contains("Subject: Your message is delayed\r\n"));
@@ -244,10 +402,37 @@ mod tests {
 
     #[test]
     fn rfc_6533_addresses_that_are_not_ascii_are_written_in_utf_8() {
-        let text = report(Kind::Failed, &[("j\u{e4}ck@server2.com", said())], "Subject: \u{e4}\r\n".as_bytes());
+        let text = report(
+            &reported(Action::Failed, &[("j\u{e4}ck@server2.com", said())]),
+            Original::Header("Subject: \u{e4}\r\n".as_bytes()),
+        );
         assert!(text.contains("Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n"));
         assert!(text.contains("Final-Recipient: utf-8; j\u{e4}ck@server2.com\r\n"));
         assert!(text.contains("Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    }
+
+    #[test]
+    fn one_report_tells_of_all_recipients_whatever_became_of_them() {
+        let recipient = RemoteRecipient {
+            original: Some(OriginalRecipient { kind: "rfc822".to_owned(), address: "j@old.example".to_owned() }),
+            ..Address::parse("jack@server2.com").unwrap().into()
+        };
+        let mut recipients = reported(Action::Failed, &[("gone@server2.com", said())]);
+        recipients.insert(0, Reported::relayed(&recipient, "mx.server2.com", "250 2.0.0 taken"));
+        recipients.push(Reported::delivered(&recipient, Action::Delivered));
+        let text = report(&recipients, Original::Whole(b"Subject: a\r\n\r\nbody\r\n"));
+        let wanted = [
+            "Subject: Your message could not be delivered\r\n",
+            "was passed on for the following recipients",
+            "was delivered to the following recipients",
+            "\r\n\r\nOriginal-Recipient: rfc822; j@old.example\r\nFinal-Recipient: rfc822; jack@server2.com\r\n\
+             Action: relayed\r\nStatus: 2.0.0\r\nRemote-MTA: dns; mx.server2.com\r\nDiagnostic-Code: smtp; 250 2.0.0 taken\r\n",
+            "Action: delivered\r\nStatus: 2.0.0\r\nLast-Attempt-Date: ",
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: a\r\n\r\nbody\r\n\r\n--report-new--\r\n",
+        ];
+        for part in wanted {
+            assert!(text.contains(part), "{part}\nin\n{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! served with; a simulation hands in its own, so that days pass in seconds and a seed repeats them. Sleeping is tokio's:
 //! its clock can be paused.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,6 +27,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub trait Network: Send + Sync {
     /// Opens one; whoever asks bounds the time.
     async fn connect(&self, to: SocketAddr) -> std::io::Result<Box<dyn Stream>>;
+
+    /// Whether an address is one of this machine's own.
+    fn is_this_machine(&self, _address: IpAddr) -> bool {
+        false
+    }
 }
 
 /// Gives numbers that nobody foresees, or that a seed gives.
@@ -73,6 +78,16 @@ impl Network for System {
         // Commands are small and wait for replies.
         let _ = stream.set_nodelay(true);
         Ok(Box::new(stream))
+    }
+
+    fn is_this_machine(&self, address: IpAddr) -> bool {
+        // From here to an own address it is no way: both ends have the same. Nothing is sent for that.
+        let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect((address, 9))?;
+            socket.local_addr()
+        });
+        address.is_loopback() || way.is_ok_and(|local| local.ip() == address)
     }
 }
 

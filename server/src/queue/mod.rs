@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod control;
+pub mod convert;
 pub mod delivery;
 mod destinations;
 mod dropping;

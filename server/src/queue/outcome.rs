@@ -1,15 +1,18 @@
 //! From what an attempt met to what the store settles: who is done, who is tried again and when, what the sender is told.
 //! Pure. Called by [`super::delivery`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Configuration};
 
-use super::client::machine::Outcome;
-use super::dsn::{Kind, Report};
+use super::client::machine::{Accepted, Outcome, Taker};
+use super::dsn::{Action, Original, Report, Reported};
 use super::schedule::{Next, Schedule};
 use super::status::{Refusal, Severity};
 use crate::delivery;
+use crate::store::envelope::{ByMode, Notify};
 use crate::store::outgoing::{Deferral, QueuedMessage, QueuedRecipient};
 use crate::store::{Acceptance, Body, Declared, LocalDelivery, MessageId};
 
@@ -20,10 +23,8 @@ pub struct Decision {
     pub finished: Vec<i64>,
     /// Rows that stay.
     pub deferred: Vec<Deferral>,
-    /// Recipients that do not get the message.
-    pub failed: Vec<(Address, Refusal)>,
-    /// Recipients about whose delay the sender is told now.
-    pub delayed: Vec<(Address, Refusal)>,
+    /// Recipients about whom the sender wants to be told now.
+    pub reported: Vec<Reported>,
 }
 
 /// Decides for each recipient. `random` is any number.
@@ -36,40 +37,80 @@ pub fn decide(
     random: u64,
 ) -> Decision {
     let mut decision = Decision::default();
+    let (begin, schedule) = times(message, schedule);
     for (recipient, outcome) in attempts {
-        let refusal = match outcome {
-            Ok(_) => {
-                decision.finished.push(recipient.key);
-                continue;
-            }
-            Err(refusal) => refusal,
-        };
-        if refusal.severity() == Severity::Permanent {
-            decision.finished.push(recipient.key);
-            decision.failed.push((recipient.recipient.address.clone(), refusal.clone()));
-            continue;
-        }
-        let attempts = recipient.attempts.saturating_add(1);
-        match schedule.after_failure(message.received_at, now, attempts, recipient.warned, random) {
-            Next::Retry { due, warn } => {
-                decision.deferred.push(Deferral { key: recipient.key, due, error: refusal.to_string(), warned: warn });
-                if warn {
-                    decision.delayed.push((recipient.recipient.address.clone(), refusal.clone()));
+        match outcome {
+            Ok(accepted) => decision.accept(message, recipient, accepted),
+            Err(refusal) if refusal.severity() == Severity::Permanent => decision.fail(recipient, refusal),
+            Err(refusal) => {
+                let attempts = recipient.attempts.saturating_add(1);
+                match schedule.after_failure(begin, now, attempts, recipient.warned, random) {
+                    Next::Retry { due, warn } => {
+                        decision.defer(recipient, refusal, due, warn, schedule.expiry(begin));
+                    }
+                    Next::GiveUp => decision.fail(recipient, &expired(refusal)),
                 }
-            }
-            Next::GiveUp => {
-                decision.finished.push(recipient.key);
-                decision.failed.push((recipient.recipient.address.clone(), expired(refusal)));
             }
         }
     }
     decision
 }
 
+impl Decision {
+    fn accept(&mut self, message: &QueuedMessage, recipient: &QueuedRecipient, accepted: &Accepted) {
+        self.finished.push(recipient.key);
+        let recipient = &recipient.recipient;
+        let wanted = recipient.notify.on_success();
+        // RFC 2852 §4: each server on the way tells, if that was asked for.
+        let traced = message.declared.deliver_by.is_some_and(|by| by.trace) && recipient.notify != Notify::Never;
+        match &accepted.taker {
+            Taker::Maildrop if wanted => self.reported.push(Reported::delivered(recipient, Action::Delivered)),
+            Taker::Silent(host) if wanted || traced => {
+                self.reported.push(Reported::relayed(recipient, host, &accepted.reply));
+            }
+            Taker::Reporting(host) if traced => self.reported.push(Reported::relayed(recipient, host, &accepted.reply)),
+            Taker::Maildrop | Taker::Silent(_) | Taker::Reporting(_) => {}
+        }
+    }
+
+    fn fail(&mut self, recipient: &QueuedRecipient, refusal: &Refusal) {
+        self.finished.push(recipient.key);
+        if recipient.recipient.notify.on_failure() {
+            self.reported.push(Reported::refused(&recipient.recipient, Action::Failed, refusal));
+        }
+    }
+
+    fn defer(&mut self, recipient: &QueuedRecipient, refusal: &Refusal, due: Timestamp, warn: bool, until: Timestamp) {
+        self.deferred.push(Deferral { key: recipient.key, due, error: refusal.to_string(), warned: warn });
+        if warn && recipient.recipient.notify.on_delay() {
+            self.reported.push(Reported::refused(&recipient.recipient, Action::Delayed { until }, refusal));
+        }
+    }
+}
+
+/// From when the age of a message counts, and how long it is tried: what was held (RFC 4865) is as old as its release, and
+/// what is to be delivered by a certain time (RFC 2852 §4) goes back then, or its sender hears of the delay.
+fn times(message: &QueuedMessage, schedule: Schedule) -> (Timestamp, Schedule) {
+    let begin = message.declared.hold_until.map_or(message.received_at, |until| until.max(message.received_at));
+    let Some(by) = message.declared.deliver_by else { return (begin, schedule) };
+    let time = Duration::try_from(by.at.duration_since(begin)).unwrap_or_default();
+    let schedule = match by.mode {
+        ByMode::Return => Schedule { max_age: schedule.max_age.min(time), ..schedule },
+        ByMode::Notify => Schedule { delay_warning: schedule.delay_warning.min(time), ..schedule },
+    };
+    (begin, schedule)
+}
+
 /// The time is over (RFC 3463 §3.5: X.4.7).
 fn expired(last: &Refusal) -> Refusal {
     let text = format!("the time for delivery is over; the last attempt met: {} {}", last.status(), last.text);
     Refusal { host: last.host.clone(), ..Refusal::permanent(4, 7, text) }
+}
+
+/// Seconds until a message has to be delivered, where its sender said so.
+#[must_use]
+pub fn seconds_left(declared: &Declared, now: Timestamp) -> Option<i64> {
+    declared.deliver_by.map(|by| by.at.duration_since(now).as_secs())
 }
 
 /// A report on its way to the sender. It can be made into an acceptance again when the store could not take it.
@@ -131,29 +172,28 @@ pub enum Unreportable {
 pub fn notice(
     configuration: &Configuration,
     message: &QueuedMessage,
-    original_header: &[u8],
-    kind: Kind,
-    recipients: &[(Address, Refusal)],
+    original: Original<'_>,
+    recipients: &[Reported],
     id: MessageId,
     now: Timestamp,
 ) -> Result<Notice, Unreportable> {
     let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
     let plan = delivery::expand(configuration, sender).map_err(|_| Unreportable::NoSuchSender)?;
-    let bytes = Report {
-        kind,
+    let report = Report {
         id: &id,
         hostname: &configuration.server.hostname,
         to: sender,
         recipients,
+        envelope_id: message.declared.envelope_id.as_deref(),
         original_id: &message.id,
         arrived_at: message.received_at,
-        original_header,
+        original,
         at: now,
-    }
-    .message();
-    let addresses = recipients.iter().map(|(address, _)| address).chain([sender]);
-    let smtputf8 = !addresses.into_iter().all(Address::is_ascii);
-    let declared = Declared { smtputf8, ..Declared::eight_bit(!bytes.is_ascii()) };
+    };
+    let (smtputf8, bytes) = (report.is_international(), report.message());
+    // RFC 8689 §5: what must not be read on the way is not repeated in clear text either.
+    let require_tls = message.declared.require_tls;
+    let declared = Declared { smtputf8, require_tls, ..Declared::eight_bit(!bytes.is_ascii()) };
     let mut local = delivery::local_deliveries(&plan, None);
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
@@ -161,58 +201,5 @@ pub fn notice(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::store::outgoing::MessageNumber;
-
-    const SCHEDULE: Schedule = Schedule { max_age: Duration::from_secs(1000), delay_warning: Duration::from_secs(100) };
-
-    fn message() -> QueuedMessage {
-        QueuedMessage {
-            id: MessageId::generate(),
-            received_at: Timestamp::UNIX_EPOCH,
-            reverse_path: None,
-            declared: Declared::default(),
-            octets: 1,
-        }
-    }
-
-    fn attempt(key: i64, warned: bool, outcome: Outcome) -> (QueuedRecipient, Outcome) {
-        let address = Address::parse(&format!("r{key}@x.example")).unwrap();
-        let message = MessageNumber::for_test(1);
-        (QueuedRecipient { key, message, recipient: address.into(), attempts: 3, warned, last_error: None }, outcome)
-    }
-
-    fn decide_after(seconds: i64, attempts: &[(QueuedRecipient, Outcome)]) -> Decision {
-        decide(&message(), attempts, SCHEDULE, Timestamp::from_second(seconds).unwrap(), 0)
-    }
-
-    #[test]
-    fn each_recipient_has_an_outcome_of_its_own() {
-        let busy = || Err(Refusal::transient(7, 1, "busy"));
-        let attempts = [
-            attempt(1, false, Ok("250".to_owned())),
-            attempt(2, false, Err(Refusal::permanent(1, 1, "no"))),
-            attempt(3, false, busy()),
-            attempt(4, true, busy()),
-        ];
-        let addresses = |list: &[(Address, Refusal)]| -> Vec<String> {
-            list.iter().map(|(address, refusal)| format!("{address} {}", refusal.status())).collect()
-        };
-        let young = decide_after(50, &attempts);
-        assert_eq!((young.finished, addresses(&young.failed)), (vec![1, 2], vec!["r2@x.example 5.1.1".to_owned()]));
-        assert!(young.delayed.is_empty() && young.deferred.iter().all(|deferral| !deferral.warned));
-        let late = decide_after(200, &attempts);
-        assert_eq!(addresses(&late.delayed), ["r3@x.example 4.7.1"], "the other was told before");
-        assert_eq!(
-            late.deferred.iter().map(|deferral| (deferral.key, deferral.warned)).collect::<Vec<_>>(),
-            [(3, true), (4, false)]
-        );
-        let old = decide_after(1000, &attempts);
-        assert_eq!(old.finished, [1, 2, 3, 4]);
-        assert_eq!(addresses(&old.failed)[1..], ["r3@x.example 5.4.7", "r4@x.example 5.4.7"]);
-        assert!(old.failed[1].1.text.contains("4.7.1 busy"));
-    }
-}
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -12,9 +12,9 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::client::tls;
+use super::client::tls::Tls;
 use super::control::Control;
-use super::delivery::{Courier, Destination};
+use super::delivery::{Courier, Destination, Pool};
 use super::destinations::Destinations;
 use super::environment::Environment;
 use super::resolver::Router;
@@ -75,7 +75,8 @@ impl Queue {
             metrics,
             router: Router::new(Arc::clone(&environment.dns)),
             environment,
-            tls: tls::opportunistic()?,
+            tls: Tls::new()?,
+            pool: Pool::default(),
             stop: stop.clone(),
             unsettled: Unsettled::default(),
         };

@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 /// A message that the peer took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     pub mail: String,
+    /// The addresses.
     pub recipients: Vec<String>,
+    /// What else their commands said.
+    pub parameters: Vec<String>,
     /// Without dot-stuffing.
     pub content: Vec<u8>,
     pub encrypted: bool,
@@ -36,6 +40,10 @@ pub struct Rules {
     pub messages_per_connection: usize,
     /// Replies are written octet by octet.
     pub slowly: bool,
+    /// TLS begins before the first word.
+    pub implicit_tls: bool,
+    /// AUTH is offered after TLS, and accepts these credentials of PLAIN (base64); without it no mail is taken.
+    pub login: Option<&'static str>,
 }
 
 /// What happens on STARTTLS.
@@ -56,6 +64,8 @@ impl Default for Rules {
             content: Arc::new(|_| "250 2.0.0 taken"),
             messages_per_connection: usize::MAX,
             slowly: false,
+            implicit_tls: false,
+            login: None,
         }
     }
 }
@@ -64,7 +74,7 @@ impl Default for Rules {
 pub struct Peer {
     pub address: SocketAddr,
     taken: Arc<Mutex<Vec<Taken>>>,
-    rules: Arc<Mutex<Rules>>,
+    rules: Arc<Mutex<(Rules, CancellationToken)>>,
 }
 
 impl Peer {
@@ -72,15 +82,19 @@ impl Peer {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let taken = Arc::<Mutex<Vec<Taken>>>::default();
-        let rules = Arc::new(Mutex::new(rules));
+        let rules = Arc::new(Mutex::new((rules, CancellationToken::new())));
         let (all, now) = (Arc::clone(&taken), Arc::clone(&rules));
         tokio::spawn(async move {
             for connection in 0.. {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let talk = Talk { rules: now.lock().unwrap().clone(), taken: Arc::clone(&all), connection };
+                let (rules, end) = now.lock().unwrap().clone();
+                let talk = Talk { rules, taken: Arc::clone(&all), connection };
                 tokio::spawn(async move {
-                    // A client may leave at any time.
-                    let _ = talk.begin(stream).await;
+                    tokio::select! {
+                        // A client may leave at any time.
+                        _ = talk.begin(stream) => {}
+                        () = end.cancelled() => {}
+                    }
                 });
             }
         });
@@ -91,9 +105,11 @@ impl Peer {
         self.taken.lock().unwrap().clone()
     }
 
-    /// From the next connection on.
+    /// As after a restart: connections are closed, and the next ones are treated so.
     pub fn set_rules(&self, rules: Rules) {
-        *self.rules.lock().unwrap() = rules;
+        let mut now = self.rules.lock().unwrap();
+        now.1.cancel();
+        *now = (rules, CancellationToken::new());
     }
 }
 
@@ -110,6 +126,12 @@ enum Next {
 
 impl Talk {
     async fn begin(&self, stream: tokio::net::TcpStream) -> std::io::Result<()> {
+        if let (true, Some(Tls::Working(acceptor))) = (self.rules.implicit_tls, &self.rules.tls) {
+            let mut stream = BufReader::new(acceptor.accept(stream).await?);
+            self.say(&mut stream, self.rules.greeting).await?;
+            self.converse(&mut stream, true).await?;
+            return Ok(());
+        }
         let mut stream = BufReader::new(stream);
         self.say(&mut stream, self.rules.greeting).await?;
         if let Next::StartTls = self.converse(&mut stream, false).await? {
@@ -129,7 +151,8 @@ impl Talk {
         stream: &mut BufReader<S>,
         encrypted: bool,
     ) -> std::io::Result<Next> {
-        let (mut mail, mut recipients, mut messages) = (String::new(), Vec::new(), 0);
+        let (mut mail, mut recipients, mut parameters, mut messages) = (String::new(), Vec::new(), Vec::new(), 0);
+        let mut is_known = self.rules.login.is_none();
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line).await? == 0 {
@@ -143,35 +166,53 @@ impl Talk {
                     self.say(stream, "220 go ahead").await?;
                     return Ok(Next::StartTls);
                 }
+                "AUTH"
+                    if encrypted
+                        && line.strip_prefix("AUTH PLAIN ").is_some_and(|said| Some(said) == self.rules.login) =>
+                {
+                    is_known = true;
+                    self.say(stream, "235 2.7.0 welcome").await?;
+                }
+                "AUTH" => self.say(stream, "535 5.7.8 wrong").await?,
+                "MAIL" if !is_known => self.say(stream, "530 5.7.0 who are you").await?,
                 "MAIL" if messages >= self.rules.messages_per_connection => {
                     self.say(stream, "421 4.3.2 enough").await?;
                     return Ok(Next::End);
                 }
                 "MAIL" => {
-                    (mail, recipients) = (line.to_owned(), Vec::new());
+                    (mail, recipients, parameters) = (line.to_owned(), Vec::new(), Vec::new());
                     self.say(stream, "250 2.1.0 ok").await?;
                 }
                 "RCPT" => {
-                    let address = line.trim_start_matches("RCPT TO:<").trim_end_matches('>').to_owned();
-                    let reply = (self.rules.recipient)(&address);
+                    let (path, rest) = line.trim_start_matches("RCPT TO:<").split_once('>').unwrap();
+                    let reply = (self.rules.recipient)(path);
                     if reply.starts_with("250") {
-                        recipients.push(address);
+                        recipients.push(path.to_owned());
+                        parameters.push(rest.trim_start().to_owned());
                     }
                     self.say(stream, reply).await?;
                 }
-                "DATA" => {
-                    assert!(!recipients.is_empty(), "DATA without a recipient");
-                    self.say(stream, "354 go ahead").await?;
-                    let content = read_content(stream).await?;
+                "DATA" if recipients.is_empty() => self.say(stream, "503 5.5.1 nobody").await?,
+                "DATA" | "BDAT" => {
+                    let content = if verb == "DATA" {
+                        self.say(stream, "354 go ahead").await?;
+                        read_content(stream).await?
+                    } else {
+                        let size = line.trim_start_matches("BDAT ").trim_end_matches(" LAST").parse().unwrap();
+                        let mut content = vec![0; size];
+                        stream.read_exact(&mut content).await?;
+                        content
+                    };
                     let reply = (self.rules.content)(&content);
                     if reply.is_empty() {
                         return Ok(Next::End);
                     }
                     if reply.starts_with("250") {
                         messages += 1;
-                        let recipients = std::mem::take(&mut recipients);
-                        let taken =
-                            Taken { mail: mail.clone(), recipients, content, encrypted, connection: self.connection };
+                        let (recipients, parameters) =
+                            (std::mem::take(&mut recipients), std::mem::take(&mut parameters));
+                        let (mail, connection) = (mail.clone(), self.connection);
+                        let taken = Taken { mail, recipients, parameters, content, encrypted, connection };
                         self.taken.lock().unwrap().push(taken);
                     }
                     self.say(stream, reply).await?;
@@ -193,6 +234,9 @@ impl Talk {
         }
         if self.rules.tls.is_some() && !encrypted {
             reply.push_str("\r\n250-STARTTLS");
+        }
+        if self.rules.login.is_some() && encrypted {
+            reply.push_str("\r\n250-AUTH PLAIN");
         }
         reply + "\r\n250 HELP"
     }

@@ -1,11 +1,17 @@
 //! The client's side of SMTP without I/O (RFC 5321 §3, §4.1): replies in, actions out. [`super::session`] drives it over
-//! TCP, tests drive it with a script. One machine serves one connection, and many messages over it.
+//! TCP, tests and fuzzers drive it with a script. One machine serves one connection, and many messages over it.
+
+use std::collections::VecDeque;
 
 use paquebot_config::Address;
 
 use super::super::status::Refusal;
+use super::authentication::{Authentication, Credentials, SecretLine};
+use super::capabilities::Capabilities;
+use super::command;
 use super::reply::Reply;
-use crate::store::{BodyType, Declared};
+use crate::store::envelope::ByMode;
+use crate::store::{BodyType, Declared, RemoteRecipient};
 
 /// How long a reply may take (RFC 5321 §4.5.3.2 says how long we have to be patient).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,47 +26,45 @@ pub enum Wait {
     DataEnd,
 }
 
+/// How the message itself goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Dot-stuffed, ended by a line with one dot (RFC 5321 §4.5.2).
+    Dots,
+    /// As it is, as one last chunk (RFC 3030 §2).
+    Chunk,
+}
+
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send these bytes, then wait for a reply.
     Send(Vec<u8>, Wait),
+    /// Send a line that nobody else may see, then wait for a reply.
+    Authenticate(SecretLine),
     /// Wait for a reply.
     Read(Wait),
     /// Negotiate TLS, then say [`Client::tls_established`].
     StartTls,
     /// Send the message and its end, then wait for a reply.
-    SendMessage,
+    SendMessage(Framing),
     /// Nothing: the connection is open for the next transaction.
     Ready,
     /// Nothing: the transaction is over, [`Client::finish`] tells how.
     Finished,
 }
 
-/// What EHLO offered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The largest message (RFC 1870); `None` where nothing was said or there is no limit.
-    pub size: Option<u64>,
-    /// `SIZE` is understood at MAIL.
-    pub size_offered: bool,
-    /// RFC 6152.
-    pub eight_bit: bool,
-    /// RFC 6531.
-    pub smtputf8: bool,
-    /// RFC 2920.
-    pub pipelining: bool,
-    /// RFC 3207.
-    pub starttls: bool,
-}
-
-/// What octets above 127 a message has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EightBit {
-    /// In its header.
-    pub header: bool,
-    /// In its body.
-    pub body: bool,
+/// What TLS a connection has, or is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// STARTTLS where it is offered, with whatever certificate.
+    WhereOffered,
+    /// None: it was tried and did not work.
+    None,
+    /// STARTTLS with a certificate that proves the host's name, or nothing is sent.
+    Required,
+    /// It was there before the first word, with such a certificate.
+    FromTheBeginning,
 }
 
 /// One message for some recipients.
@@ -69,32 +73,62 @@ pub struct Transaction {
     /// The reverse-path; `None` is `<>`.
     pub reverse_path: Option<Address>,
     /// Who receives it here.
-    pub recipients: Vec<Address>,
-    /// What the sender declared.
+    pub recipients: Vec<RemoteRecipient>,
+    /// What the sender declared; `body` says what is sent, which [`Client::carries`] bounds.
     pub declared: Declared,
-    /// What was found in it; needed only where [`Client::needs_inspection`] says so.
-    pub found: Option<EightBit>,
+    /// Whether its header is ASCII; needed only where SMTPUTF8 was declared and [`Client::carries_utf8`] denies it.
+    pub header_is_ascii: bool,
     /// Its size in octets.
     pub octets: u64,
+    /// Seconds until it has to be delivered, where the sender said so (RFC 2852).
+    pub seconds_left: Option<i64>,
 }
 
-/// What became of one recipient: the server's positive reply, or why not.
-pub type Outcome = Result<String, Refusal>;
+/// Who took a message for a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taker {
+    /// A maildrop here.
+    Maildrop,
+    /// This host, which reports to the sender what he wants to know (RFC 3461 §5.2.1).
+    Reporting(String),
+    /// This host, which does not (RFC 3461 §5.2.2).
+    Silent(String),
+}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The recipient is done with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Who has it now.
+    pub taker: Taker,
+    /// What was answered, with its code.
+    pub reply: String,
+}
+
+/// What became of one recipient.
+pub type Outcome = Result<Accepted, Refusal>;
+
+/// What a reply belongs to, while a connection is set up.
+#[derive(Debug)]
 enum State {
     Greeting,
     Ehlo,
     Helo,
     StartTls,
-    Ready,
+    Authentication(Authentication),
+    /// Transactions; what replies belong to is in `awaited`.
+    Open,
+}
+
+/// A step of a transaction that gets a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
     Reset,
     Mail,
-    /// The recipient whose reply comes next.
     Recipient(usize),
     Data,
+    /// A dot after DATA that should have been refused, for nobody was accepted (RFC 2920 §3.1).
+    Nothing,
     Message,
-    Over,
 }
 
 /// See the module.
@@ -103,9 +137,14 @@ pub struct Client {
     host: String,
     ehlo_name: String,
     state: State,
-    may_start_tls: bool,
+    protection: Protection,
+    credentials: Option<Credentials>,
     capabilities: Capabilities,
     transaction: Option<Transaction>,
+    /// Steps that are not sent yet.
+    planned: VecDeque<Step>,
+    /// Steps that were sent, and have no reply yet.
+    awaited: VecDeque<Step>,
     outcomes: Vec<Option<Outcome>>,
     /// What MAIL was refused with.
     refused: Option<Refusal>,
@@ -113,25 +152,31 @@ pub struct Client {
     needs_reset: bool,
     /// The server said that it takes the message of this transaction.
     has_begun_content: bool,
+    encrypted: bool,
+    transactions: usize,
     closing: bool,
 }
 
 impl Client {
-    /// For a connection that was just made to `host`. It introduces itself as `ehlo_name`; `may_start_tls` is false after a
-    /// negotiation with this server failed.
+    /// For a connection that was just made to `host`. It introduces itself as `ehlo_name`.
     #[must_use]
-    pub fn new(host: &str, ehlo_name: &str, may_start_tls: bool) -> Self {
+    pub fn new(host: &str, ehlo_name: &str, protection: Protection, credentials: Option<Credentials>) -> Self {
         Self {
             host: host.to_owned(),
             ehlo_name: ehlo_name.to_owned(),
             state: State::Greeting,
-            may_start_tls,
+            protection,
+            credentials,
             capabilities: Capabilities::default(),
             transaction: None,
+            planned: VecDeque::new(),
+            awaited: VecDeque::new(),
             outcomes: Vec::new(),
             refused: None,
             needs_reset: false,
             has_begun_content: false,
+            encrypted: protection == Protection::FromTheBeginning,
+            transactions: 0,
             closing: false,
         }
     }
@@ -144,7 +189,7 @@ impl Client {
 
     /// TLS was negotiated: the server is asked again what it offers (RFC 3207 §4.2).
     pub fn tls_established(&mut self) -> Action {
-        self.may_start_tls = false;
+        self.encrypted = true;
         self.ehlo()
     }
 
@@ -154,42 +199,67 @@ impl Client {
         !self.closing
     }
 
+    /// Whether the server has said that it takes no more (RFC 9422): the connection is ended in good order.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.capabilities.max_messages.is_some_and(|most| self.transactions >= most)
+    }
+
+    /// Recipients that one transaction may have here.
+    #[must_use]
+    pub fn max_recipients(&self) -> usize {
+        self.capabilities.max_recipients.unwrap_or(usize::MAX)
+    }
+
     /// Whether the server may have got the message of the last transaction, or some of it.
     #[must_use]
     pub fn has_begun_content(&self) -> bool {
         self.has_begun_content
     }
 
-    /// Whether the message has to be looked at before it is offered: its sender declared what this server does not take,
-    /// but may have declared more than there is.
+    /// What content the server takes; any other has to be converted.
     #[must_use]
-    pub fn needs_inspection(&self, declared: &Declared) -> bool {
-        declared.body != BodyType::SevenBit && !self.capabilities.eight_bit
-            || declared.smtputf8 && !self.capabilities.smtputf8
+    pub fn carries(&self) -> BodyType {
+        self.capabilities.carries()
+    }
+
+    /// Whether the server takes headers and addresses beyond ASCII.
+    #[must_use]
+    pub fn carries_utf8(&self) -> bool {
+        self.capabilities.smtputf8
     }
 
     /// Begins a transaction. Call it only after [`Action::Ready`] or [`Client::finish`].
     pub fn begin(&mut self, mut transaction: Transaction) -> Action {
         // An alias may lead to an address beyond ASCII of which the sender knew nothing.
-        let mut addresses = transaction.recipients.iter().chain(&transaction.reverse_path);
-        transaction.declared.smtputf8 |= !addresses.all(Address::is_ascii);
+        let addresses = transaction.recipients.iter().map(|recipient| &recipient.address);
+        transaction.declared.smtputf8 |= !addresses.chain(&transaction.reverse_path).all(Address::is_ascii);
         self.outcomes = transaction.recipients.iter().map(|recipient| self.unsuited_recipient(recipient)).collect();
         self.refused = None;
         self.has_begun_content = false;
+        self.awaited.clear();
+        self.planned.clear();
         let unsuited = self.unsuited(&transaction);
+        let framing = framing(&transaction);
         self.transaction = Some(transaction);
         if let Some(refusal) = unsuited {
             return self.fail_rest(&refusal);
         }
-        if self.next_recipient(0).is_none() {
-            self.state = State::Over;
+        let open: Vec<Step> =
+            (0..self.outcomes.len()).filter(|index| self.outcomes[*index].is_none()).map(Step::Recipient).collect();
+        if open.is_empty() {
             return Action::Finished;
         }
         if std::mem::take(&mut self.needs_reset) {
-            self.state = State::Reset;
-            return Action::Send(b"RSET\r\n".to_vec(), Wait::Command);
+            self.planned.push_back(Step::Reset);
         }
-        self.send_envelope()
+        self.transactions += 1;
+        self.planned.push_back(Step::Mail);
+        self.planned.extend(open);
+        if framing == Framing::Dots {
+            self.planned.push_back(Step::Data);
+        }
+        self.proceed()
     }
 
     /// The end of the transaction: what became of each recipient, in their order.
@@ -206,6 +276,11 @@ impl Client {
         self.fail_rest(refusal);
     }
 
+    /// The connection was left idle: what the server thinks of it is asked along with the next transaction.
+    pub fn reuse(&mut self) {
+        self.needs_reset = true;
+    }
+
     /// What to send before closing an open connection.
     #[must_use]
     pub fn quit() -> &'static [u8] {
@@ -217,25 +292,30 @@ impl Client {
     /// # Errors
     /// Before [`Action::Ready`]: this server takes no mail from us now.
     pub fn on_reply(&mut self, reply: &Reply) -> Result<Action, Refusal> {
-        match self.state {
+        let outcome = match &mut self.state {
+            State::Open => return Ok(self.on_transaction_reply(reply)),
             State::Greeting if reply.code == 220 => Ok(self.ehlo()),
-            State::Ehlo if reply.is_positive() => Ok(self.on_ehlo(reply)),
+            State::Ehlo if reply.is_positive() => self.on_ehlo(reply),
             // RFC 5321 §3.2: a server that does not know EHLO is asked in the old way.
             State::Ehlo if reply.code >= 500 => {
                 self.state = State::Helo;
                 self.capabilities = Capabilities::default();
                 Ok(Action::Send(format!("HELO {}\r\n", self.ehlo_name).into_bytes(), Wait::Command))
             }
-            State::Helo if reply.is_positive() => Ok(self.ready()),
+            State::Helo if reply.is_positive() => self.after_hello(),
             State::StartTls if reply.code == 220 => Ok(Action::StartTls),
             // Offered and refused: opportunistic means going on without (RFC 7435 §3).
-            State::StartTls if reply.code != 421 => Ok(self.ready()),
-            State::Greeting | State::Ehlo | State::Helo | State::StartTls => {
-                self.closing = true;
-                Err(reply.refusal(&self.host))
-            }
-            _ => Ok(self.on_transaction_reply(reply)),
-        }
+            State::StartTls if reply.code != 421 && self.protection == Protection::WhereOffered => self.authenticate(),
+            State::StartTls => Err(unprotected(&reply.refusal(&self.host))),
+            State::Authentication(authentication) => match authentication.on_reply(reply, &self.host) {
+                Ok(Some(line)) => Ok(Action::Authenticate(line)),
+                Ok(None) => Ok(self.ready()),
+                Err(refusal) => Err(refusal),
+            },
+            State::Greeting | State::Ehlo | State::Helo => Err(reply.refusal(&self.host)),
+        };
+        self.closing |= outcome.is_err();
+        outcome
     }
 
     fn ehlo(&mut self) -> Action {
@@ -243,156 +323,204 @@ impl Client {
         Action::Send(format!("EHLO {}\r\n", self.ehlo_name).into_bytes(), Wait::Command)
     }
 
-    fn on_ehlo(&mut self, reply: &Reply) -> Action {
-        self.capabilities = read_capabilities(reply.lines.get(1..).unwrap_or_default());
-        if self.capabilities.starttls && self.may_start_tls {
+    fn on_ehlo(&mut self, reply: &Reply) -> Result<Action, Refusal> {
+        self.capabilities = Capabilities::read(reply.lines.get(1..).unwrap_or_default());
+        self.after_hello()
+    }
+
+    fn after_hello(&mut self) -> Result<Action, Refusal> {
+        let wants_tls = !self.encrypted && self.protection != Protection::None;
+        if wants_tls && self.capabilities.starttls {
             self.state = State::StartTls;
-            return Action::Send(b"STARTTLS\r\n".to_vec(), Wait::Command);
+            return Ok(Action::Send(b"STARTTLS\r\n".to_vec(), Wait::Command));
         }
-        self.ready()
+        if wants_tls && self.protection == Protection::Required {
+            let text = "the server does not offer STARTTLS, and mail goes to it by TLS only";
+            return Err(Refusal::transient(7, 10, text).at(&self.host));
+        }
+        self.authenticate()
+    }
+
+    fn authenticate(&mut self) -> Result<Action, Refusal> {
+        let Some(credentials) = self.credentials.take() else { return Ok(self.ready()) };
+        let refusal = |text: &str| Err(Refusal::transient(7, 0, text).at(&self.host));
+        if !self.encrypted {
+            return refusal("the server does not offer TLS, and a password is not sent without it");
+        }
+        let Some((authentication, line)) = Authentication::begin(credentials, &self.capabilities) else {
+            return refusal("the server offers neither AUTH PLAIN nor AUTH LOGIN, and a login is configured for it");
+        };
+        self.state = State::Authentication(authentication);
+        Ok(Action::Authenticate(line))
     }
 
     fn ready(&mut self) -> Action {
-        self.state = State::Ready;
+        self.state = State::Open;
         Action::Ready
     }
 
     fn on_transaction_reply(&mut self, reply: &Reply) -> Action {
-        if reply.code == 421 {
-            // RFC 5321 §3.8: the server closes the connection, whatever it was asked.
+        let Some(step) = self.awaited.pop_front().filter(|_| reply.code != 421) else {
+            // RFC 5321 §3.8: with 421 the server closes the connection, whatever it was asked. And a server that speaks
+            // without being asked cannot be relied on.
             self.closing = true;
             return self.fail_rest(&reply.refusal(&self.host));
-        }
-        match self.state {
-            State::Reset if reply.is_positive() => self.send_envelope(),
-            State::Mail => self.on_mail_reply(reply),
-            State::Recipient(index) => self.on_recipient_reply(index, reply),
-            State::Data if reply.code == 354 => {
-                self.state = State::Message;
-                self.has_begun_content = true;
-                Action::SendMessage
-            }
-            State::Data => {
-                self.needs_reset = true;
-                self.fail_rest(&reply.refusal(&self.host))
-            }
-            State::Message if reply.is_positive() => {
-                let text = format!("{} {}", reply.code, reply.lines.join(" "));
-                self.settle_rest(&Ok(text))
-            }
-            State::Message => self.fail_rest(&reply.refusal(&self.host)),
-            _ => {
-                // Nothing was asked, or RSET was refused: this connection cannot be relied on.
+        };
+        match step {
+            Step::Reset if !reply.is_positive() => {
                 self.closing = true;
-                self.fail_rest(&reply.refusal(&self.host))
+                return self.fail_rest(&reply.refusal(&self.host));
             }
+            Step::Mail if !reply.is_positive() => self.refused = Some(reply.refusal(&self.host)),
+            Step::Recipient(index) if !reply.is_positive() && self.refused.is_none() => {
+                self.outcomes[index] = Some(Err(reply.refusal(&self.host)));
+            }
+            Step::Data if reply.code == 354 => {
+                if !self.is_anybody_accepted() {
+                    self.awaited.push_back(Step::Nothing);
+                    return Action::Send(b".\r\n".to_vec(), Wait::DataEnd);
+                }
+                return self.send_message(Framing::Dots);
+            }
+            Step::Data if self.is_anybody_accepted() => {
+                self.needs_reset = true;
+                return self.fail_rest(&reply.refusal(&self.host));
+            }
+            Step::Message => return self.on_message_reply(reply),
+            Step::Reset | Step::Mail | Step::Recipient(_) | Step::Data | Step::Nothing => {}
         }
+        self.proceed()
     }
 
-    fn on_mail_reply(&mut self, reply: &Reply) -> Action {
-        let first = self.next_recipient(0).unwrap_or_default();
-        self.state = State::Recipient(first);
+    fn on_message_reply(&mut self, reply: &Reply) -> Action {
         if !reply.is_positive() {
-            let refusal = reply.refusal(&self.host);
-            if !self.capabilities.pipelining {
-                return self.fail_rest(&refusal);
-            }
-            // The replies to the recipients, which were sent along, are still to come.
-            self.refused = Some(refusal);
+            // RFC 3030 §2: after a chunk was refused the transaction is still there.
+            self.needs_reset = true;
+            return self.fail_rest(&reply.refusal(&self.host));
         }
-        if self.capabilities.pipelining { Action::Read(Wait::Command) } else { self.send_recipient(first) }
+        let host = self.host.clone();
+        let taker = if self.capabilities.dsn { Taker::Reporting(host) } else { Taker::Silent(host) };
+        let reply = format!("{} {}", reply.code, reply.lines.join(" "));
+        self.settle_rest(&Ok(Accepted { taker, reply }))
     }
 
-    fn on_recipient_reply(&mut self, index: usize, reply: &Reply) -> Action {
-        if !reply.is_positive()
-            && let Some(outcome) = self.outcomes.get_mut(index)
-        {
-            *outcome = Some(Err(reply.refusal(&self.host)));
+    fn is_anybody_accepted(&self) -> bool {
+        self.refused.is_none() && self.outcomes.iter().any(Option::is_none)
+    }
+
+    /// Waits for the replies that are still to come, sends what is next, or ends.
+    fn proceed(&mut self) -> Action {
+        if let Some(step) = self.awaited.front() {
+            return Action::Read(wait_for(*step));
         }
-        if let Some(next) = self.next_recipient(index + 1) {
-            self.state = State::Recipient(next);
-            return if self.capabilities.pipelining { Action::Read(Wait::Command) } else { self.send_recipient(next) };
+        if self.refused.is_some() || self.planned.front() == Some(&Step::Data) && !self.is_anybody_accepted() {
+            self.planned.clear();
+        }
+        if !self.planned.is_empty() {
+            return self.send_planned();
         }
         if let Some(refusal) = self.refused.take() {
-            self.outcomes.fill(None);
+            // What the server said about recipients of a transaction that never was counts for nothing.
+            self.outcomes.iter_mut().filter(|outcome| !is_unsuited(outcome)).for_each(|outcome| *outcome = None);
+            self.needs_reset = true;
             return self.fail_rest(&refusal);
         }
         if self.outcomes.iter().all(Option::is_some) {
             self.needs_reset = true;
-            self.state = State::Over;
             return Action::Finished;
         }
-        self.state = State::Data;
-        Action::Send(b"DATA\r\n".to_vec(), Wait::DataBegin)
+        self.send_message(Framing::Chunk)
     }
 
-    /// MAIL, and with PIPELINING all RCPTs along with it. DATA always waits for them: without a recipient there must be
-    /// none.
-    fn send_envelope(&mut self) -> Action {
-        self.state = State::Mail;
-        let Some(transaction) = &self.transaction else { return Action::Finished };
-        let mut bytes = self.mail_command(transaction).into_bytes();
-        if self.capabilities.pipelining {
-            let open = transaction.recipients.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none());
-            for (recipient, _) in open {
-                bytes.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());
+    /// With PIPELINING everything up to DATA goes at once (RFC 2920 §3.1), else one command.
+    fn send_planned(&mut self) -> Action {
+        let count = if self.capabilities.pipelining { self.planned.len() } else { 1 };
+        let steps: Vec<Step> = self.planned.drain(..count).collect();
+        let mut bytes = Vec::new();
+        for step in &steps {
+            self.write(*step, &mut bytes);
+        }
+        let wait = steps.first().map_or(Wait::Command, |step| wait_for(*step));
+        self.awaited.extend(steps);
+        Action::Send(bytes, wait)
+    }
+
+    fn write(&self, step: Step, bytes: &mut Vec<u8>) {
+        let Some(transaction) = &self.transaction else { return };
+        match step {
+            Step::Reset => bytes.extend_from_slice(b"RSET\r\n"),
+            Step::Mail => bytes.extend_from_slice(command::mail(transaction, &self.capabilities).as_bytes()),
+            Step::Recipient(index) => {
+                if let Some(recipient) = transaction.recipients.get(index) {
+                    let smtputf8 = transaction.declared.smtputf8;
+                    bytes.extend_from_slice(command::rcpt(recipient, &self.capabilities, smtputf8).as_bytes());
+                }
             }
-        }
-        Action::Send(bytes, Wait::Command)
-    }
-
-    /// The first recipient from this one on that the server is to be asked about.
-    fn next_recipient(&self, from: usize) -> Option<usize> {
-        (from..self.outcomes.len()).find(|index| self.outcomes[*index].is_none())
-    }
-
-    fn send_recipient(&self, index: usize) -> Action {
-        let recipient = self.transaction.as_ref().and_then(|transaction| transaction.recipients.get(index));
-        match recipient {
-            Some(recipient) => Action::Send(format!("RCPT TO:<{recipient}>\r\n").into_bytes(), Wait::Command),
-            None => Action::Finished,
+            Step::Data => bytes.extend_from_slice(b"DATA\r\n"),
+            Step::Nothing | Step::Message => {}
         }
     }
 
-    fn mail_command(&self, transaction: &Transaction) -> String {
-        let path = transaction.reverse_path.as_ref().map(ToString::to_string).unwrap_or_default();
-        let mut command = format!("MAIL FROM:<{path}>");
-        if self.capabilities.size_offered {
-            command.push_str(&format!(" SIZE={}", transaction.octets));
-        }
-        if self.capabilities.eight_bit && transaction.declared.body != BodyType::SevenBit {
-            command.push_str(" BODY=8BITMIME");
-        }
-        if self.capabilities.smtputf8 && transaction.declared.smtputf8 {
-            command.push_str(" SMTPUTF8");
-        }
-        command.push_str("\r\n");
-        command
+    fn send_message(&mut self, framing: Framing) -> Action {
+        self.awaited.push_back(Step::Message);
+        self.has_begun_content = true;
+        Action::SendMessage(framing)
     }
 
     /// Why this server cannot take the message, known without asking it.
     fn unsuited(&self, transaction: &Transaction) -> Option<Refusal> {
-        let found = transaction.found.unwrap_or_default();
-        let refusal = |subject, detail, text| Some(Refusal::permanent(subject, detail, text).at(&self.host));
-        if let Some(limit) = self.capabilities.size
+        let offered = &self.capabilities;
+        if transaction.declared.require_tls && !(self.is_verified() && offered.require_tls) {
+            return Some(self.no_require_tls());
+        }
+        if let Some(limit) = offered.size
             && transaction.octets > limit
         {
             let text = format!("the message has {} octets, the server takes {limit} at most", transaction.octets);
             return Some(Refusal { code: 552, ..Refusal::permanent(3, 4, text).at(&self.host) });
         }
         let sender_is_ascii = transaction.reverse_path.as_ref().is_none_or(Address::is_ascii);
-        if transaction.declared.smtputf8 && !self.capabilities.smtputf8 && (found.header || !sender_is_ascii) {
+        let is_international = !transaction.header_is_ascii || !sender_is_ascii;
+        if transaction.declared.smtputf8 && !offered.smtputf8 && is_international {
             return Some(self.no_smtputf8());
         }
-        if (found.header || found.body) && !self.capabilities.eight_bit {
-            return refusal(6, 3, "the server does not take 8-bit content, and it is not converted");
-        }
-        None
+        self.too_late(transaction)
+    }
+
+    /// RFC 2852 §4: what comes back when it is late goes only to servers that look after that.
+    fn too_late(&self, transaction: &Transaction) -> Option<Refusal> {
+        let by = transaction.declared.deliver_by.filter(|by| by.mode == ByMode::Return)?;
+        let left = transaction.seconds_left.and_then(|left| u64::try_from(left).ok()).filter(|left| *left > 0);
+        let text = match (left, self.capabilities.deliver_by) {
+            (None, _) => format!("it was to be delivered by {}, and that time is over", by.at),
+            (_, None) => "the server does not look after delivery times (DELIVERBY)".to_owned(),
+            (Some(left), Some(least)) if left < least => {
+                format!("it is to be delivered within {left} seconds, and the server promises nothing below {least}")
+            }
+            _ => return None,
+        };
+        Some(Refusal::permanent(4, 7, text).at(&self.host))
+    }
+
+    /// Whether TLS is spoken with a certificate that proves the host's name, which configuration gave.
+    fn is_verified(&self) -> bool {
+        self.encrypted && matches!(self.protection, Protection::Required | Protection::FromTheBeginning)
+    }
+
+    /// RFC 8689 §4.2.1.
+    fn no_require_tls(&self) -> Refusal {
+        let text = if self.is_verified() {
+            "the sender requires TLS on the whole way (REQUIRETLS), and the server does not promise it"
+        } else {
+            "the sender requires TLS on the whole way (REQUIRETLS), and the server's name is not verified: that needs a \
+             smart host with verified TLS"
+        };
+        Refusal::permanent(7, 30, text).at(&self.host)
     }
 
     /// RFC 6531 §3.4: an address beyond ASCII goes only to a server that offers the extension.
-    fn unsuited_recipient(&self, recipient: &Address) -> Option<Outcome> {
-        (!self.capabilities.smtputf8 && !recipient.is_ascii()).then(|| Err(self.no_smtputf8()))
+    fn unsuited_recipient(&self, recipient: &RemoteRecipient) -> Option<Outcome> {
+        (!self.capabilities.smtputf8 && !recipient.address.is_ascii()).then(|| Err(self.no_smtputf8()))
     }
 
     fn no_smtputf8(&self) -> Refusal {
@@ -407,27 +535,30 @@ impl Client {
         for open in self.outcomes.iter_mut().filter(|open| open.is_none()) {
             *open = Some(outcome.clone());
         }
-        self.state = State::Over;
         Action::Finished
     }
 }
 
-fn read_capabilities(lines: &[String]) -> Capabilities {
-    let mut capabilities = Capabilities::default();
-    for line in lines {
-        let mut words = line.split_ascii_whitespace();
-        match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
-            "SIZE" => {
-                capabilities.size_offered = true;
-                // RFC 1870 §3: zero says that there is no fixed limit.
-                capabilities.size = words.next().and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
-            }
-            "8BITMIME" => capabilities.eight_bit = true,
-            "SMTPUTF8" => capabilities.smtputf8 = true,
-            "PIPELINING" => capabilities.pipelining = true,
-            "STARTTLS" => capabilities.starttls = true,
-            _ => {}
-        }
+/// Content without lines goes by BDAT alone. Everything else goes by DATA, which every server has.
+fn framing(transaction: &Transaction) -> Framing {
+    if transaction.declared.body == BodyType::BinaryMime { Framing::Chunk } else { Framing::Dots }
+}
+
+/// Found out by ourselves, before the server was asked.
+fn is_unsuited(outcome: &Option<Outcome>) -> bool {
+    matches!(outcome, Some(Err(refusal)) if !refusal.said_by_host)
+}
+
+fn wait_for(step: Step) -> Wait {
+    match step {
+        Step::Reset | Step::Mail | Step::Recipient(_) => Wait::Command,
+        Step::Data => Wait::DataBegin,
+        Step::Nothing | Step::Message => Wait::DataEnd,
     }
-    capabilities
+}
+
+/// Mail that must be protected waits until it can be.
+fn unprotected(refusal: &Refusal) -> Refusal {
+    let text = format!("TLS is required and was refused: {} {}", refusal.status(), refusal.text);
+    Refusal { host: refusal.host.clone(), said_by_host: refusal.said_by_host, ..Refusal::transient(7, 10, text) }
 }

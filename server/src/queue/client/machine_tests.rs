@@ -1,84 +1,58 @@
 //! The machine against servers that are no more than their replies, one after the other.
 
-use paquebot_config::Address;
+use jiff::Timestamp;
+use paquebot_config::{Address, Login, SecretText};
 use proptest::prelude::*;
 
-use super::machine::{Action, Client, EightBit, Outcome, Transaction};
-use super::reply::ReplyReader;
-use crate::store::Declared;
+use super::machine::{Outcome, Protection, Taker, Transaction};
+use super::rehearsal;
+use crate::store::envelope::{ByMode, DeliverBy, Notify};
+use crate::store::{BodyType, Declared, RemoteRecipient};
 
-/// What a conversation was: what we sent (with `<TLS>` and `<MESSAGE>` in their places), and how each transaction ended.
+/// What a conversation was, in words.
 #[derive(Debug, PartialEq)]
 struct Conversation {
     sent: String,
-    /// Before any transaction: why the server takes nothing.
     refused: Option<String>,
     outcomes: Vec<Vec<Result<String, String>>>,
     open: bool,
 }
 
-fn transaction(recipients: &[&str]) -> Transaction {
+fn recipients(list: &[&str]) -> Vec<RemoteRecipient> {
+    list.iter().map(|text| Address::parse(text).unwrap().into()).collect()
+}
+
+fn transaction(list: &[&str]) -> Transaction {
     Transaction {
         reverse_path: Some(Address::parse("tom@server1.com").unwrap()),
-        recipients: recipients.iter().map(|text| Address::parse(text).unwrap()).collect(),
+        recipients: recipients(list),
         declared: Declared::default(),
-        found: None,
+        header_is_ascii: true,
         octets: 1000,
+        seconds_left: None,
     }
 }
 
 /// Lets the machine talk to the replies, which arrive cut into pieces.
 fn talk(replies: &str, cuts: &[usize], transactions: &[Transaction]) -> Conversation {
     let mut cuts: Vec<usize> = cuts.iter().copied().filter(|cut| *cut < replies.len()).collect();
-    cuts.push(replies.len());
+    cuts.extend([0, replies.len()]);
     cuts.sort_unstable();
-    let mut pieces = cuts.iter().scan(0, |from, to| Some(&replies.as_bytes()[std::mem::replace(from, *to)..*to]));
-    let mut reader = ReplyReader::default();
-    let mut client = Client::new("mx.example", "me.example", true);
-    let mut done = Conversation { sent: String::new(), refused: None, outcomes: Vec::new(), open: true };
-    let mut transactions = transactions.iter();
-    let mut action = client.start();
-    loop {
-        match &action {
-            Action::Send(bytes, _) => done.sent.push_str(std::str::from_utf8(bytes).unwrap()),
-            Action::SendMessage => done.sent.push_str("<MESSAGE>\r\n"),
-            Action::StartTls => {
-                done.sent.push_str("<TLS>\r\n");
-                action = client.tls_established();
-                continue;
-            }
-            Action::Read(_) => {}
-            Action::Ready | Action::Finished => {
-                if action == Action::Finished {
-                    done.outcomes.push(client.finish().into_iter().map(plain).collect());
-                }
-                match transactions.next().filter(|_| client.is_open()) {
-                    Some(next) => action = client.begin(next.clone()),
-                    None => break,
-                }
-                continue;
-            }
-        }
-        let reply = loop {
-            match reader.next_reply().unwrap() {
-                Some(reply) => break reply,
-                None => reader.feed(pieces.next().expect("the script is too short")),
-            }
-        };
-        match client.on_reply(&reply) {
-            Ok(next) => action = next,
-            Err(refusal) => {
-                done.refused = Some(refusal.to_string());
-                break;
-            }
-        }
+    let pieces = cuts.windows(2).map(|pair| &replies.as_bytes()[pair[0]..pair[1]]);
+    in_words(rehearsal::rehearse(pieces, Protection::WhereOffered, None, transactions))
+}
+
+fn in_words(done: rehearsal::Conversation) -> Conversation {
+    Conversation {
+        sent: String::from_utf8(done.sent).unwrap(),
+        refused: done.refused.map(|refusal| refusal.to_string()),
+        outcomes: done.outcomes.into_iter().map(|outcomes| outcomes.into_iter().map(plain).collect()).collect(),
+        open: done.open,
     }
-    done.open = client.is_open();
-    done
 }
 
 fn plain(outcome: Outcome) -> Result<String, String> {
-    outcome.map_err(|refusal| refusal.to_string())
+    outcome.map(|accepted| accepted.reply).map_err(|refusal| refusal.to_string())
 }
 
 fn ok(text: &str) -> Result<String, String> {
@@ -102,7 +76,7 @@ fn a_plain_server_is_asked_step_by_step() {
 }
 
 #[test]
-fn rfc_2920_the_envelope_goes_at_once_and_data_waits_for_a_recipient() {
+fn rfc_2920_everything_before_the_message_goes_at_once() {
     let hello = "220 hi\r\n250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 5000\r\n";
     let mut declared = transaction(&["a@x.example", "b@x.example"]);
     declared.declared = Declared { smtputf8: true, ..Declared::eight_bit(true) };
@@ -110,7 +84,7 @@ fn rfc_2920_the_envelope_goes_at_once_and_data_waits_for_a_recipient() {
     let mut report = transaction(&["c@x.example"]);
     report.reverse_path = None;
     let replies = format!(
-        "{hello}250 m\r\n451 4.7.1 later\r\n250 b\r\n354 go\r\n250 one\r\n250 m\r\n550 no\r\n250 reset\r\n\
+        "{hello}250 m\r\n451 4.7.1 later\r\n250 b\r\n354 go\r\n250 one\r\n250 m\r\n550 no\r\n503 who\r\n250 reset\r\n\
          250 m\r\n250 c\r\n354 go\r\n250 three\r\n"
     );
     let talked = talk(&replies, &[], &[declared, nobody, report]);
@@ -119,7 +93,7 @@ fn rfc_2920_the_envelope_goes_at_once_and_data_waits_for_a_recipient() {
         "EHLO me.example\r\n\
          MAIL FROM:<tom@server1.com> SIZE=1000 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\n\
          DATA\r\n<MESSAGE>\r\n\
-         MAIL FROM:<tom@server1.com> SIZE=1000\r\nRCPT TO:<a@x.example>\r\nRSET\r\n\
+         MAIL FROM:<tom@server1.com> SIZE=1000\r\nRCPT TO:<a@x.example>\r\nDATA\r\nRSET\r\n\
          MAIL FROM:<> SIZE=1000\r\nRCPT TO:<c@x.example>\r\nDATA\r\n<MESSAGE>\r\n"
     );
     let wanted = [vec![err("451 4.7.1 later"), ok("250 one")], vec![err("550 5.0.0 no")], vec![ok("250 three")]];
@@ -132,7 +106,7 @@ fn a_refused_sender_is_a_refusal_of_every_recipient() {
     let wanted = vec![err("550 5.7.1 not you"), err("550 5.7.1 not you")];
     let plain = talk("220 hi\r\n250 mx\r\n550 5.7.1 not you\r\n", &[], &[transaction(&recipients)]);
     assert_eq!(plain.outcomes, std::slice::from_ref(&wanted));
-    let replies = "220 hi\r\n250-mx\r\n250 PIPELINING\r\n550 5.7.1 not you\r\n503 a\r\n503 b\r\n";
+    let replies = "220 hi\r\n250-mx\r\n250 PIPELINING\r\n550 5.7.1 not you\r\n503 a\r\n503 b\r\n503 c\r\n";
     let pipelined = talk(replies, &[], &[transaction(&recipients)]);
     assert_eq!((pipelined.outcomes, pipelined.open), (vec![wanted], true));
 }
@@ -193,18 +167,16 @@ fn what_the_server_cannot_take_is_not_offered() {
     assert_eq!(talked.sent, "EHLO me.example\r\n");
 
     let hello = "220 hi\r\n250 mx\r\n";
-    let declaring = |eight_bit, smtputf8, found| {
-        let declared = Declared { smtputf8, ..Declared::eight_bit(eight_bit) };
-        Transaction { declared, found: Some(found), ..transaction(&["a@x.example"]) }
+    let declaring = |header_is_ascii| {
+        let declared = Declared { smtputf8: true, ..Declared::default() };
+        Transaction { declared, header_is_ascii, ..transaction(&["a@x.example"]) }
     };
     let status = |transaction: Transaction, rest: &str| {
         let talked = talk(&format!("{hello}{rest}"), &[], &[transaction]);
         talked.outcomes[0][0].clone().map_err(|text| text.split(' ').nth(2).unwrap().to_owned())
     };
-    assert_eq!(status(declaring(true, false, EightBit { header: false, body: true }), ""), Err("5.6.3".to_owned()));
-    assert_eq!(status(declaring(true, true, EightBit { header: true, body: false }), ""), Err("5.6.7".to_owned()));
-    let mut international = declaring(false, true, EightBit::default());
-    international.recipients = vec![Address::parse("j\u{e4}ck@x.example").unwrap()];
+    assert_eq!(status(declaring(false), ""), Err("5.6.7".to_owned()));
+    let international = Transaction { recipients: recipients(&["j\u{e4}ck@x.example"]), ..declaring(true) };
     assert_eq!(status(international, ""), Err("5.6.7".to_owned()));
     // An alias led there: the sender declared nothing. The other recipient gets the message.
     for hello in ["220 hi\r\n250 mx\r\n", "220 hi\r\n250-mx\r\n250 PIPELINING\r\n"] {
@@ -218,7 +190,129 @@ fn what_the_server_cannot_take_is_not_offered() {
     let talked = talk(hello_utf8, &[], &[transaction(&["j\u{e4}ck@x.example"])]);
     assert!(talked.sent.contains("MAIL FROM:<tom@server1.com> SMTPUTF8\r\nRCPT TO:<j\u{e4}ck@x.example>"));
     let whole = "250 m\r\n250 a\r\n354 go\r\n250 done\r\n";
-    assert_eq!(status(declaring(true, true, EightBit::default()), whole), ok("250 done"), "declared, but not needed");
+    assert_eq!(status(declaring(true), whole), ok("250 done"), "declared, but not needed");
+}
+
+/// One message to one recipient, to a server with these extensions, that answers so.
+fn one(extensions: &[&str], declared: Declared, rest: &str) -> Conversation {
+    let transaction = Transaction { declared, seconds_left: Some(60), ..transaction(&["a@x.example"]) };
+    talk(&hello(extensions, rest), &[], &[transaction])
+}
+
+fn hello(extensions: &[&str], rest: &str) -> String {
+    let offers: String = extensions.iter().map(|extension| format!("250-{extension}\r\n")).collect();
+    format!("220 hi\r\n250-mx\r\n{offers}250 HELP\r\n{rest}")
+}
+
+const TAKEN: &str = "250 m\r\n250 a\r\n354 go\r\n250 done\r\n";
+
+#[test]
+fn rfc_2920_3_1_a_data_command_that_nobody_was_accepted_for_ends_with_a_dot() {
+    let replies = hello(&["PIPELINING"], "250 m\r\n550 5.1.1 no\r\n354 go\r\n554 nobody\r\n250 reset\r\n") + TAKEN;
+    let talked = talk(&replies, &[], &[transaction(&["a@x.example"]), transaction(&["b@x.example"])]);
+    assert!(talked.sent.contains("DATA\r\n.\r\nRSET\r\nMAIL"), "{}", talked.sent);
+    assert_eq!(talked.outcomes, [vec![err("550 5.1.1 no")], vec![ok("250 done")]]);
+}
+
+#[test]
+fn rfc_3030_binary_content_goes_as_one_chunk() {
+    let binary = Declared { body: BodyType::BinaryMime, ..Declared::default() };
+    let talked = one(&["CHUNKING", "BINARYMIME", "PIPELINING"], binary, "250 m\r\n250 a\r\n250 done\r\n");
+    assert!(
+        talked.sent.ends_with("MAIL FROM:<tom@server1.com> BODY=BINARYMIME\r\nRCPT TO:<a@x.example>\r\n<CHUNK>\r\n")
+    );
+    assert_eq!(talked.outcomes, [vec![ok("250 done")]]);
+}
+
+#[test]
+fn rfc_3461_5_2_a_server_without_dsn_takes_the_message_silently() {
+    let recipient = RemoteRecipient {
+        notify: Notify::On { success: true, failure: false, delay: false },
+        ..Address::parse("a@x.example").unwrap().into()
+    };
+    let wanting = Transaction { recipients: vec![recipient], ..transaction(&[]) };
+    let mut takers = [&["DSN"][..], &[]].map(|extensions| {
+        let replies = hello(extensions, TAKEN);
+        let done = rehearsal::rehearse([replies.as_bytes()], Protection::None, None, std::slice::from_ref(&wanting));
+        let is_told = String::from_utf8(done.sent).unwrap().contains("RCPT TO:<a@x.example> NOTIFY=SUCCESS\r\n");
+        (done.outcomes[0][0].clone().unwrap().taker, is_told)
+    });
+    takers.sort_by_key(|(_, is_told)| *is_told);
+    let host = "mx.example".to_owned();
+    assert_eq!(takers, [(Taker::Silent(host.clone()), false), (Taker::Reporting(host), true)]);
+}
+
+#[test]
+fn rfc_8689_what_requires_tls_goes_only_by_verified_tls_to_servers_that_promise_it() {
+    let transaction = Transaction {
+        declared: Declared { require_tls: true, ..Declared::default() },
+        ..transaction(&["a@x.example"])
+    };
+    let status = |protection, extensions: &[&str]| {
+        let replies = hello(extensions, TAKEN);
+        let done = rehearsal::rehearse([replies.as_bytes()], protection, None, std::slice::from_ref(&transaction));
+        done.outcomes[0][0].clone().map(|_| String::from_utf8(done.sent).unwrap()).map_err(|refusal| refusal.status())
+    };
+    let refused = Err("5.7.30".to_owned());
+    assert_eq!(status(Protection::FromTheBeginning, &[]), refused);
+    assert_eq!(status(Protection::WhereOffered, &["REQUIRETLS"]), refused);
+    assert!(status(Protection::FromTheBeginning, &["REQUIRETLS"]).unwrap().contains("REQUIRETLS\r\n"));
+}
+
+#[test]
+fn rfc_2852_what_comes_back_when_late_goes_only_to_servers_that_look_after_that() {
+    let by = |mode| Declared {
+        deliver_by: Some(DeliverBy { at: Timestamp::MAX, mode, trace: false }),
+        ..Declared::default()
+    };
+    let refused = |talked: Conversation| talked.outcomes[0][0].clone().unwrap_err();
+    assert!(refused(one(&[], by(ByMode::Return), "")).contains("550 5.4.7"));
+    assert!(refused(one(&["DELIVERBY 61"], by(ByMode::Return), "")).contains("nothing below 61"));
+    let told = one(&["DELIVERBY 60"], by(ByMode::Return), TAKEN);
+    assert!(told.sent.contains("MAIL FROM:<tom@server1.com> BY=60;R\r\n"), "{}", told.sent);
+    let silent = one(&[], by(ByMode::Notify), TAKEN);
+    assert_eq!((silent.outcomes, silent.sent.contains("BY=")), (vec![vec![ok("250 done")]], false));
+    let late = Transaction { declared: by(ByMode::Return), seconds_left: Some(0), ..transaction(&["a@x.example"]) };
+    assert!(refused(talk(&hello(&["DELIVERBY"], ""), &[], &[late])).contains("that time is over"));
+}
+
+#[test]
+fn a_login_goes_by_plain_or_login_and_never_without_tls() {
+    let talk = |protection, extensions: &[&str], rest: &str| {
+        let login = Login { username: "tom".to_owned(), password: SecretText::new("secret".to_owned()) };
+        let replies = hello(extensions, rest);
+        let transactions = [transaction(&["a@x.example"])];
+        in_words(rehearsal::rehearse([replies.as_bytes()], protection, Some(login.into()), &transactions))
+    };
+    let plain = talk(Protection::FromTheBeginning, &["AUTH LOGIN PLAIN"], &format!("235 in\r\n{TAKEN}"));
+    assert!(plain.sent.starts_with("EHLO me.example\r\n<SECRET>\r\nMAIL"), "{}", plain.sent);
+    let login = talk(Protection::FromTheBeginning, &["AUTH LOGIN"], &format!("334 a\r\n334 b\r\n235 in\r\n{TAKEN}"));
+    assert!(login.sent.starts_with("EHLO me.example\r\n<SECRET>\r\n<SECRET>\r\n<SECRET>\r\nMAIL"), "{}", login.sent);
+    for (protection, extensions, rest) in [
+        (Protection::FromTheBeginning, &["AUTH PLAIN"][..], "535 5.7.8 wrong\r\n"),
+        (Protection::FromTheBeginning, &["AUTH GSSAPI"], ""),
+        (Protection::WhereOffered, &["AUTH PLAIN"], ""),
+        (Protection::Required, &["AUTH PLAIN"], ""),
+    ] {
+        let refused = talk(protection, extensions, rest);
+        assert!(refused.refused.as_deref().unwrap().contains(" 451 4.7."), "{:?}", refused.refused);
+        assert!(!refused.open && !refused.sent.contains("MAIL"));
+    }
+}
+
+#[test]
+fn a_connection_without_verified_tls_is_no_use_where_it_is_required() {
+    let talk = |rest: &str| {
+        let replies = hello(&["STARTTLS"], rest);
+        in_words(rehearsal::rehearse(
+            [replies.as_bytes()],
+            Protection::Required,
+            None,
+            &[transaction(&["a@x.example"])],
+        ))
+    };
+    assert!(talk("454 not now\r\n").refused.unwrap().contains("451 4.7.10 TLS is required"));
+    assert_eq!(talk(&format!("220 go\r\n250 mx\r\n{TAKEN}")).outcomes, [vec![ok("250 done")]]);
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -15,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::super::environment::{Network, Stream};
 use super::super::routing::NextHop;
 use super::super::status::Refusal;
+use super::authentication::Credentials;
 use super::dot::DotStuffer;
-use super::machine::{Action, Client, EightBit, Outcome, Transaction, Wait};
+use super::machine::{Action, Client, Framing, Outcome, Protection, Transaction, Wait};
 use super::reply::{Reply, ReplyReader};
-use crate::store::{Declared, MessageReader};
+use crate::store::{BodyType, MessageReader};
 
 /// One transaction may last so long, though every single answer comes in time …
 const TRANSACTION: Duration = Duration::from_secs(30 * 60);
@@ -68,8 +70,14 @@ pub struct Dialer {
     pub ehlo_name: String,
     /// The port at the next hop.
     pub port: u16,
-    /// How TLS is spoken when it is offered.
+    /// What TLS is wanted: never [`Protection::None`].
+    pub protection: Protection,
+    /// How TLS is spoken: it verifies the host's name where `protection` wants that.
     pub tls: Arc<rustls::ClientConfig>,
+    /// What the host wants to know from whom it takes mail.
+    pub credentials: Option<Credentials>,
+    /// The ports of this server's own listeners: mail that is sent to them would come back for ever.
+    pub listening: Vec<u16>,
     /// How long the peer may take.
     pub timeouts: Timeouts,
 }
@@ -93,39 +101,43 @@ enum NotConnected {
 }
 
 impl Dialer {
-    /// Connects and introduces itself; with TLS where the server offers it and it works, else without.
+    /// Connects and introduces itself, with the TLS and the login that are wanted.
     ///
     /// # Errors
     /// What every recipient gets when no other host takes the mail either.
     pub async fn connect(&self, hop: &NextHop) -> Result<Connection, Refusal> {
-        match self.try_connect(hop, true).await {
-            Ok(connection) => Ok(connection),
-            Err(NotConnected::Refused(refusal)) => Err(refusal),
-            Err(NotConnected::Tls(reason)) => {
-                // RFC 7435: some protection where possible. Mail that would otherwise go in clear text goes so when TLS
-                // fails; enforcing it needs a policy of the recipient's domain (MTA-STS, DANE).
-                tracing::info!(host = %hop.host, %reason, "TLS could not be negotiated; continuing without");
-                self.try_connect(hop, false).await.map_err(|error| match error {
-                    NotConnected::Refused(refusal) => refusal,
-                    NotConnected::Tls(reason) => Refusal::transient(4, 1, reason).at(&hop.host),
-                })
-            }
+        let reason = match self.try_connect(hop, self.protection).await {
+            Ok(connection) => return Ok(connection),
+            Err(NotConnected::Refused(refusal)) => return Err(refusal),
+            Err(NotConnected::Tls(reason)) => reason,
+        };
+        if self.protection != Protection::WhereOffered {
+            // RFC 3463 §3.8: X.7.5, a cryptographic failure.
+            let text = format!("TLS is required and could not be negotiated: {reason}");
+            return Err(Refusal::transient(7, 5, text).at(&hop.host));
         }
+        // RFC 7435: some protection where possible. Mail that would otherwise go in clear text goes so when TLS fails;
+        // enforcing it needs a policy of the recipient's domain (MTA-STS, DANE).
+        tracing::info!(host = %hop.host, %reason, "TLS could not be negotiated; continuing without");
+        self.try_connect(hop, Protection::None).await.map_err(|error| match error {
+            NotConnected::Refused(refusal) => refusal,
+            NotConnected::Tls(reason) => Refusal::transient(4, 1, reason).at(&hop.host),
+        })
     }
 
-    async fn try_connect(&self, hop: &NextHop, may_start_tls: bool) -> Result<Connection, NotConnected> {
-        let refused = |reason: String| NotConnected::Refused(Refusal::transient(4, 1, reason).at(&hop.host));
-        let address = SocketAddr::new(hop.address, self.port);
-        let stream = within(self.timeouts.connect, self.network.connect(address)).await;
-        let stream = stream.map_err(|reason| refused(format!("connecting to {address} failed: {reason}")))?;
+    async fn try_connect(&self, hop: &NextHop, protection: Protection) -> Result<Connection, NotConnected> {
+        let stream = self.open(hop).await.map_err(NotConnected::Refused)?;
         let mut connection = Connection {
             stream,
-            client: Client::new(&hop.host, &self.ehlo_name, may_start_tls),
+            client: Client::new(&hop.host, &self.ehlo_name, protection, self.credentials.clone()),
             replies: ReplyReader::default(),
             timeouts: self.timeouts,
             host: hop.host.clone(),
             encrypted: false,
         };
+        if protection == Protection::FromTheBeginning {
+            connection = self.encrypt(connection, hop).await?;
+        }
         let mut action = connection.client.start();
         while action != Action::Ready {
             if action == Action::StartTls {
@@ -137,6 +149,18 @@ impl Dialer {
             action = connection.client.on_reply(&reply).map_err(NotConnected::Refused)?;
         }
         Ok(connection)
+    }
+
+    async fn open(&self, hop: &NextHop) -> Result<Box<dyn Stream>, Refusal> {
+        let address = SocketAddr::new(hop.address, self.port);
+        if self.listening.contains(&self.port) && self.network.is_this_machine(hop.address) {
+            let text = format!("{address} is this server itself: mail would loop");
+            return Err(Refusal::permanent(4, 6, text).at(&hop.host));
+        }
+        let connected = within(self.timeouts.connect, self.network.connect(address)).await;
+        connected.map_err(|reason| {
+            Refusal::transient(4, 1, format!("connecting to {address} failed: {reason}")).at(&hop.host)
+        })
     }
 
     async fn encrypt(&self, connection: Connection, hop: &NextHop) -> Result<Connection, NotConnected> {
@@ -164,10 +188,33 @@ impl Connection {
         self.client.has_begun_content()
     }
 
-    /// Whether the message must be looked at before it is offered here (see [`inspect`]).
+    /// Whether the server takes no further message, and the connection is to be ended in good order.
     #[must_use]
-    pub fn needs_inspection(&self, declared: &Declared) -> bool {
-        self.client.needs_inspection(declared)
+    pub fn is_used_up(&self) -> bool {
+        self.client.is_used_up()
+    }
+
+    /// Recipients that one message may have here.
+    #[must_use]
+    pub fn max_recipients(&self) -> usize {
+        self.client.max_recipients()
+    }
+
+    /// What content the server takes; any other has to be converted.
+    #[must_use]
+    pub fn carries(&self) -> BodyType {
+        self.client.carries()
+    }
+
+    /// Whether the server takes headers and addresses beyond ASCII.
+    #[must_use]
+    pub fn carries_utf8(&self) -> bool {
+        self.client.carries_utf8()
+    }
+
+    /// Takes the connection up again after it was idle.
+    pub fn reuse(&mut self) {
+        self.client.reuse();
     }
 
     /// Sends one message; gives the outcome for each recipient, in their order. Once `stop` is cancelled it breaks off,
@@ -178,12 +225,14 @@ impl Connection {
         message: &mut dyn MessageReader,
         stop: &CancellationToken,
     ) -> Vec<Outcome> {
-        let deadline = Instant::now() + TRANSACTION + Duration::from_secs(transaction.octets / SLOWEST);
+        let octets = transaction.octets;
+        let deadline = Instant::now() + TRANSACTION + Duration::from_secs(octets / SLOWEST);
         let mut action = self.client.begin(transaction);
         while action != Action::Finished {
             let reply = match &action {
-                Action::SendMessage => self.send_message(message, deadline).await,
-                _ if Instant::now() >= deadline => Err(self.too_slow()),
+                Action::SendMessage(Framing::Dots) => self.send_message(message, deadline).await,
+                Action::SendMessage(Framing::Chunk) => self.send_chunk(message, octets, deadline).await,
+                _ if Instant::now() >= deadline => Err(too_slow(&self.host)),
                 other => tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(lost(&self.host, "the sending server is shut down")),
@@ -216,18 +265,19 @@ impl Connection {
 
     /// Does what the action says, up to the reply.
     async fn exchange(&mut self, action: &Action) -> Result<Reply, Refusal> {
-        let wait = match action {
-            Action::Send(bytes, wait) => {
-                let written = within(self.timeouts.command, async {
-                    self.stream.write_all(bytes).await?;
-                    self.stream.flush().await
-                });
-                written.await.map_err(|reason| lost(&self.host, &reason))?;
-                *wait
-            }
-            Action::Read(wait) => *wait,
-            _ => Wait::Command,
+        let (bytes, wait) = match action {
+            Action::Send(bytes, wait) => (bytes.as_slice(), *wait),
+            Action::Authenticate(line) => (line.expose(), Wait::Command),
+            Action::Read(wait) => (&[][..], *wait),
+            _ => (&[][..], Wait::Command),
         };
+        if !bytes.is_empty() {
+            let written = within(self.timeouts.command, async {
+                self.stream.write_all(bytes).await?;
+                self.stream.flush().await
+            });
+            written.await.map_err(|reason| lost(&self.host, &reason))?;
+        }
         self.read_reply(wait).await
     }
 
@@ -256,30 +306,50 @@ impl Connection {
         read.await.map_err(|reason| lost(&self.host, &reason))
     }
 
-    fn too_slow(&self) -> Refusal {
-        lost(&self.host, "the server is too slow, the transaction took too long")
-    }
-
     async fn send_message(&mut self, message: &mut dyn MessageReader, deadline: Instant) -> Result<Reply, Refusal> {
         let mut stuffer = DotStuffer::default();
         let mut wire = Vec::new();
-        loop {
-            wire.clear();
-            if Instant::now() >= deadline {
-                // As below: the server must not take what it has.
-                return Err(self.too_slow());
-            }
-            let piece = message.next().await.map_err(|error| {
-                // Closing the connection without the final dot takes the message back (RFC 5321 §4.1.1.4).
-                Refusal::transient(3, 0, format!("the message could not be read: {error}"))
-            })?;
-            let Some(piece) = piece else { break };
+        let mut next = next_piece(&self.host, message, deadline).await?;
+        while let Some(piece) = next {
             stuffer.push(&piece, &mut wire);
-            if let Err(reason) = self.write_piece(&wire).await {
-                return self.last_words(&reason).await;
+            next = next_piece(&self.host, message, deadline).await?;
+            // The end goes with the last piece: most messages are one packet.
+            if next.is_some() {
+                if let Err(reason) = self.write_piece(&wire).await {
+                    return self.last_words(&reason).await;
+                }
+                wire.clear();
             }
         }
         stuffer.finish(&mut wire);
+        if let Err(reason) = self.write_piece(&wire).await {
+            return self.last_words(&reason).await;
+        }
+        self.read_reply(Wait::DataEnd).await
+    }
+
+    /// RFC 3030 §2: the number of octets goes before them. A message that has another number than was said breaks the
+    /// connection, which takes it back.
+    async fn send_chunk(
+        &mut self,
+        message: &mut dyn MessageReader,
+        octets: u64,
+        deadline: Instant,
+    ) -> Result<Reply, Refusal> {
+        let mut wire = format!("BDAT {octets} LAST\r\n").into_bytes();
+        let mut left = octets;
+        let wrong = || Refusal::transient(3, 0, "the message has another size than the store says");
+        while let Some(piece) = next_piece(&self.host, message, deadline).await? {
+            left = left.checked_sub(piece.len() as u64).ok_or_else(wrong)?;
+            wire.extend_from_slice(&piece);
+            if let Err(reason) = self.write_piece(&wire).await {
+                return self.last_words(&reason).await;
+            }
+            wire.clear();
+        }
+        if left > 0 {
+            return Err(wrong());
+        }
         if let Err(reason) = self.write_piece(&wire).await {
             return self.last_words(&reason).await;
         }
@@ -315,32 +385,16 @@ async fn within<T>(timeout: Duration, work: impl Future<Output = std::io::Result
     }
 }
 
-/// Reads a message through for octets above 127.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn inspect(message: &mut dyn MessageReader) -> crate::store::Result<EightBit> {
-    let mut found = EightBit::default();
-    let mut in_header = true;
-    // The end of the header may lie across two pieces.
-    let mut tail: Vec<u8> = Vec::new();
-    while let Some(piece) = message.next().await? {
-        if !in_header {
-            found.body |= !piece.is_ascii();
-            continue;
-        }
-        tail.extend_from_slice(&piece);
-        match memchr::memmem::find(&tail, b"\r\n\r\n") {
-            Some(end) => {
-                found.header |= !tail[..end].is_ascii();
-                found.body |= !tail[end..].is_ascii();
-                in_header = false;
-            }
-            None => {
-                found.header |= !tail.is_ascii();
-                tail.drain(..tail.len().saturating_sub(3));
-            }
-        }
+fn too_slow(host: &str) -> Refusal {
+    lost(host, "the server is too slow, the transaction took too long")
+}
+
+/// The next piece of the message. After an error the connection is closed without the final dot, which takes the message
+/// back (RFC 5321 §4.1.1.4).
+async fn next_piece(host: &str, message: &mut dyn MessageReader, deadline: Instant) -> Result<Option<Bytes>, Refusal> {
+    if Instant::now() >= deadline {
+        return Err(too_slow(host));
     }
-    Ok(found)
+    let piece = message.next().await;
+    piece.map_err(|error| Refusal::transient(3, 0, format!("the message could not be read: {error}")))
 }

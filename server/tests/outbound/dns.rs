@@ -1,11 +1,11 @@
 //! A name server on loopback that says what a test wants.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, CNAME, MX};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
@@ -53,6 +53,10 @@ impl Dns {
 
     pub fn a(&self, owner: &str, address: [u8; 4]) {
         self.add(owner, RData::A(A(Ipv4Addr::from(address))));
+    }
+
+    pub fn aaaa(&self, owner: &str, address: Ipv6Addr) {
+        self.add(owner, RData::AAAA(AAAA(address)));
     }
 
     pub fn cname(&self, owner: &str, target: &str) {

@@ -143,3 +143,20 @@ async fn a_server_that_is_ourselves_is_not_connected_to() {
     assert!(world.tom_has(1).await[0].contains("Action: failed\r\nStatus: 5.4.6\r\n"));
     assert!(world.peer.taken().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_is_tried_first_and_ipv4_when_nobody_answers_there() {
+    let world = World::new(Rules::default()).await;
+    world.configure(|configuration| {
+        configuration.server.outbound.allowed_networks.push("::1/128".parse().unwrap());
+    });
+    world.dns.aaaa("mx.server2.com", std::net::Ipv6Addr::LOCALHOST);
+    world.send(b"\r\n", &["jack@server2.com"]).await;
+    world.until_empty().await;
+    assert_eq!((world.peer.taken().len(), world.count("deferred")), (1, 0));
+    let port = world.peer.address.port();
+    let six = Peer::start(&format!("[::1]:{port}"), Rules::default()).await;
+    world.send(b"\r\n", &["jack@server2.com"]).await;
+    world.until_empty().await;
+    assert_eq!((world.peer.taken().len(), six.taken().len()), (1, 1));
+}

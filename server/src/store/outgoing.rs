@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 
@@ -52,6 +53,17 @@ pub struct QueuedMessage {
     pub declared: Declared,
     /// Octets of what is sent, without dot-stuffing.
     pub octets: u64,
+}
+
+/// A queued message that was read ahead of its turn.
+#[derive(Debug, Clone)]
+pub struct QueuedContent {
+    /// Which.
+    pub number: MessageNumber,
+    /// What is known of it.
+    pub message: QueuedMessage,
+    /// All its bytes, where it is small and they were at hand.
+    pub bytes: Option<Bytes>,
 }
 
 /// A recipient that stays in the queue.
@@ -280,6 +292,11 @@ pub trait QueueStore: Store {
     async fn queued_message(&self, message: MessageNumber) -> Result<QueuedMessage>;
     /// The bytes of a queued message as they are sent: trace fields and body.
     async fn read_queued(&self, message: MessageNumber) -> Result<Box<dyn MessageReader>>;
+    /// Reads several messages at once, with the bytes of those that have at most `up_to` octets. One that cannot be read is
+    /// left out: whoever reads it by itself hears why.
+    async fn read_queued_ahead(&self, _messages: &[MessageNumber], _up_to: u64) -> Result<Vec<QueuedContent>> {
+        Ok(Vec::new())
+    }
     /// Makes the outcome of an attempt durable, whole or not at all. Quotas do not apply to reports.
     async fn settle(&self, settlement: Settlement) -> Result<()>;
     /// Whether outcomes can be made durable at all. While not, nothing must be sent: it would be sent again.

@@ -1,6 +1,7 @@
 //! A message with those of its recipients that are in an attempt: read from the store, made fit for a server, sent. Used
 //! by [`super`] alone.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,11 +15,13 @@ use super::super::outcome::seconds_left;
 use super::super::status::Refusal;
 use super::Courier;
 use super::settle::Done;
-use crate::store::outgoing::{MessageNumber, QueueStore, QueuedMessage, QueuedRecipient};
+use crate::store::outgoing::{MessageNumber, QueueStore, QueuedContent, QueuedMessage, QueuedRecipient};
 use crate::store::{BodyType, MessageReader, Result, StoreError};
 
-/// Messages up to this size are read whole, ahead of their turn.
-const READ_AHEAD: u64 = 64 * 1024;
+/// Messages up to this size are read whole, ahead of their turn …
+const READ_AHEAD: u64 = 16 * 1024;
+/// … so many at once: an attempt holds 256 KiB of them at most.
+const TOGETHER: usize = 16;
 /// The largest message that is looked through and converted: it is in memory for that.
 const CONVERTIBLE: u64 = 8 * 1024 * 1024;
 
@@ -96,11 +99,6 @@ impl Letter {
         (self.recipients, *outcomes) = kept.into_iter().unzip();
         let recipients = back.into_iter().map(|(recipient, _)| recipient).collect();
         Some(Self { number: self.number, recipients, read: self.read.clone() })
-    }
-
-    /// Reads it ahead. What fails here fails again when it is sent, and is told then.
-    pub(super) async fn read(&mut self, courier: &Courier) {
-        let _ = self.try_read(courier).await;
     }
 
     async fn try_read(&mut self, courier: &Courier) -> Result<Read> {
@@ -181,6 +179,23 @@ impl Letter {
             transaction.declared.body = BodyType::SevenBit;
         }
         Ok((transaction, open().await?))
+    }
+}
+
+/// Reads letters that come next, unless the first of them was read already. What fails here fails again when it is sent,
+/// and is told then.
+pub(super) async fn read_ahead(courier: &Courier, letters: &mut VecDeque<Letter>) {
+    if letters.front().is_none_or(|first| first.read.is_some()) {
+        return;
+    }
+    let numbers: Vec<MessageNumber> = letters.iter().take(TOGETHER).map(Letter::number).collect();
+    let Ok(found) = courier.store.read_queued_ahead(&numbers, READ_AHEAD).await else { return };
+    let mut found = found.into_iter().peekable();
+    for letter in letters.iter_mut().take(TOGETHER) {
+        // They come in the order in which they were asked for.
+        if let Some(QueuedContent { message, bytes, .. }) = found.next_if(|found| found.number == letter.number) {
+            letter.read = Some(Read { message: Arc::new(message), content: bytes });
+        }
     }
 }
 

@@ -301,6 +301,7 @@ impl Attempt<'_> {
         until: Instant,
         letters: &mut VecDeque<Letter>,
     ) -> Result<(), Refusal> {
+        letter::read_ahead(self.courier, letters).await;
         while let Some(mut letter) = letters.pop_front() {
             if !self.courier.may_send() {
                 // Nothing was tried: the rows stay as they are.
@@ -319,11 +320,7 @@ impl Attempt<'_> {
                 continue;
             }
             letters.push_some_front(letter.split_off(connection.max_recipients()));
-            let read_ahead = async {
-                if let Some(next) = letters.front_mut() {
-                    next.read(self.courier).await;
-                }
-            };
+            let read_ahead = letter::read_ahead(self.courier, letters);
             let (mut outcomes, ()) = tokio::join!(letter.send(self.courier, &mut connection), read_ahead);
             outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|refusal| self.hear(refusal));
             let lost = if connection.is_open() { None } else { unanswered(&outcomes) };

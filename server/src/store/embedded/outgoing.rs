@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::manage::Management;
 use super::transaction::{Work, from_sql, to_sql};
@@ -13,7 +14,7 @@ use super::{EmbeddedStore, StoredContent, claim, manage};
 use crate::store::envelope::{ByMode, DeliverBy, Notify, OriginalRecipient, Ret, Route};
 use crate::store::outgoing::{
     Claimable, CountsByState, Dropped, ListedRecipient, Looked, MessageNumber, QueueChange, QueueCounts,
-    QueueDestination, QueueFilter, QueueStore, QueuedMessage, QueuedRecipient, Settlement, Wanted,
+    QueueDestination, QueueFilter, QueueStore, QueuedContent, QueuedMessage, QueuedRecipient, Settlement, Wanted,
 };
 use crate::store::{BodyType, Declared, MessageId, MessageReader, RemoteRecipient, Result, StoreError};
 
@@ -108,23 +109,7 @@ impl QueueStore for EmbeddedStore {
     }
 
     async fn queued_message(&self, message: MessageNumber) -> Result<QueuedMessage> {
-        let query = self.readers.query(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, received_at, reverse_path, body_octets + length(trace), body_type, smtputf8, require_tls, \
-                 priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode FROM message WHERE number = ?1",
-            )?;
-            let mut rows = statement.query([message.0])?;
-            let row = rows.next()?.ok_or(StoreError::NotFound)?;
-            let reverse_path: Option<String> = row.get(2)?;
-            Ok(QueuedMessage {
-                id: MessageId::from_stored(row.get(0)?),
-                received_at: timestamp(row.get(1)?)?,
-                reverse_path: reverse_path.map(|text| stored(Address::parse(&text))).transpose()?,
-                octets: from_sql(row.get(3)?),
-                declared: declared(row)?,
-            })
-        });
-        query.await
+        self.readers.query(move |connection| queued_message(connection, message)).await
     }
 
     async fn read_queued(&self, message: MessageNumber) -> Result<Box<dyn MessageReader>> {
@@ -140,6 +125,20 @@ impl QueueStore for EmbeddedStore {
             })
         })
         .await
+    }
+
+    async fn read_queued_ahead(&self, messages: &[MessageNumber], up_to: u64) -> Result<Vec<QueuedContent>> {
+        let messages = messages.to_vec();
+        let query = self.readers.query(move |connection| {
+            let read = |number| {
+                let message = readable(queued_message(connection, number))?;
+                let bytes =
+                    if message.octets <= up_to { small_content(connection, number).ok().flatten() } else { None };
+                Some(QueuedContent { number, message, bytes })
+            };
+            Ok(messages.into_iter().filter_map(read).collect())
+        });
+        query.await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<()> {
@@ -167,6 +166,38 @@ impl QueueStore for EmbeddedStore {
         });
         query.await
     }
+}
+
+fn queued_message(connection: &Connection, number: MessageNumber) -> Result<QueuedMessage> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, received_at, reverse_path, body_octets + length(trace), body_type, smtputf8, require_tls, \
+         priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode FROM message WHERE number = ?1",
+    )?;
+    let mut rows = statement.query([number.0])?;
+    let row = rows.next()?.ok_or(StoreError::NotFound)?;
+    let reverse_path: Option<String> = row.get(2)?;
+    Ok(QueuedMessage {
+        id: MessageId::from_stored(row.get(0)?),
+        received_at: timestamp(row.get(1)?)?,
+        reverse_path: reverse_path.map(|text| stored(Address::parse(&text))).transpose()?,
+        octets: from_sql(row.get(3)?),
+        declared: declared(row)?,
+    })
+}
+
+/// The bytes of a message whose body is in the database; `None` for one whose body is a file.
+fn small_content(connection: &Connection, number: MessageNumber) -> Result<Option<Bytes>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT message.trace, message.body_from, body.bytes FROM message \
+         LEFT JOIN body ON body.message = coalesce(message.content_of, message.number) WHERE message.number = ?1",
+    )?;
+    let mut rows = statement.query([number.0])?;
+    let row = rows.next()?.ok_or(StoreError::NotFound)?;
+    let mut content: Vec<u8> = row.get(0)?;
+    let from = usize::try_from(from_sql(row.get(1)?)).unwrap_or(usize::MAX);
+    let Some(body) = row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
+    content.extend_from_slice(body.get(from..).unwrap_or_default());
+    Ok(Some(content.into()))
 }
 
 pub(super) fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {

@@ -31,6 +31,7 @@ async fn rfc_6152_content_that_the_server_does_not_take_is_converted_and_declara
     let world = World::new(offering(&[])).await;
     let declared = Declared { smtputf8: true, ..Declared::eight_bit(true) };
     world.send_as(TOM, b"Subject: plain\r\n\r\nplain\r\n", declared.clone(), &["jack@server2.com"]).await;
+    world.until_taken(1).await;
     world.send_as(TOM, TEXT.as_bytes(), declared.clone(), &["jack@server2.com"]).await;
     world.until_empty().await;
     let taken = world.peer.taken();

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 use paquebot_server::queue::client::dot::DotStuffer;
-use paquebot_server::queue::client::machine::{Action, Client, Transaction};
+use paquebot_server::queue::client::machine::{Action, Client, Protection, Transaction};
 use paquebot_server::queue::client::reply::ReplyReader;
-use paquebot_server::queue::dsn::{Kind, Report};
+use paquebot_server::queue::dsn::{self, Original, Report, Reported};
 use paquebot_server::queue::routing::{Answer, Exchanges, MailExchanger, exchanges, next_hops};
 use paquebot_server::queue::status::Refusal;
 use paquebot_server::store::{Declared, MessageId};
@@ -49,7 +49,8 @@ pub fn reply(bytes: &[u8]) {
 pub fn client(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (count, messages) = (usize::from(input.byte() % 4) + 1, input.byte() % 3 + 1);
-    let mut client = Client::new("mx.server2.com", "mail.server1.com", input.flag());
+    let protection = if input.flag() { Protection::WhereOffered } else { Protection::None };
+    let mut client = Client::new("mx.server2.com", "mail.server1.com", protection, None);
     let mut reader = ReplyReader::default();
     reader.feed(input.rest());
     let mut action = client.start();
@@ -59,10 +60,11 @@ pub fn client(bytes: &[u8]) {
         }
         action = client.begin(Transaction {
             reverse_path: Some(jack(0)),
-            recipients: (0..count).map(jack).collect(),
+            recipients: (0..count).map(|number| jack(number).into()).collect(),
             declared: Declared::default(),
-            found: None,
+            header_is_ascii: true,
             octets: 100,
+            seconds_left: None,
         });
         let went_on = drive(&mut client, &mut reader, &mut action);
         if went_on.is_none() {
@@ -85,7 +87,9 @@ fn drive(client: &mut Client, reader: &mut ReplyReader, action: &mut Action) -> 
                 assert!(bytes.ends_with(b"\r\n"));
                 *action = client.on_reply(&reader.next_reply().ok()??).ok()?;
             }
-            Action::Read(_) | Action::SendMessage => *action = client.on_reply(&reader.next_reply().ok()??).ok()?,
+            Action::Read(_) | Action::Authenticate(_) | Action::SendMessage(_) => {
+                *action = client.on_reply(&reader.next_reply().ok()??).ok()?
+            }
         }
     }
 }
@@ -165,17 +169,18 @@ pub fn dsn(bytes: &[u8]) {
             host: input.flag().then(|| input.text(80)),
             said_by_host: input.flag(),
         };
-        recipients.push((jack(usize::from(number)), refusal));
+        let action = if is_delay { dsn::Action::Delayed { until: Timestamp::UNIX_EPOCH } } else { dsn::Action::Failed };
+        recipients.push(Reported::refused(&jack(usize::from(number)).into(), action, &refusal));
     }
     let report = Report {
-        kind: if is_delay { Kind::Delayed { until: Timestamp::UNIX_EPOCH } } else { Kind::Failed },
         id: &MessageId::from_stored("0123456789abcdef".to_owned()),
         hostname: &Domain::parse("mail.server1.com").expect("a name"),
         to: &jack(0),
         recipients: &recipients,
+        envelope_id: None,
         original_id: &MessageId::from_stored("fedcba9876543210".to_owned()),
         arrived_at: Timestamp::UNIX_EPOCH,
-        original_header: b"Subject: x\r\n",
+        original: Original::Header(b"Subject: x\r\n"),
         at: Timestamp::UNIX_EPOCH,
     };
     let message = report.message();

@@ -291,7 +291,7 @@ impl Report<'_> {
         );
         if let Some(diagnosis) = &reported.diagnosis {
             if let Some(host) = &diagnosis.host {
-                let _ = write!(text, "Remote-MTA: dns; {host}\r\n");
+                let _ = write!(text, "Remote-MTA: dns; {}\r\n", diagnostic(host));
             }
             let kind = if diagnosis.said_by_host { "smtp" } else { "x-paquebot" };
             let _ = write!(text, "Diagnostic-Code: {kind}; {}\r\n", diagnostic(&diagnosis.text));

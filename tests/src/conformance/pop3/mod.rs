@@ -329,7 +329,10 @@ pub fn dialogue(target: &Target, start: Start, steps: &[(&str, &str)]) -> Result
 /// # Errors
 /// When the maildrop cannot be opened.
 pub fn take_all(target: &Target) -> Result<Vec<Vec<u8>>> {
-    let mut session = Session::open(target)?;
+    let mut session = Session::protected(target)?;
+    // Without it a server may show headers in UTF-8 as something else (RFC 6856 §2.1); one that has it not refuses it.
+    session.say("UTF8")?;
+    session.log_in(target)?;
     let mut taken = Vec::new();
     let (count, _) = session.stat()?;
     for number in 1..=count {

@@ -179,10 +179,10 @@ impl Session {
         {
             return self.write(b"450 4.7.1 come again\r\n").await;
         }
-        if let Behaviour::Answer(Stage::Rcpt, reply) = self.behaviour {
-            if !reply.starts_with('2') {
-                return self.reply(Stage::Rcpt, reply).await;
-            }
+        if let Behaviour::Answer(Stage::Rcpt, reply) = self.behaviour
+            && !reply.starts_with('2')
+        {
+            return self.reply(Stage::Rcpt, reply).await;
         }
         self.recipients.push(address);
         self.reply(Stage::Rcpt, "250 2.1.5 ok").await

@@ -208,7 +208,10 @@ pub fn generated(access: &Access) -> Result<BTreeMap<String, ByteString>, HashEr
 }
 
 /// 24 letters and digits: more than 142 bits, and nothing that a URI or a shell would mind.
-fn random_password() -> Result<Zeroizing<String>, HashError> {
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn random_password() -> Result<Zeroizing<String>, HashError> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     // Octets from 248 on would favour the first letters.
     const FAIR: u8 = 248;

@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use paquebot_config::{Record, ShardName, Verifier};
 use paquebot_crds::conditions::ConditionUpdate;
 use paquebot_crds::mail_server::CertificateSource;
@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
 use super::certificate::{self, Judged};
+use crate::credentials;
 use crate::directory::NamespacedName;
 use crate::render::{self, Configuration, Server, Workload, names};
 
@@ -110,7 +111,7 @@ struct Work {
 impl Work {
     /// What is wrong with the certificate or the workload keeps no mailbox from changing.
     async fn all(&mut self, pass: &Pass) -> (Result<(), Failure>, Result<(), Failure>) {
-        let certificate = self.certificate(&pass.server).await;
+        let certificate = self.certificate(&pass.server).await.and(self.keys(&pass.server).await);
         if let Err(failure) = self.configuration(pass).await {
             return (Err(failure), certificate);
         }
@@ -173,6 +174,34 @@ impl Work {
             self.written += 1;
         }
         self.known.insert(desired.target, outcome.applied());
+        Ok(())
+    }
+
+    /// Makes the server's keys where there are none. They are never written again: senders that were rewritten with the old
+    /// key would lead nowhere. Whoever wants others deletes the Secret.
+    async fn keys(&mut self, server: &Server) -> Result<(), Failure> {
+        let name = names::keys_secret(&server.name.name);
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &server.name.namespace);
+        if optional(api.get_metadata(&name)).await?.is_some() {
+            return Ok(());
+        }
+        let random = || {
+            let failed = |error: credentials::HashError| Failure { message: error.to_string(), invalid: false };
+            credentials::random_password().map_err(failed)
+        };
+        let data = [(names::QUEUE_TOKEN_KEY, random()?), (names::SRS_KEY, random()?)];
+        let secret = Secret {
+            metadata: names::metadata(server, name),
+            type_: Some("Opaque".to_owned()),
+            data: Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec()))).into()),
+            ..Secret::default()
+        };
+        match within_deadline(api.create(&PostParams::default(), &secret)).await {
+            Ok(_) => self.written += 1,
+            // Somebody else was faster.
+            Err(error) if error.code() == Some(409) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 

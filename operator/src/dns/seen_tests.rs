@@ -41,12 +41,22 @@ fn zone_handler(name: &str, records: &str) -> InMemoryZoneHandler<TokioRuntimePr
     InMemoryZoneHandler::new(origin, records, ZoneType::Primary, AxfrPolicy::Deny).unwrap()
 }
 
+/// One port for UDP and TCP: what is free for one may be taken for the other.
+async fn sockets() -> (UdpSocket, TcpListener, u16) {
+    for _ in 0..100 {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = udp.local_addr().unwrap().port();
+        if let Ok(tcp) = TcpListener::bind(("127.0.0.1", port)).await {
+            return (udp, tcp, port);
+        }
+    }
+    panic!("no port is free for both");
+}
+
 impl World {
     /// Serves the zones; each gets a name server of its own at 127.0.0.1 unless its records say otherwise.
     async fn with(zones: &[(&str, &str)]) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let port = udp.local_addr().unwrap().port();
-        let tcp = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let (udp, tcp, port) = sockets().await;
         let mut catalog = Catalog::new();
         let root = zone_handler(".", "@ 60 IN NS ns.invalid.");
         catalog.upsert(Name::root().into(), vec![Arc::new(root)]);

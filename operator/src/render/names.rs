@@ -60,6 +60,17 @@ pub fn tls_secret(server: &Server) -> String {
     }
 }
 
+/// The Secret with what the server keeps to itself: the token of its queue API, and the key of rewritten senders.
+#[must_use]
+pub fn keys_secret(server: &str) -> String {
+    format!("{server}-keys")
+}
+
+/// Its key with the token of the queue API.
+pub const QUEUE_TOKEN_KEY: &str = "token";
+/// Its key with the key of rewritten senders (SRS).
+pub const SRS_KEY: &str = "srs";
+
 /// The labels of every object of a MailServer.
 #[must_use]
 pub fn labels(server: &str) -> BTreeMap<String, String> {

@@ -221,11 +221,13 @@ fn config_volume(server: &Server) -> Volume {
     // Without a certificate the pod starts, and says what it lacks, instead of waiting for a volume.
     let certificate = ["tls.crt", "tls.key"].map(|file| item(file, &format!("tls/{file}")));
     let tls = secret(names::tls_secret(server), certificate.into(), true);
+    let keys = [names::QUEUE_TOKEN_KEY, names::SRS_KEY].map(|key| item(key, &format!("admin/{key}")));
+    let keys = secret(names::keys_secret(name), keys.into(), true);
     Volume {
         name: "config".to_owned(),
         projected: Some(ProjectedVolumeSource {
             default_mode: Some(0o440),
-            sources: Some([config_map, domains].into_iter().chain(shards).chain([tls]).collect()),
+            sources: Some([config_map, domains].into_iter().chain(shards).chain([tls, keys]).collect()),
         }),
         ..Volume::default()
     }

@@ -8,14 +8,33 @@ use std::path::Path;
 
 use crate::bundle::{Bundle, DOMAINS_FILE, INDEX_FILE, MAX_FILE_SIZE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
 use crate::configuration::{Configuration, ReadError};
+use crate::model::SecretText;
 use crate::shard::ShardName;
+
+/// A key of rewritten senders that is not part of the set: the operator makes it once for each server. Those of the set
+/// come first.
+pub const SRS_KEY_FILE: &str = "admin/srs";
 
 /// Reads the set in a directory.
 ///
 /// # Errors
 /// [`ReadError`]: nothing of the set may be used then.
 pub fn read(directory: &Path, running_version: &str) -> Result<Configuration, ReadError> {
-    Configuration::read(&files(directory)?, running_version)
+    let mut configuration = Configuration::read(&files(directory)?, running_version)?;
+    configuration.secrets.srs_keys.extend(own_srs_key(directory)?);
+    Ok(configuration)
+}
+
+/// The key that the server was given for itself, beside the contract's files.
+fn own_srs_key(directory: &Path) -> Result<Option<SecretText>, ReadError> {
+    match read_bounded(&directory.join(SRS_KEY_FILE)) {
+        Ok(bytes) => {
+            let key = String::from_utf8_lossy(&bytes).trim().to_owned();
+            Ok((!key.is_empty()).then(|| SecretText::new(key)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ReadError::Io { file: SRS_KEY_FILE.to_owned(), reason: error.to_string() }),
+    }
 }
 
 /// The contract's files in a directory, by name; whatever else lies there (the certificate, the kubelet's own links) is

@@ -27,7 +27,7 @@ pub struct ServerConfig {
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
     /// Sieve scripts that run before and after those of every mailbox.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub filters: Filters,
 }
 
@@ -57,7 +57,7 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "is_false")]
     pub clear_text_logins: bool,
     /// What happens to a CR or an LF that stands alone in a message (RFC 5321 §2.3.8).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bare_line_endings: BareLineEndings,
     /// Connections begin with a PROXY protocol header that says who the client is; absent: they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +67,11 @@ pub struct Listener {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// What nobody said needs not be written: sets of before the field existed stay as they are.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What happens to a CR or an LF that stands alone in a message.
@@ -289,10 +294,10 @@ pub struct DomainConfig {
     #[serde(default)]
     pub suspended: bool,
     /// When two local parts are the same.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub local_parts: LocalParts,
     /// Sieve scripts that run before and after those of its mailboxes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub filters: Filters,
 }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use paquebot_config::{
     Address, AliasRecord, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding, Limits, Listener,
     MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record, RelayRule, RelaySource,
-    Resolution, Resolvers, SendAs, SenderScope, ServerConfig, ShardName, Shutdown, TlsConfig, TlsVersion, Verifier,
+    Resolution, Resolvers, SecretText, Secrets, SendAs, SenderScope, ServerConfig, ShardName, Shutdown, TlsConfig,
+    TlsVersion, Verifier, directory,
 };
 use proptest::prelude::*;
 
@@ -421,4 +422,19 @@ fn a_name_to_send_as_is_an_address_or_a_domain() {
     for text in ["", "@", "sales", "sales@", "@server1.com, tom@server1.com"] {
         assert!(read(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_servers_own_key_for_rewritten_senders_comes_after_those_of_the_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let secrets = Secrets { srs_keys: vec![SecretText::new("first".to_owned())], ..Secrets::default() };
+    directory::write(&Bundle::build(Content { secrets, ..content() }).unwrap(), directory.path()).unwrap();
+    let keys = || -> Vec<String> {
+        let configuration = directory::read(directory.path(), "0.1.0").unwrap();
+        configuration.secrets.srs_keys.iter().map(|key| key.expose().to_owned()).collect()
+    };
+    assert_eq!(keys(), ["first"]);
+    std::fs::create_dir(directory.path().join("admin")).unwrap();
+    std::fs::write(directory.path().join("admin/srs"), "second\n").unwrap();
+    assert_eq!(keys(), ["first", "second"]);
 }

@@ -95,8 +95,8 @@ fn mailboxes_and_what_goes_before_them() {
             "a field that must not be passed over refuses the mailbox",
             (Mailbox, "one/m"),
             "InvalidSpec",
-            &["spec.filter"],
-            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"filter": {"sieve": "keep;"}}))]),
+            &["spec.reclaimPolicy"],
+            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"reclaimPolicy": "Delete"}))]),
         ),
         case(
             "what a role of the domain names is the role's",

@@ -22,7 +22,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use load::Clients;
 use results::Results;
@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<()> {
             results.fact(name, value);
         }
     }
-    scenarios::run(&bench, &mut results)?;
+    let is_complete = scenarios::run(&bench, &mut results)?;
     let output = path("BENCH_OUTPUT")?;
     fs::create_dir_all(&output)?;
     // The curve has a page of its own: it is measured apart.
@@ -76,6 +76,7 @@ fn main() -> anyhow::Result<()> {
     fs::write(output.join(format!("{name}.svg")), picture::render(&results))?;
     fs::write(output.join(if mode == Mode::Curve { "curve.md" } else { "README.md" }), &page)?;
     say(&page);
+    ensure!(is_complete, "a part of the benchmark failed, as said above");
     Ok(())
 }
 

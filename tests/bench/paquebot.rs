@@ -126,6 +126,7 @@ fn content(smtp: u16, pop3: u16, purpose: Purpose) -> Value {
             "outbound": {
                 "maxAgeSeconds": 432_000, "delayWarningSeconds": 14_400, "port": purpose.outbound_port.unwrap_or(25),
                 "allowedNetworks": ["127.0.0.0/8"],
+                "allowedNetworks": ["127.0.0.0/8"],
             },
             "resolvers": {"addresses": resolvers},
             "tls": {"minVersion": "TLS12"},

@@ -29,7 +29,7 @@ use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
 use paquebot_server::queue::Queue;
 use paquebot_server::store::embedded::EmbeddedStore;
-use paquebot_server::store::outgoing::{Deferral, QueueStore, QueuedRecipient, Settlement};
+use paquebot_server::store::outgoing::{Deferral, QueueDestination, QueueStore, QueuedRecipient, Settlement};
 use paquebot_server::store::{Acceptance, Declared, MessageId, RemoteRecipient, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -215,7 +215,13 @@ impl World {
             .map(|row| Deferral { key: row.key, due: Timestamp::now(), error: String::new(), warned: row.warned })
             .collect();
         self.store.settle(Settlement { deferred, ..Settlement::default() }).await.unwrap();
-        self.wake.notify_one();
+        // The scheduler may have looked past this moment already.
+        let mut destinations = Vec::new();
+        for row in rows {
+            let domain = row.recipient.address.domain().clone();
+            destinations.push(QueueDestination { domain, route: row.recipient.route.clone() });
+        }
+        self.queue.as_ref().unwrap().control().changed(destinations);
     }
 
     /// What is in the maildrop of tom at a domain, when it holds so many.

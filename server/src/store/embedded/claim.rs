@@ -37,6 +37,8 @@ pub(super) fn newly_due(
         }
         Ok(())
     };
+    // Before the rows: what is committed meanwhile has a higher key, and is found the next time.
+    let newest = connection.query_row("SELECT coalesce(max(key), 0) FROM recipient", [], |row| row.get(0))?;
     let after = last.until.map_or(i64::MIN, Timestamp::as_millisecond);
     let mut statement = connection.prepare_cached(
         "SELECT domain, route FROM recipient INDEXED BY recipient_by_due \
@@ -60,7 +62,7 @@ pub(super) fn newly_due(
             }
         }
     } else {
-        key = connection.query_row("SELECT coalesce(max(key), 0) FROM recipient", [], |row| row.get(0))?;
+        key = newest;
     }
     Ok((found, Looked { until: Some(now), key }))
 }

@@ -77,9 +77,13 @@ pub fn large(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
         let idle = ours.daemon.memory()?.resident;
         bench.clients.send(ours.smtp, &format!("box@{DOMAIN}"), LARGE, 1)?;
         note("a 50 MB message comes in, over the idle server", ours.daemon.peak()?.saturating_sub(idle));
-        // The same process: this is the peak of both.
+        // A login's Argon2 takes 19 MiB for a moment, whatever is fetched: it is done before, and remembered.
+        ours.messages(&bench.clients)?;
+        let before = ours.daemon.memory()?.resident;
+        ours.daemon.reset_peak()?;
         super::fetch::all(bench, ours.pop3)?;
-        note("a 50 MB message comes in and is fetched, over the idle server", ours.daemon.peak()?.saturating_sub(idle));
+        let peak = ours.daemon.peak()?;
+        note("a 50 MB message is fetched, over the server before it", peak.saturating_sub(before));
         drop(ours);
         clear(&directory.join("paquebot"));
     }

@@ -40,7 +40,12 @@ const SEEDS: u64 = 4;
 const SENDERS: u64 = 5;
 
 /// What senders want to be told.
-const NOTIFY: [Notify; 1] = [Notify::Unspecified];
+const NOTIFY: [Notify; 4] = [
+    Notify::Unspecified,
+    Notify::Never,
+    Notify::On { success: false, failure: true, delay: false },
+    Notify::On { success: false, failure: false, delay: true },
+];
 
 /// How large a simulation is.
 #[derive(Clone, Copy)]

@@ -376,6 +376,12 @@ impl Client {
                 self.outcomes[index] = Some(Err(reply.refusal(&self.host)));
             }
             Step::Data if reply.code == 354 => {
+                if let Some(refusal) = self.refused.take() {
+                    // It refused the sender and takes a message all the same: a dot might make it deliver an empty one to
+                    // the recipients that it accepted. Closing the connection takes everything back.
+                    self.closing = true;
+                    return self.fail_rest(&refusal);
+                }
                 if !self.is_anybody_accepted() {
                     self.awaited.push_back(Step::Nothing);
                     return Action::Send(b".\r\n".to_vec(), Wait::DataEnd);

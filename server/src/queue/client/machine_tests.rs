@@ -215,6 +215,14 @@ fn rfc_2920_3_1_a_data_command_that_nobody_was_accepted_for_ends_with_a_dot() {
 }
 
 #[test]
+fn a_server_that_refuses_the_sender_and_takes_the_message_gets_no_empty_one() {
+    let replies = hello(&["PIPELINING"], "451 4.3.0 later\r\n250 a\r\n354 go\r\n250 done\r\n");
+    let talked = talk(&replies, &[], &[transaction(&["a@x.example"])]);
+    assert!(talked.sent.ends_with("DATA\r\n"), "{}", talked.sent);
+    assert_eq!(talked.outcomes, [vec![err("451 4.3.0 later")]]);
+}
+
+#[test]
 fn rfc_3030_binary_content_goes_as_one_chunk() {
     let binary = Declared { body: BodyType::BinaryMime, ..Declared::default() };
     let talked = one(&["CHUNKING", "BINARYMIME", "PIPELINING"], binary, "250 m\r\n250 a\r\n250 done\r\n");

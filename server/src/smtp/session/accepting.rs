@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, Domain};
 
-use super::{Session, Transaction, out_of_step, path};
+use super::{Session, Transaction, out_of_step, path, reporting};
 use crate::delivery::distribution::Distribution;
 use crate::delivery::filter::Incoming;
 use crate::delivery::{self, Plan, srs};
@@ -105,6 +105,7 @@ impl Session {
             return Ok(rejected(reason));
         }
         derived.extend(filtered.derived);
+        derived.extend(reporting::of_success(configuration, &distribution, &incoming).await?);
         let is_queued = !plan.remote.is_empty() || derived.iter().any(|derived| !derived.remote.is_empty());
         let acceptance = Acceptance {
             id: id.clone(),

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod deciding;
+mod reporting;
 
 use std::io;
 use std::net::SocketAddr;

@@ -11,6 +11,8 @@ mod rfc5034;
 mod rfc6856;
 pub mod samples;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Parts;
@@ -113,14 +115,23 @@ impl Session {
         Ok(())
     }
 
-    /// A session in the TRANSACTION state.
+    /// A session in the TRANSACTION state. A server sees the end of the session before when it sees it: until then it may
+    /// say that the maildrop is in use.
     ///
     /// # Errors
     /// When the server does not play along.
     pub fn open(target: &Target) -> Result<Self> {
-        let mut session = Self::protected(target)?;
-        session.log_in(target)?;
-        Ok(session)
+        let deadline = Instant::now() + target.patience;
+        loop {
+            let mut session = Self::protected(target)?;
+            match session.log_in(target) {
+                Ok(()) => return Ok(session),
+                Err(error) if format!("{error:#}").contains("[IN-USE]") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn at(target: &Target, start: Start) -> Result<Self> {

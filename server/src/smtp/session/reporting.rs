@@ -1,0 +1,76 @@
+//! What a sender who asked for it (`NOTIFY=SUCCESS`) is told at once: that a message is in the maildrops here, or went to
+//! the members of an alias (RFC 3461 §5.2.7). Called by [`super::accepting`]; the report is part of the same transaction.
+
+use bytes::Bytes;
+use paquebot_config::Configuration;
+use tokio::io::AsyncReadExt as _;
+
+use crate::delivery::distribution::Distribution;
+use crate::delivery::filter::Incoming;
+use crate::queue::dsn::{self, Action, Original, Reported};
+use crate::queue::outcome;
+use crate::store::outgoing::QueuedMessage;
+use crate::store::{Body, Content, Derived, MessageId, StoreError};
+
+/// Octets of the original's header that come back.
+const HEADER: u64 = 64 * 1024;
+
+/// The report of success, where somebody wants one.
+///
+/// # Errors
+/// When the message's file cannot be read.
+pub(super) async fn of_success(
+    configuration: &Configuration,
+    distribution: &Distribution,
+    incoming: &Incoming<'_>,
+) -> Result<Option<Derived>, StoreError> {
+    let reported: Vec<Reported> = distribution
+        .succeeded()
+        .iter()
+        .map(|(recipient, expanded)| {
+            Reported::delivered(recipient, if *expanded { Action::Expanded } else { Action::Delivered })
+        })
+        .collect();
+    if reported.is_empty() || incoming.reverse_path.is_none() {
+        return Ok(None);
+    }
+    let beginning = beginning(incoming).await?;
+    // RET is about failures; with a success the header is enough (RFC 3461 §4.3).
+    let original = Original::Header(dsn::header_of(&beginning, beginning.len()));
+    let message = QueuedMessage {
+        id: incoming.id.clone(),
+        received_at: incoming.received_at,
+        reverse_path: incoming.reverse_path.cloned(),
+        declared: incoming.declared.clone(),
+        octets: incoming.octets,
+    };
+    let at = incoming.received_at;
+    let notice = outcome::notice(configuration, &message, original, &reported, MessageId::generate(), at);
+    // A sender here that has no mailbox any more is told nothing: the message itself has arrived.
+    let Ok(notice) = notice else { return Ok(None) };
+    let report = notice.acceptance();
+    let Body::Memory(text) = report.body else { return Ok(None) };
+    Ok(Some(Derived {
+        id: report.id,
+        reverse_path: None,
+        trace: Bytes::new(),
+        content: Content::Own(text),
+        declared: report.declared,
+        local: report.local,
+        remote: report.remote,
+    }))
+}
+
+/// The trace fields and the beginning of the message.
+async fn beginning(incoming: &Incoming<'_>) -> Result<Vec<u8>, StoreError> {
+    let mut octets = incoming.trace.to_vec();
+    match incoming.body {
+        Body::Memory(body) => octets.extend(body.iter().take(usize::try_from(HEADER).unwrap_or(usize::MAX))),
+        Body::File(file) => {
+            let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
+            let file = tokio::fs::File::open(&file.path).await.map_err(failed)?;
+            file.take(HEADER).read_to_end(&mut octets).await.map_err(failed)?;
+        }
+    }
+    Ok(octets)
+}

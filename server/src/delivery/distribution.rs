@@ -24,6 +24,8 @@ struct Share {
     onward: Vec<Onward>,
     /// Addresses here that the queue tries later.
     later: Vec<Address>,
+    /// The mailboxes here for which the recipient stands, also where another recipient's share has them.
+    mailboxes: Vec<Address>,
     /// How many addresses the recipient stands for, also where another recipient's share has them.
     stands_for: usize,
 }
@@ -41,11 +43,12 @@ impl Distribution {
                 continue;
             };
             let stands_for = expanded.local.len() + expanded.onward.len() + expanded.undeliverable.len();
+            let mailboxes = expanded.local.iter().map(|drop| drop.address.clone()).collect();
             expanded.local.retain(|drop| maildrops.insert(drop.address.canonical()));
             expanded.onward.retain(|onward| elsewhere.insert(onward.address.to_string()));
             expanded.undeliverable.retain(|address| elsewhere.insert(address.to_string()));
             let (local, onward, later) = (expanded.local, expanded.onward, expanded.undeliverable);
-            shares.push(Share { recipient: recipient.clone(), local, onward, later, stands_for });
+            shares.push(Share { recipient: recipient.clone(), local, onward, later, mailboxes, stands_for });
         }
         Self { shares }
     }
@@ -131,20 +134,37 @@ impl Distribution {
         forwards
     }
 
-    /// The recipients whose sender wants to know of success and is told by this server, and whether they stand for others
-    /// to whom the message went on (RFC 3461 §5.2.7.3).
+    /// The recipients whose sender wants to know of success and is told by this server, and whether they stand for several
+    /// to whom the message went (RFC 3461 §5.2.7.3). Whoever is `rejected` by the filters of all his mailboxes is not among
+    /// them.
     #[must_use]
-    pub fn succeeded(&self) -> Vec<(RemoteRecipient, bool)> {
+    pub fn succeeded(&self, rejected: &[Address]) -> Vec<(RemoteRecipient, bool)> {
         let told = self.shares.iter().filter(|share| share.recipient.notify.on_success());
-        let told = told.filter(|share| share.later.is_empty() && (share.onward.is_empty() || share.stands_for > 1));
-        told.map(|share| (share.as_named(), !share.onward.is_empty())).collect()
+        let told = told.filter(|share| match share.stands_for {
+            0 | 1 => share.later.is_empty() && share.onward.is_empty(),
+            // The list is expanded now, also where some members get the message later.
+            _ => true,
+        });
+        let is_rejected = |share: &&Share| {
+            let only_here = share.onward.is_empty() && share.later.is_empty() && !share.mailboxes.is_empty();
+            only_here && share.mailboxes.iter().all(|mailbox| rejected.contains(mailbox))
+        };
+        let told = told.filter(|share| !is_rejected(share));
+        told.map(|share| (share.as_named(), share.stands_for > 1)).collect()
     }
 }
 
 impl Share {
     fn later(recipient: &EnvelopeRecipient) -> Self {
         let later = vec![recipient.address.clone()];
-        Self { recipient: recipient.clone(), local: Vec::new(), onward: Vec::new(), later, stands_for: 1 }
+        Self {
+            recipient: recipient.clone(),
+            local: Vec::new(),
+            onward: Vec::new(),
+            later,
+            mailboxes: Vec::new(),
+            stands_for: 1,
+        }
     }
 
     fn as_named(&self) -> RemoteRecipient {
@@ -208,7 +228,7 @@ mod tests {
         assert_eq!(via, &address("away@server1.com"));
         // RFC 3461 §5.2.7.2: one address for another, so what the sender asked for goes on.
         assert_eq!(shown(recipients), ["jack@server2.com true for rfc822;away-alias@server1.com"]);
-        assert!(distribution.succeeded().is_empty());
+        assert!(distribution.succeeded(&[]).is_empty());
     }
 
     /// RFC 3461 §5.2.7.3.
@@ -219,7 +239,7 @@ mod tests {
         assert_eq!(via, &address("team@server1.com"));
         assert_eq!(shown(recipients), ["jack@server2.com false for rfc822;team@server1.com"]);
         let succeeded: Vec<_> =
-            distribution.succeeded().into_iter().map(|(r, expanded)| (r.address.to_string(), expanded)).collect();
+            distribution.succeeded(&[]).into_iter().map(|(r, expanded)| (r.address.to_string(), expanded)).collect();
         assert_eq!(succeeded, [("team@server1.com".to_owned(), true), ("anna@server1.com".to_owned(), false)]);
         let only_success = Notify::On { success: true, failure: false, delay: false };
         let alone = Distribution::new(&configuration(Vec::new()), &[recipient("team@server1.com", only_success)]);
@@ -231,10 +251,10 @@ mod tests {
         let mut distribution = of(&["anna@server1.com", "tom@server1.com"]);
         distribution.defer(|maildrop| maildrop.address == address("anna@server1.com"));
         assert_eq!(shown(&distribution.remote()), ["anna@server1.com true"]);
-        assert_eq!(distribution.succeeded().len(), 1);
+        assert_eq!(distribution.succeeded(&[]).len(), 1);
         let held = Distribution::held(&[recipient("anna@server1.com", EVERYTHING)]);
         assert_eq!(shown(&held.remote()), ["anna@server1.com true"]);
-        assert!(held.succeeded().is_empty() && held.plan().local.is_empty());
+        assert!(held.succeeded(&[]).is_empty() && held.plan().local.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The MDA: from recipients to a delivery plan, from a plan to one store transaction. Pure; called by
 //! [`crate::smtp::policy`] for each recipient, and by [`crate::smtp::session`] for the whole message.
 
+pub mod arrival;
 pub mod distribution;
 pub mod filter;
 pub mod srs;

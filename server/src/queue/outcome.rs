@@ -178,7 +178,7 @@ pub fn notice(
     now: Timestamp,
 ) -> Result<Notice, Unreportable> {
     let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
-    let plan = delivery::expand(configuration, sender).map_err(|_| Unreportable::NoSuchSender)?;
+    let plan = delivery::arrival::plan_of_report(configuration, sender).ok_or(Unreportable::NoSuchSender)?;
     let report = Report {
         id: &id,
         hostname: &configuration.server.hostname,

@@ -6,6 +6,7 @@ use paquebot_config::Address;
 use paquebot_sieve::{Action, EditedHeader, Effect, Outcome};
 
 use super::{Case, Filtered, disposition};
+use crate::delivery::arrival::onward_path;
 use crate::store::{Content, Declared, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance};
 
 /// How a duplicate's id is remembered: no two pairs have the same text, since a handle has no line end.
@@ -30,7 +31,9 @@ pub(super) fn carry_out(
 ) {
     // The octets of the message as received, without the trace fields, that an edited header replaces.
     let replaced = body_offset.saturating_sub(case.incoming.trace.len()) as u64;
+    let mut is_discarded = true;
     for action in outcome.actions {
+        is_discarded &= matches!(action, Action::Discard | Action::Vacation(_));
         match action {
             Action::Keep { header, .. } => {
                 filtered.local.push(local(whole, Folder::inbox(), header, replaced));
@@ -40,7 +43,10 @@ pub(super) fn carry_out(
                 filtered.local.push(local(whole, folder, header, replaced));
             }
             Action::Redirect { address, header } => match Address::parse(&address) {
-                Ok(to) => filtered.derived.push(redirected(case, to, header, replaced)),
+                Ok(to) => {
+                    filtered.redirected.push((case.mailbox.clone(), to.clone()));
+                    filtered.derived.push(redirected(case, to, header, replaced));
+                }
                 Err(error) => {
                     // It must not be lost for a name that only the filter takes for one.
                     tracing::warn!(message_id = %case.incoming.id, mailbox = %case.mailbox, address, %error, "cannot be redirected to; kept");
@@ -48,13 +54,19 @@ pub(super) fn carry_out(
                 }
             },
             Action::Reject { reason, .. } if alone => filtered.refusal = Some(reason),
-            Action::Reject { reason, .. } => filtered.derived.extend(disposition::report(case, &reason)),
+            Action::Reject { reason, .. } => {
+                filtered.rejected.push(case.mailbox.clone());
+                filtered.derived.extend(disposition::report(case, &reason));
+            }
             Action::Vacation(reply) => filtered.derived.extend(replied(case, &reply)),
             Action::Discard => {}
         }
     }
     if filtered.refusal.is_some() {
         return;
+    }
+    if is_discarded {
+        filtered.discarded.push(case.mailbox.clone());
     }
     filtered.remember.extend(outcome.effects.into_iter().map(|effect| remembrance(case, effect)));
 }
@@ -78,7 +90,12 @@ fn redirected(case: &Case<'_>, to: Address, header: EditedHeader, replaced: u64)
     };
     Derived {
         id: MessageId::generate(),
-        reverse_path: case.incoming.redirect_path.cloned(),
+        reverse_path: onward_path(
+            case.configuration,
+            case.incoming.reverse_path,
+            case.mailbox,
+            case.incoming.received_at,
+        ),
         trace,
         content: Content::Same { from },
         declared: case.incoming.declared.clone(),

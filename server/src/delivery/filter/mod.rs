@@ -1,5 +1,5 @@
 //! The filters (Sieve) of a message's local recipients: from scripts and message to deliveries, messages that come of it,
-//! and what is remembered. Called by [`crate::smtp::session`] between plan and transaction. The language is
+//! and what is remembered. Called by [`super::arrival`] between plan and transaction. The language is
 //! `paquebot-sieve`; what its actions mean for the store is `actions`; the I/O is here: reading the message's beginning,
 //! and asking the store what scripts want to know.
 
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, MailboxRecord, Resolution};
 use paquebot_sieve::{Environment, Limits, Message, Outcome, Script};
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
 
 use super::Plan;
 use crate::store::{Body, Declared, Derived, Folder, LocalDelivery, MessageId, Remembrance, Store, StoreError};
@@ -37,8 +38,6 @@ pub struct Incoming<'a> {
     pub received_at: Timestamp,
     /// The reverse-path.
     pub reverse_path: Option<&'a Address>,
-    /// What redirected copies have instead: the same, or one that keeps SPF right at the next server (SRS).
-    pub redirect_path: Option<&'a Address>,
     /// The trace fields that the store puts before it. Scripts see them as part of the header.
     pub trace: &'a Bytes,
     /// The message as received.
@@ -56,20 +55,76 @@ pub struct Incoming<'a> {
 pub struct Filtered {
     /// For the acceptance, instead of [`super::local_deliveries`].
     pub local: Vec<LocalDelivery>,
-    /// For the acceptance: redirected copies, replies, reports of rejection.
+    /// For the acceptance: forwardings, redirected copies, replies, reports of rejection.
     pub derived: Vec<Derived>,
     /// For the acceptance.
     pub remember: Vec<Remembrance>,
     /// The only recipient's filter refuses the message, with this reason: nothing is stored, and the session answers
     /// `550 5.7.1` (RFC 5429 §2.1).
     pub refusal: Option<String>,
+    /// Mailboxes whose filters rejected the message: nothing was delivered to them, and the sender is told so.
+    pub rejected: Vec<Address>,
+    /// Mailboxes whose filters threw the message away, of which the sender is not to know (RFC 5228 §4.4).
+    pub discarded: Vec<Address>,
+    /// Mailboxes whose filters redirected the message, and to whom.
+    pub redirected: Vec<(Address, Address)>,
 }
 
-/// Runs filters; one for the process. Keeps compiled scripts.
-#[derive(Debug, Default)]
+impl Filtered {
+    /// Logs what happened to the message, maildrop by maildrop.
+    pub fn log(&self, message_id: &MessageId) {
+        for delivery in &self.local {
+            tracing::info!(%message_id, maildrop = %delivery.maildrop, "delivered");
+        }
+        for mailbox in &self.discarded {
+            tracing::info!(%message_id, %mailbox, "discarded by the recipient's filter");
+        }
+        for mailbox in &self.rejected {
+            tracing::info!(%message_id, %mailbox, "rejected by the recipient's filter");
+        }
+        for (mailbox, to) in &self.redirected {
+            tracing::info!(%message_id, %mailbox, %to, "redirected by the recipient's filter");
+        }
+    }
+}
+
+/// The scripts of a mailbox in their order.
+fn texts<'a>(configuration: &'a Configuration, mailbox: &Address) -> impl Iterator<Item = &'a String> {
+    let server = &configuration.server.filters;
+    let domain = configuration.domain(mailbox.domain()).map(|domain| &domain.filters);
+    let own = configuration.mailbox(mailbox).and_then(|mailbox: &MailboxRecord| mailbox.filter.as_ref());
+    [
+        server.before.as_ref(),
+        domain.and_then(|filters| filters.before.as_ref()),
+        own,
+        domain.and_then(|filters| filters.after.as_ref()),
+        server.after.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Whether some filter is to see what a mailbox gets.
+#[must_use]
+pub fn is_filtered(configuration: &Configuration, mailbox: &Address) -> bool {
+    texts(configuration, mailbox).next().is_some()
+}
+
+/// Scripts that run at once, each on a thread of its own.
+const AT_ONCE: usize = 4;
+
+/// Runs filters; one for the process. Keeps compiled scripts. A clone is the same.
+#[derive(Debug, Clone)]
 pub struct Filters {
-    compiled: Mutex<HashMap<String, Option<Arc<Script>>>>,
+    compiled: Arc<Mutex<HashMap<String, Option<Arc<Script>>>>>,
     limits: Limits,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { compiled: Arc::default(), limits: Limits::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
 }
 
 impl Filters {
@@ -94,20 +149,25 @@ impl Filters {
                 continue;
             }
             let needs_body = scripts.iter().any(|script| script.needs().body);
-            if beginning.as_ref().is_none_or(|(_, has_body)| needs_body && !has_body) {
-                beginning = Some((self.beginning(incoming, needs_body).await?, needs_body));
-            }
-            let octets = beginning.as_ref().map_or(&[][..], |(octets, _)| octets);
-            let message = Message::new(octets, incoming.octets + incoming.trace.len() as u64);
+            let octets = match &beginning {
+                Some((octets, has_body)) if *has_body || !needs_body => Arc::clone(octets),
+                _ => {
+                    // All of the header, and as much of the body as scripts may see.
+                    let limit = HEADER + if needs_body { self.limits.body_octets as u64 } else { 0 };
+                    let octets = Arc::new(incoming.beginning(limit).await?);
+                    beginning = Some((Arc::clone(&octets), needs_body));
+                    octets
+                }
+            };
             let recipient = recipient(configuration, incoming.recipients, mailbox);
             let case = Case { configuration, mailbox, recipient: &recipient, incoming };
-            let outcome = self.run(store, &case, &scripts, &message).await?;
+            let Ran { outcome, body_offset, .. } = self.run(store, &case, scripts, octets).await?;
             if let Some(error) = &outcome.error {
                 let script = outcome.failed_script;
                 tracing::warn!(message_id = %incoming.id, %mailbox, script, %error, "a filter failed; the message is kept");
             }
             let alone = plan.is_one_maildrop() && incoming.recipients.len() == 1;
-            actions::carry_out(outcome, &case, &delivery, message.body_offset(), alone, &mut filtered);
+            actions::carry_out(outcome, &case, &delivery, body_offset, alone, &mut filtered);
         }
         Ok(filtered)
     }
@@ -115,20 +175,7 @@ impl Filters {
     /// The scripts of a mailbox in their order. One that cannot be compiled is left out: the mail is kept, and the
     /// Mailbox's condition says what is wrong.
     fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Vec<Arc<Script>> {
-        let server = &configuration.server.filters;
-        let domain = configuration.domain(mailbox.domain()).map(|domain| &domain.filters);
-        let own = configuration.mailbox(mailbox).and_then(|mailbox: &MailboxRecord| mailbox.filter.as_ref());
-        [
-            server.before.as_ref(),
-            domain.and_then(|filters| filters.before.as_ref()),
-            own,
-            domain.and_then(|filters| filters.after.as_ref()),
-            server.after.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        .filter_map(|text| self.compiled(text, mailbox))
-        .collect()
+        texts(configuration, mailbox).filter_map(|text| self.compiled(text, mailbox)).collect()
     }
 
     fn compiled(&self, text: &str, mailbox: &Address) -> Option<Arc<Script>> {
@@ -150,11 +197,48 @@ impl Filters {
         script
     }
 
-    /// The trace fields and the message's beginning: all of the header, and as much of the body as scripts may see.
-    async fn beginning(&self, incoming: &Incoming<'_>, needs_body: bool) -> Result<Vec<u8>, StoreError> {
-        let limit = HEADER + if needs_body { self.limits.body_octets as u64 } else { 0 };
-        let mut octets = incoming.trace.to_vec();
-        match incoming.body {
+    /// Runs the scripts until everything that they ask is answered: the language asks at once, the store later. They run
+    /// on threads of their own, a few at once, for one may take half a second, in which others have to be served.
+    async fn run(
+        &self,
+        store: &dyn Store,
+        case: &Case<'_>,
+        scripts: Vec<Arc<Script>>,
+        octets: Arc<Vec<u8>>,
+    ) -> Result<Ran, StoreError> {
+        let mut known = Known::default();
+        if scripts.iter().any(|script| script.needs().folders) {
+            known.folders = store.folders(case.mailbox).await?;
+        }
+        let mut job = Job::new(case, scripts, octets, self.limits, known);
+        for round in 0.. {
+            let failed = |error: &dyn std::fmt::Display| StoreError::Failed(format!("a filter cannot be run: {error}"));
+            let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
+            let running = tokio::task::spawn_blocking(move || {
+                let ran = job.run();
+                drop(place);
+                (job, ran)
+            });
+            let ran;
+            (job, ran) = running.await.map_err(|error| failed(&error))?;
+            if ran.asked.is_empty() || round == ROUNDS {
+                return Ok(ran);
+            }
+            let answers = store.remembers(case.mailbox, &ran.asked, case.incoming.received_at).await?;
+            job.known.remembered.extend(ran.asked.into_iter().zip(answers));
+        }
+        Err(StoreError::Failed("a filter asks without end".to_owned()))
+    }
+}
+
+impl Incoming<'_> {
+    /// The trace fields and the message's beginning, so many octets.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub async fn beginning(&self, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let mut octets = self.trace.to_vec();
+        match self.body {
             Body::Memory(body) => {
                 let length = body.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
                 octets.extend_from_slice(&body[..length]);
@@ -167,32 +251,6 @@ impl Filters {
         }
         Ok(octets)
     }
-
-    /// Runs the scripts until everything that they ask is answered: the language asks at once, the store later.
-    async fn run(
-        &self,
-        store: &dyn Store,
-        case: &Case<'_>,
-        scripts: &[Arc<Script>],
-        message: &Message<'_>,
-    ) -> Result<Outcome, StoreError> {
-        let mut known = Known::default();
-        if scripts.iter().any(|script| script.needs().folders) {
-            known.folders = store.folders(case.mailbox).await?;
-        }
-        for _ in 0..ROUNDS {
-            let asking = Asking { known: &known, asked: RefCell::default() };
-            let outcome = case.run(scripts, message, &asking, &self.limits);
-            let asked = asking.asked.into_inner();
-            if asked.is_empty() {
-                return Ok(outcome);
-            }
-            let answers = store.remembers(case.mailbox, &asked, case.incoming.received_at).await?;
-            known.remembered.extend(asked.into_iter().zip(answers));
-        }
-        let asking = Asking { known: &known, asked: RefCell::default() };
-        Ok(case.run(scripts, message, &asking, &self.limits))
-    }
 }
 
 /// One message for one mailbox.
@@ -204,27 +262,60 @@ struct Case<'a> {
     incoming: &'a Incoming<'a>,
 }
 
-impl Case<'_> {
-    fn run(
-        &self,
-        scripts: &[Arc<Script>],
-        message: &Message<'_>,
-        environment: &dyn Environment,
-        limits: &Limits,
-    ) -> Outcome {
-        let scripts: Vec<&Script> = scripts.iter().map(AsRef::as_ref).collect();
-        let domain = self.configuration.domain(self.mailbox.domain());
-        let separator = domain.and_then(|domain| domain.subaddress_separator).map(String::from).unwrap_or_default();
-        let addresses = [self.mailbox.to_string()];
+/// What scripts run with, on another thread.
+struct Job {
+    scripts: Vec<Arc<Script>>,
+    /// The message's beginning, and the size of all of it.
+    octets: Arc<Vec<u8>>,
+    size: u64,
+    reverse_path: String,
+    recipient: String,
+    addresses: [String; 1],
+    separator: String,
+    now: i64,
+    limits: Limits,
+    known: Known,
+}
+
+/// How scripts ran.
+struct Ran {
+    outcome: Outcome,
+    /// What they asked that was not known.
+    asked: Vec<String>,
+    body_offset: usize,
+}
+
+impl Job {
+    fn new(case: &Case<'_>, scripts: Vec<Arc<Script>>, octets: Arc<Vec<u8>>, limits: Limits, known: Known) -> Self {
+        let (incoming, domain) = (case.incoming, case.configuration.domain(case.mailbox.domain()));
+        Self {
+            scripts,
+            octets,
+            size: incoming.octets + incoming.trace.len() as u64,
+            reverse_path: incoming.reverse_path.map(ToString::to_string).unwrap_or_default(),
+            recipient: case.recipient.to_string(),
+            addresses: [case.mailbox.to_string()],
+            separator: domain.and_then(|domain| domain.subaddress_separator).map(String::from).unwrap_or_default(),
+            now: incoming.received_at.as_second(),
+            limits,
+            known,
+        }
+    }
+
+    fn run(&self) -> Ran {
+        let message = Message::new(&self.octets, self.size);
+        let scripts: Vec<&Script> = self.scripts.iter().map(AsRef::as_ref).collect();
         let delivery = paquebot_sieve::Delivery {
-            reverse_path: &self.incoming.reverse_path.map(ToString::to_string).unwrap_or_default(),
-            recipient: &self.recipient.to_string(),
-            addresses: &addresses,
-            separator: &separator,
-            now: self.incoming.received_at.as_second(),
+            reverse_path: &self.reverse_path,
+            recipient: &self.recipient,
+            addresses: &self.addresses,
+            separator: &self.separator,
+            now: self.now,
             utc_offset: 0,
         };
-        paquebot_sieve::run_all(&scripts, message, &delivery, environment, limits)
+        let asking = Asking { known: &self.known, asked: RefCell::default() };
+        let outcome = paquebot_sieve::run_all(&scripts, &message, &delivery, &asking, &self.limits);
+        Ran { outcome, asked: asking.asked.into_inner(), body_offset: message.body_offset() }
     }
 }
 

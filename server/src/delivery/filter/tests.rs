@@ -41,7 +41,6 @@ impl World {
             id: &MessageId::generate(),
             received_at: Timestamp::now(),
             reverse_path: Some(&sender),
-            redirect_path: Some(&sender),
             trace: &Bytes::from_static(TRACE.as_bytes()),
             body: &body,
             octets: MESSAGE.len() as u64,
@@ -83,6 +82,19 @@ async fn a_message_goes_where_the_filter_says_and_elsewhere_for_others() {
         World::new().filter(&configuration, &["ben@server1.com", "bea@server1.com", "anna@server1.com"]).await;
     assert_eq!(folders(&filtered), ["offers", "work", ""]);
     assert!(filtered.local.iter().all(|delivery| delivery.body_from.is_none()));
+}
+
+/// The runtime of this test has one thread: others are served meanwhile only if the script runs elsewhere.
+#[tokio::test]
+async fn a_script_that_takes_long_leaves_the_thread_to_others() {
+    let search = "if body :raw :contains \"not there\" { discard; }\n";
+    let filter = format!("require \"body\";\n{}", search.repeat(200));
+    let configuration = configuration(&filter, Texts::default());
+    let world = World::new();
+    let filtered = world.filter(&configuration, &["ben@server1.com"]);
+    let mut filtered = std::pin::pin!(filtered);
+    assert!(futures::poll!(filtered.as_mut()).is_pending());
+    assert_eq!(folders(&filtered.await), [""]);
 }
 
 #[tokio::test]

@@ -4,18 +4,18 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::{Address, Configuration, Domain};
+use paquebot_config::Configuration;
 
 use super::{Session, Transaction, out_of_step, path, reporting};
 use crate::delivery::distribution::Distribution;
-use crate::delivery::filter::Incoming;
-use crate::delivery::{self, Plan, srs};
+use crate::delivery::filter::{Filtered, Incoming};
+use crate::delivery::{self, Plan, arrival};
 use crate::smtp::command::{Hold, Mail};
 use crate::smtp::machine::Envelope;
 use crate::smtp::policy;
 use crate::smtp::reply::Reply;
-use crate::store::envelope::{Declared, DeliverBy, RemoteRecipient};
-use crate::store::{Acceptance, Content, Derived, MessageId, Spool, StoreError};
+use crate::store::envelope::{Declared, DeliverBy};
+use crate::store::{Acceptance, MessageId, Spool, StoreError};
 use crate::trace::{Received, Transmission};
 
 impl Session {
@@ -83,30 +83,29 @@ impl Session {
             self.count_message("refused");
             return Ok(policy::larger_than_quota());
         }
-        let case = Forwarding { configuration, envelope, declared: &declared, trace: &trace, at: received_at };
-        let mut derived = case.forwards(&distribution);
         let recipients: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
-        let redirect_path = plan.local.first().and_then(|drop| case.reverse_path(drop.address.domain()));
         let incoming = Incoming {
             id,
             received_at,
             reverse_path: envelope.mail.reverse_path.as_ref(),
-            redirect_path: redirect_path.as_ref(),
             trace: &trace,
             body: &body,
             octets: envelope.octets,
             declared: &declared,
             recipients: &recipients,
         };
-        let filtered = self.services.filters.apply(&*self.services.store, configuration, &plan, &incoming).await?;
+        let services = &self.services;
+        let mut filtered =
+            arrival::distribute(&services.filters, &*services.store, configuration, &distribution, &incoming).await?;
         if let Some(reason) = &filtered.refusal {
             tracing::info!(message_id = %id, "refused by the recipient's filter");
             self.count_message("refused");
             return Ok(rejected(reason));
         }
-        derived.extend(filtered.derived);
-        derived.extend(reporting::of_success(configuration, &distribution, &incoming).await?);
-        let is_queued = !plan.remote.is_empty() || derived.iter().any(|derived| !derived.remote.is_empty());
+        let is_queued = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
+        let succeeded = distribution.succeeded(&filtered.rejected);
+        filtered.derived.extend(reporting::of_success(configuration, &succeeded, &incoming).await?);
+        let wakes_queue = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
         let acceptance = Acceptance {
             id: id.clone(),
             received_at,
@@ -114,13 +113,16 @@ impl Session {
             trace,
             body,
             declared,
-            local: filtered.local,
+            local: filtered.local.clone(),
             remote: distribution.remote(),
-            derived,
-            remember: filtered.remember,
+            derived: std::mem::take(&mut filtered.derived),
+            remember: std::mem::take(&mut filtered.remember),
         };
         self.store(acceptance).await?;
-        Ok(self.accepted(id, envelope, &plan, is_queued))
+        if wakes_queue {
+            self.services.queue.notify_one();
+        }
+        Ok(self.accepted(id, envelope, &plan, &filtered, is_queued))
     }
 
     /// Makes an acceptance durable.
@@ -129,7 +131,6 @@ impl Session {
             !acceptance.derived.is_empty() || !acceptance.local.is_empty() || !acceptance.remote.is_empty();
         if !is_for_somebody && acceptance.remember.is_empty() {
             // The filter threw it away: that is its recipient's wish, and there is nothing to store.
-            tracing::info!(message_id = %acceptance.id, "discarded by the recipient's filter");
             return Ok(());
         }
         self.services.store.commit(acceptance).await
@@ -154,11 +155,18 @@ impl Session {
         Ok(())
     }
 
-    fn accepted(&self, id: &MessageId, envelope: &Envelope, plan: &Plan, is_queued: bool) -> Reply {
+    fn accepted(
+        &self,
+        id: &MessageId,
+        envelope: &Envelope,
+        plan: &Plan,
+        filtered: &Filtered,
+        is_queued: bool,
+    ) -> Reply {
         let metrics = &self.services.metrics;
         self.count_message("accepted");
         metrics.message_octets.inc_by(envelope.octets);
-        metrics.delivered.inc_by(plan.local.len() as u64);
+        metrics.delivered.inc_by(filtered.local.len() as u64);
         tracing::info!(
             message_id = %id,
             from = %path(envelope.mail.reverse_path.as_ref()),
@@ -168,12 +176,7 @@ impl Session {
             tls = self.tls,
             "message accepted"
         );
-        for maildrop in &plan.local {
-            tracing::info!(message_id = %id, maildrop = %maildrop.address, "delivered");
-        }
-        if is_queued {
-            self.services.queue.notify_one();
-        }
+        filtered.log(id);
         let what = match (plan.local.is_empty(), is_queued) {
             (false, false) => "delivered",
             (true, _) => "queued",
@@ -230,41 +233,5 @@ fn declared(mail: &Mail, begun: Timestamp) -> Declared {
             Hold::Until(at) => at,
         }),
         deliver_by: mail.by.map(|by| DeliverBy { at: later(by.seconds), mode: by.mode, trace: by.trace }),
-    }
-}
-
-/// What is sent on from here (aliases and forwardings): the same message under a reverse-path of ours.
-struct Forwarding<'a> {
-    configuration: &'a Configuration,
-    envelope: &'a Envelope,
-    declared: &'a Declared,
-    trace: &'a Bytes,
-    at: Timestamp,
-}
-
-impl Forwarding<'_> {
-    /// One message for each alias or mailbox that sends on. `Delivered-To` says so, and tells the message should it come
-    /// back.
-    fn forwards(&self, distribution: &Distribution) -> Vec<Derived> {
-        let forward = |(via, remote): (Address, Vec<RemoteRecipient>)| Derived {
-            id: MessageId::generate(),
-            reverse_path: self.reverse_path(via.domain()),
-            trace: [format!("Delivered-To: {}\r\n", via.canonical()).as_bytes(), self.trace].concat().into(),
-            content: Content::Same { from: 0 },
-            declared: self.declared.clone(),
-            local: Vec::new(),
-            remote,
-        };
-        distribution.forwards().into_iter().map(forward).collect()
-    }
-
-    /// The reverse-path under which a domain sends the message on. A sender of ours keeps its own: our servers may send for
-    /// it. So does the null one.
-    fn reverse_path(&self, domain: &Domain) -> Option<Address> {
-        let sender = self.envelope.mail.reverse_path.as_ref()?;
-        let is_ours = self.configuration.domain(sender.domain()).is_some();
-        let rewritten =
-            srs::rewrite(&self.configuration.secrets.srs_keys, sender, domain, self.at).filter(|_| !is_ours);
-        Some(rewritten.unwrap_or_else(|| sender.clone()))
     }
 }

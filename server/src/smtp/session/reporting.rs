@@ -3,29 +3,26 @@
 
 use bytes::Bytes;
 use paquebot_config::Configuration;
-use tokio::io::AsyncReadExt as _;
 
-use crate::delivery::distribution::Distribution;
 use crate::delivery::filter::Incoming;
 use crate::queue::dsn::{self, Action, Original, Reported};
 use crate::queue::outcome;
 use crate::store::outgoing::QueuedMessage;
-use crate::store::{Body, Content, Derived, MessageId, StoreError};
+use crate::store::{Body, Content, Derived, MessageId, RemoteRecipient, StoreError};
 
 /// Octets of the original's header that come back.
 const HEADER: u64 = 64 * 1024;
 
-/// The report of success, where somebody wants one.
+/// The report of success to these recipients, or to those for whom they stand (`true`), where somebody wants one.
 ///
 /// # Errors
-/// When the message's file cannot be read.
+/// [`StoreError`] when the message's file cannot be read.
 pub(super) async fn of_success(
     configuration: &Configuration,
-    distribution: &Distribution,
+    succeeded: &[(RemoteRecipient, bool)],
     incoming: &Incoming<'_>,
 ) -> Result<Option<Derived>, StoreError> {
-    let reported: Vec<Reported> = distribution
-        .succeeded()
+    let reported: Vec<Reported> = succeeded
         .iter()
         .map(|(recipient, expanded)| {
             Reported::delivered(recipient, if *expanded { Action::Expanded } else { Action::Delivered })
@@ -34,7 +31,7 @@ pub(super) async fn of_success(
     if reported.is_empty() || incoming.reverse_path.is_none() {
         return Ok(None);
     }
-    let beginning = beginning(incoming).await?;
+    let beginning = incoming.beginning(HEADER).await?;
     // RET is about failures; with a success the header is enough (RFC 3461 §4.3).
     let original = Original::Header(dsn::header_of(&beginning, beginning.len()));
     let message = QueuedMessage {
@@ -59,18 +56,4 @@ pub(super) async fn of_success(
         local: report.local,
         remote: report.remote,
     }))
-}
-
-/// The trace fields and the beginning of the message.
-async fn beginning(incoming: &Incoming<'_>) -> Result<Vec<u8>, StoreError> {
-    let mut octets = incoming.trace.to_vec();
-    match incoming.body {
-        Body::Memory(body) => octets.extend(body.iter().take(usize::try_from(HEADER).unwrap_or(usize::MAX))),
-        Body::File(file) => {
-            let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
-            let file = tokio::fs::File::open(&file.path).await.map_err(failed)?;
-            file.take(HEADER).read_to_end(&mut octets).await.map_err(failed)?;
-        }
-    }
-    Ok(octets)
 }

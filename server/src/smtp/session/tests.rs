@@ -196,6 +196,33 @@ impl World {
         found
     }
 
+    /// What the queue has for an address.
+    async fn queued_for(&self, to: &str) -> Vec<String> {
+        let now = jiff::Timestamp::now();
+        let domain = address(to).domain().clone();
+        let mut found = Vec::new();
+        for row in self.store.store.due_recipients(&domain, now, 10).await.unwrap() {
+            let mut reader = self.store.store.read_queued(row.message).await.unwrap();
+            let mut bytes = Vec::new();
+            while let Some(piece) = reader.next().await.unwrap() {
+                bytes.extend_from_slice(&piece);
+            }
+            if row.recipient.address == address(to) {
+                found.push(String::from_utf8(bytes).unwrap());
+            }
+        }
+        found
+    }
+
+    async fn send(&mut self, from: &str, to: &[&str], reply: &str) {
+        self.say(&format!("MAIL FROM:{from}"), "250 ").await;
+        for to in to {
+            self.say(&format!("RCPT TO:{to}"), "250 ").await;
+        }
+        self.say("DATA", "354 ").await;
+        self.say("Subject: a\r\n\r\nbody\r\n.", reply).await;
+    }
+
     async fn octets(&self, maildrop: &str) -> u64 {
         self.store.store.usage(&address(maildrop)).await.unwrap().octets
     }
@@ -274,6 +301,56 @@ async fn filters_decide_before_the_reply() {
         let redirected: &[String] = if filter.starts_with("redirect") { &["joe@server3.org".to_owned()] } else { &[] };
         assert_eq!(world.take_queued().await, redirected, "{filter}");
     }
+}
+
+const SENDER: &str = "<x@elsewhere.example> ENVID=QQ1";
+const ANNA_SUCCESS: &str = "<anna@server1.com> NOTIFY=SUCCESS ORCPT=rfc822;first@list.example";
+
+#[tokio::test]
+async fn rfc_3461_5_2_3_success_is_reported_with_the_delivery() {
+    // Whoever discards does so in silence (RFC 5228 §4.4).
+    for filter in ["keep;", "discard;", "require \"fileinto\"; fileinto \"work\";"] {
+        let mut world = filtering(filter).await;
+        world.send(SENDER, &[ANNA_SUCCESS, "<tom@server1.com>"], "250 ").await;
+        let reports = world.queued_for("x@elsewhere.example").await;
+        let [report] = &reports[..] else { panic!("{filter}: {reports:?}") };
+        for expected in [
+            "report-type=delivery-status",
+            "Original-Envelope-Id: QQ1\r\n",
+            "Original-Recipient: rfc822; first@list.example\r\nFinal-Recipient: rfc822; anna@server1.com\r\n\
+             Action: delivered\r\nStatus: 2.0.0\r\n",
+            "Subject: a\r\n",
+        ] {
+            assert!(report.contains(expected), "{expected:?} is not in {report}");
+        }
+        assert!(!report.contains("body\r\n") && !report.contains("tom@server1.com"), "{report}");
+        assert_eq!(world.services.metrics.delivered.get(), if filter == "discard;" { 1 } else { 2 }, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn success_is_not_reported_to_nobody_and_not_of_what_was_rejected() {
+    let mut world = World::new().await;
+    world.send("<>", &[ANNA_SUCCESS], "250 ").await;
+    world.send(SENDER, &["<anna@server1.com> NOTIFY=NEVER", "<tom@server1.com> NOTIFY=FAILURE"], "250 ").await;
+    assert_eq!(world.take_queued().await, [""; 0]);
+    let mut world = filtering("require \"reject\"; reject \"no\";").await;
+    world.send(SENDER, &[ANNA_SUCCESS], "550 ").await;
+    assert_eq!(world.take_queued().await, [""; 0]);
+    world.send(SENDER, &[ANNA_SUCCESS, "<tom@server1.com> NOTIFY=SUCCESS"], "250 ").await;
+    let reports = world.queued_for("x@elsewhere.example").await;
+    let success: Vec<_> = reports.iter().filter(|report| report.contains("Action: delivered\r\n")).collect();
+    let [report] = &success[..] else { panic!("{reports:?}") };
+    assert!(report.contains("Final-Recipient: rfc822; tom@") && !report.contains("anna@"), "{report}");
+}
+
+/// RFC 3461 §5.2.7.3.
+#[tokio::test]
+async fn an_alias_for_several_is_reported_as_expanded() {
+    let mut world = World::new().await;
+    world.send(SENDER, &["<team@server1.com> NOTIFY=SUCCESS"], "250 ").await;
+    let report = &world.queued_for("x@elsewhere.example").await[0];
+    assert!(report.contains("Final-Recipient: rfc822; team@server1.com\r\nAction: expanded\r\n"), "{report}");
 }
 
 #[tokio::test]

@@ -65,11 +65,12 @@ impl Decision {
         let traced = message.declared.deliver_by.is_some_and(|by| by.trace) && recipient.notify != Notify::Never;
         match &accepted.taker {
             Taker::Maildrop if wanted => self.reported.push(Reported::delivered(recipient, Action::Delivered)),
+            Taker::Members if wanted => self.reported.push(Reported::delivered(recipient, Action::Expanded)),
             Taker::Silent(host) if wanted || traced => {
                 self.reported.push(Reported::relayed(recipient, host, &accepted.reply));
             }
             Taker::Reporting(host) if traced => self.reported.push(Reported::relayed(recipient, host, &accepted.reply)),
-            Taker::Maildrop | Taker::Silent(_) | Taker::Reporting(_) => {}
+            Taker::Maildrop | Taker::Members | Taker::Onward | Taker::Silent(_) | Taker::Reporting(_) => {}
         }
     }
 

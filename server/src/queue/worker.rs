@@ -19,6 +19,7 @@ use super::destinations::Destinations;
 use super::environment::Environment;
 use super::resolver::Router;
 use super::unsettled::Unsettled;
+use crate::delivery::filter::Filters;
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByState, Metrics, Word};
 use crate::store::Result;
@@ -73,6 +74,7 @@ impl Queue {
             store,
             configuration,
             metrics,
+            filters: Filters::default(),
             router: Router::new(Arc::clone(&environment.dns)),
             environment,
             tls: Tls::new()?,

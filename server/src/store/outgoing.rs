@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 
 use super::envelope::Route;
-use super::{Acceptance, Declared, LocalDelivery, MessageId, MessageReader, RemoteRecipient, Result, Store};
+use super::{
+    Acceptance, Declared, Derived, LocalDelivery, MessageId, MessageReader, Remembrance, RemoteRecipient, Result, Store,
+};
 
 /// The store's own number for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +85,8 @@ pub struct Deferral {
 /// lost nor made twice.
 #[derive(Debug, Default)]
 pub struct Settlement {
+    /// Now: from then on what is derived is due.
+    pub at: Timestamp,
     /// Rows that leave the queue: delivered, or given up.
     pub finished: Vec<i64>,
     /// Rows that stay.
@@ -91,6 +95,12 @@ pub struct Settlement {
     pub delivered_here: Vec<(MessageNumber, LocalDelivery)>,
     /// Further recipients of queued messages, due at once: where an address that is local by now leads elsewhere.
     pub redirected: Vec<(MessageNumber, RemoteRecipient)>,
+    /// Messages that come of queued ones: forwardings, redirected copies, replies. The octets from which they and the edited
+    /// copies in `delivered_here` continue the queued message are counted from the beginning of what is sent, trace fields
+    /// included.
+    pub derived: Vec<(MessageNumber, Derived)>,
+    /// What filters want to know next time.
+    pub remember: Vec<Remembrance>,
     /// Reports to senders.
     pub reports: Vec<Acceptance>,
 }

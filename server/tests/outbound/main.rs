@@ -7,6 +7,7 @@
 
 mod dns;
 mod extensions;
+mod here;
 mod lifetime;
 mod peer;
 mod reports;
@@ -59,6 +60,15 @@ struct World {
 }
 
 fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Configuration {
+    read(content(dns, port, domains, max_age_seconds))
+}
+
+fn read(content: Content) -> Configuration {
+    let bundle = Bundle::build(content).unwrap();
+    Configuration::read(bundle.files(), env!("CARGO_PKG_VERSION")).unwrap()
+}
+
+fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Content {
     let served = |name: &&str| DomainConfig {
         domain: domain(name),
         subaddress_separator: None,
@@ -80,7 +90,7 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
             filter: None,
         })
     };
-    let content = Content {
+    Content {
         server: ServerConfig {
             hostname: domain("mx.server1.com"),
             listeners: Vec::new(),
@@ -109,9 +119,7 @@ fn configuration(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -
         relay: Vec::new(),
         records: domains.iter().map(mailbox).collect(),
         secrets: paquebot_config::Secrets::default(),
-    };
-    let bundle = Bundle::build(content).unwrap();
-    Configuration::read(bundle.files(), env!("CARGO_PKG_VERSION")).unwrap()
+    }
 }
 
 impl World {

@@ -172,6 +172,12 @@ impl Filters {
         Ok(filtered)
     }
 
+    /// Octets of a message's beginning that scripts see at most.
+    #[must_use]
+    pub fn seen_octets(&self) -> u64 {
+        HEADER + self.limits.body_octets as u64
+    }
+
     /// The scripts of a mailbox in their order. One that cannot be compiled is left out: the mail is kept, and the
     /// Mailbox's condition says what is wrong.
     fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Vec<Arc<Script>> {

@@ -89,6 +89,10 @@ pub struct Transaction {
 pub enum Taker {
     /// A maildrop here.
     Maildrop,
+    /// Several for whom the recipient stands here (RFC 3461 §5.2.7.3).
+    Members,
+    /// The one for whom the recipient stands here; the sender hears from the next server (RFC 3461 §5.2.7.2).
+    Onward,
     /// This host, which reports to the sender what he wants to know (RFC 3461 §5.2.1).
     Reporting(String),
     /// This host, which does not (RFC 3461 §5.2.2).

@@ -1,18 +1,26 @@
-//! Recipients whose domain is served here by now, though it was not when their message was accepted. Used by [`super`]
+//! Recipients whose domain is served here: their maildrops were full, their mail was held, a filter or a forwarding here led
+//! to them, or their domain was not served yet when the message was accepted. They get it as at the door. Used by [`super`]
 //! alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use paquebot_config::{Address, Configuration};
 
-use super::super::client::machine::{Accepted, Taker};
+use super::super::client::machine::{Accepted, Outcome, Taker};
 use super::super::status::Refusal;
 use super::Courier;
-use super::letter::Letter;
+use super::letter::{Letter, unreadable};
 use super::settle::{Done, Elsewhere, OverQuota};
+use crate::delivery::arrival;
+use crate::delivery::distribution::Distribution;
+use crate::delivery::filter::Incoming;
 use crate::delivery::{self, Undeliverable};
-use crate::store::RemoteRecipient;
+use crate::smtp::content::HeaderReader;
+use crate::smtp::machine::EnvelopeRecipient;
+use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient};
+use crate::store::{Body, Declared, Result};
 
 impl Courier {
     /// Each recipient by himself, for one full maildrop must not hold up the others.
@@ -24,18 +32,12 @@ impl Courier {
                 continue;
             };
             for recipient in letter.into_recipients() {
-                let mut elsewhere = Elsewhere::default();
-                let address = &recipient.recipient.address;
-                let outcome = match delivery::expand(configuration, address) {
-                    Ok(plan) => {
-                        elsewhere.local = delivery::local_deliveries(&plan, message.reverse_path.as_ref());
-                        // The sender's wishes about reports stay with the recipient that he named.
-                        elsewhere.remote = plan.remote.into_iter().map(RemoteRecipient::from).collect();
-                        Ok(Accepted { taker: Taker::Maildrop, reply: "delivered here".to_owned() })
-                    }
-                    Err(reason) => Err(refusal_of(reason, address)),
+                let here = self.distribute_here(configuration, number, &message, &recipient).await;
+                let (outcome, elsewhere) = match here {
+                    Ok((taker, elsewhere)) => (Ok(Accepted { taker, reply: "delivered here".to_owned() }), elsewhere),
+                    Err(refusal) => (Err(refusal), Elsewhere::default()),
                 };
-                let done = |outcome| Done {
+                let done = |outcome: Outcome| Done {
                     number,
                     message: Some(Arc::clone(&message)),
                     attempts: vec![(recipient.clone(), outcome)],
@@ -48,6 +50,79 @@ impl Courier {
             }
         }
     }
+
+    /// What becomes of a message for a recipient here, and who has it then.
+    async fn distribute_here(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        message: &QueuedMessage,
+        row: &QueuedRecipient,
+    ) -> std::result::Result<(Taker, Elsewhere), Refusal> {
+        let recipient = &row.recipient;
+        let plan = delivery::expand(configuration, &recipient.address);
+        let plan = plan.map_err(|reason| refusal_of(reason, &recipient.address))?;
+        let named = EnvelopeRecipient {
+            address: recipient.address.clone(),
+            notify: recipient.notify,
+            original: recipient.original.clone(),
+            // The way out was for the address itself, which needs none.
+            route: None,
+        };
+        let mut distribution = Distribution::new(configuration, &[named]);
+        let is_filtered =
+            plan.local.iter().any(|maildrop| delivery::filter::is_filtered(configuration, &maildrop.address));
+        let mut beginning = Bytes::new();
+        if is_filtered || !distribution.forwards().is_empty() {
+            beginning = self.beginning(number).await.map_err(|error| unreadable(&error))?;
+            let mut header = HeaderReader::default();
+            header.look(&beginning);
+            distribution.break_loops(configuration, &header.passage().delivered_to);
+        }
+        if distribution.is_empty() {
+            return Err(refusal_of(Undeliverable::Loop, &recipient.address));
+        }
+        // The trace fields are part of what is read, and count as part of the message.
+        let incoming = Incoming {
+            id: &message.id,
+            received_at: self.environment.clock.now(),
+            reverse_path: message.reverse_path.as_ref(),
+            trace: &Bytes::new(),
+            body: &Body::Memory(beginning),
+            octets: message.octets,
+            // What comes of it is not held again.
+            declared: &Declared { hold_until: None, ..message.declared.clone() },
+            recipients: std::slice::from_ref(&recipient.address),
+        };
+        let filtered = arrival::distribute(&self.filters, &*self.store, configuration, &distribution, &incoming).await;
+        let filtered = filtered.map_err(|error| unreadable(&error))?;
+        if let Some(reason) = &filtered.refusal {
+            return Err(Refusal::permanent(7, 1, format!("rejected by the recipient's filter: {}", one_line(reason))));
+        }
+        let taker = match distribution.succeeded(&filtered.rejected).first() {
+            Some((_, true)) => Taker::Members,
+            Some((_, false)) => Taker::Maildrop,
+            None => Taker::Onward,
+        };
+        Ok((taker, Elsewhere { remote: distribution.remote(), filtered }))
+    }
+
+    /// As much of a message as filters may see.
+    async fn beginning(&self, number: MessageNumber) -> Result<Bytes> {
+        let mut reader = self.store.read_queued(number).await?;
+        let mut beginning = Vec::new();
+        while (beginning.len() as u64) < self.filters.seen_octets()
+            && let Some(piece) = reader.next().await?
+        {
+            beginning.extend_from_slice(&piece);
+        }
+        Ok(beginning.into())
+    }
+}
+
+/// A filter's reason as it can stand in a reply.
+fn one_line(reason: &str) -> String {
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn refusal_of(reason: Undeliverable, address: &Address) -> Refusal {

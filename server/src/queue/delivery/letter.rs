@@ -224,7 +224,7 @@ fn fit(whole: Bytes, transaction: &mut Transaction, carries: BodyType) -> std::r
     Ok(converted)
 }
 
-fn unreadable(error: &StoreError) -> Refusal {
+pub(super) fn unreadable(error: &StoreError) -> Refusal {
     Refusal::transient(3, 0, error.to_string())
 }
 

@@ -34,6 +34,7 @@ use super::routing::NextHop;
 use super::routing::way::Way;
 use super::status::{Refusal, Severity};
 use super::unsettled::Unsettled;
+use crate::delivery::filter::Filters;
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
 use crate::store::envelope::Route;
@@ -50,6 +51,8 @@ pub struct Courier {
     pub(super) store: Arc<dyn QueueStore>,
     pub(super) configuration: LiveConfiguration,
     pub(super) metrics: Arc<Metrics>,
+    /// Those of the mailboxes here.
+    pub(super) filters: Filters,
     pub(super) router: Router,
     pub(super) environment: Environment,
     pub(super) tls: Tls,

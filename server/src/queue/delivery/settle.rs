@@ -14,9 +14,10 @@ use super::super::outcome::{Decision, Notice, decide, notice};
 use super::super::schedule::Schedule;
 use super::Courier;
 use super::letter::read_whole;
+use crate::delivery::filter::Filtered;
 use crate::store::envelope::Ret;
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient, Settlement};
-use crate::store::{LocalDelivery, MessageId, RemoteRecipient, Result, StoreError};
+use crate::store::{MessageId, RemoteRecipient, Result, StoreError};
 
 /// Octets of the original's header that a report repeats.
 const REPORTED_HEADER: usize = 32 * 1024;
@@ -41,7 +42,9 @@ pub(super) struct OverQuota(pub(super) Address);
 /// What an address that is served here leads to.
 #[derive(Default)]
 pub(super) struct Elsewhere {
-    pub(super) local: Vec<LocalDelivery>,
+    /// What filters and forwardings made of it.
+    pub(super) filtered: Filtered,
+    /// To whom the message goes as it is.
     pub(super) remote: Vec<RemoteRecipient>,
 }
 
@@ -153,7 +156,7 @@ impl Courier {
     async fn settle_until_durable(&self, entries: &[Entry]) -> Result<()> {
         let mut waiting = None;
         loop {
-            match self.store.settle(settlement(entries)).await {
+            match self.store.settle(settlement(entries, self.environment.clock.now())).await {
                 Ok(()) => return Ok(()),
                 Err(error @ StoreError::OverQuota(_)) => return Err(error),
                 Err(error) if self.is_final(&error) => return Err(error),
@@ -266,19 +269,22 @@ impl Courier {
                 }
             }
         }
-        let copies = entry.elsewhere.local.len() + entry.notice.as_ref().map_or(0, Notice::copies);
+        entry.elsewhere.filtered.log(message_id);
+        let copies = entry.elsewhere.filtered.local.len() + entry.notice.as_ref().map_or(0, Notice::copies);
         self.metrics.delivered.inc_by(copies as u64);
     }
 }
 
 /// What the store is asked for.
-fn settlement(entries: &[Entry]) -> Settlement {
-    let mut settlement = Settlement::default();
+fn settlement(entries: &[Entry], at: Timestamp) -> Settlement {
+    let mut settlement = Settlement { at, ..Settlement::default() };
     for entry in entries {
         settlement.finished.extend_from_slice(&entry.decision.finished);
         settlement.deferred.extend_from_slice(&entry.decision.deferred);
-        let Elsewhere { local, remote } = &entry.elsewhere;
-        settlement.delivered_here.extend(local.iter().map(|delivery| (entry.number, delivery.clone())));
+        let Elsewhere { filtered, remote } = &entry.elsewhere;
+        settlement.derived.extend(filtered.derived.iter().map(|derived| (entry.number, derived.clone())));
+        settlement.remember.extend_from_slice(&filtered.remember);
+        settlement.delivered_here.extend(filtered.local.iter().map(|delivery| (entry.number, delivery.clone())));
         settlement.redirected.extend(remote.iter().map(|recipient| (entry.number, recipient.clone())));
         settlement.reports.extend(entry.notice.as_ref().map(Notice::acceptance));
     }

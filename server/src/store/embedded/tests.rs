@@ -333,6 +333,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
         delivered_here: vec![(rows[0].message, delivery("jack@server1.com"))],
         redirected: vec![(rows[0].message, address("d@z.example").into())],
         reports: vec![report],
+        ..Settlement::default()
     };
     store.settle(settlement).await.unwrap();
     let gone = Settlement { finished: vec![rows[0].key], ..Settlement::default() };

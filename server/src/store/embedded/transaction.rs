@@ -422,7 +422,16 @@ fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenc
     // References are added before others are released, so that no message goes in between.
     for (message, delivery) in &settlement.delivered_here {
         let stored = add_reference(connection, *message)?;
-        insert_entry(connection, &stored, delivery, run)?;
+        let body_from = delivery.body_from.map(|from| from.saturating_sub(stored.trace_octets));
+        insert_entry(connection, &stored, &LocalDelivery { body_from, ..delivery.clone() }, run)?;
+    }
+    let now = settlement.at;
+    for (message, derived) in &settlement.derived {
+        let stored = derive_of_queued(connection, *message, derived, now)?;
+        insert_recipients(connection, &stored, &derived.local, &derived.remote, run)?;
+    }
+    for remembrance in &settlement.remember {
+        remember(connection, remembrance, now)?;
     }
     for (message, recipient) in &settlement.redirected {
         let stored = add_reference(connection, *message)?;
@@ -441,6 +450,26 @@ fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenc
         release(connection, MessageNumber(message), unreferenced)?;
     }
     Ok(())
+}
+
+/// The row of a message that comes of a queued one. It refers to the message that has the octets: the queued one may have
+/// come of another itself.
+fn derive_of_queued(
+    connection: &Connection,
+    message: MessageNumber,
+    derived: &Derived,
+    now: Timestamp,
+) -> Result<Stored> {
+    let Content::Same { from } = derived.content else { return insert_derived(connection, derived, now, None) };
+    let (content, left_out, trace): (i64, i64, Vec<u8>) = connection
+        .prepare_cached("SELECT coalesce(content_of, number), body_from, trace FROM message WHERE number = ?1")?
+        .query_row([message.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let original = add_reference(connection, MessageNumber(content))?;
+    let kept = usize::try_from(from).ok().and_then(|from| trace.get(from..)).unwrap_or_default();
+    let from = from_sql(left_out) + from.saturating_sub(trace.len() as u64);
+    let trace = Bytes::from([&derived.trace[..], kept].concat());
+    let derived = Derived { trace, content: Content::Same { from }, ..derived.clone() };
+    insert_derived(connection, &derived, now, Some(&original))
 }
 
 /// One reference more. What is put into the queue with it is due at once.

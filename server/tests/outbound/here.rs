@@ -1,0 +1,103 @@
+//! What the queue delivers here passes the same way as what comes to the door.
+
+use paquebot_config::{AliasRecord, SecretText};
+use paquebot_server::store;
+
+use super::*;
+
+const BOTH: [&str; 2] = ["server1.com", "server2.com"];
+
+impl World {
+    /// Serves server2.com too, whose tom has this filter; server3.org is at the peer.
+    fn serve_filtered(&self, filter: &str) {
+        self.dns.mx("server3.org", 10, "mx.server2.com");
+        let mut content = content(&self.dns, self.peer.address.port(), &BOTH, 432_000);
+        for record in &mut content.records {
+            if let Record::Mailbox(mailbox) = record
+                && mailbox.address == address("tom@server2.com")
+            {
+                mailbox.filter = Some(filter.to_owned());
+            }
+        }
+        let targets = vec![address("joe@server3.org")];
+        content.records.push(Record::Alias(AliasRecord { address: address("joe@server2.com"), targets }));
+        content.secrets.srs_keys = vec![SecretText::new("a key of thirty-two octets, or so".to_owned())];
+        self.configuration.replace(read(content));
+    }
+
+    async fn queue_for(&self, to: &str) {
+        let notify = store::envelope::Notify::On { success: true, failure: true, delay: false };
+        let recipient = RemoteRecipient { notify, ..address(to).into() };
+        self.send_to(Some("jo@server3.org"), b"Subject: home\r\n\r\nbody\r\n", Declared::default(), vec![recipient])
+            .await;
+    }
+
+    async fn folder(&self, name: &str) -> Vec<String> {
+        let folder = store::Folder::parse(name).unwrap();
+        let name = store::MaildropName { mailbox: address("tom@server2.com"), folder };
+        let Ok(open) = self.store.open_maildrop(&name).await else { return Vec::new() };
+        let mut messages = Vec::new();
+        for entry in &open.entries {
+            let mut reader = self.store.read(&name, entry.key).await.unwrap();
+            let mut bytes = Vec::new();
+            while let Some(piece) = reader.next().await.unwrap() {
+                bytes.extend_from_slice(&piece);
+            }
+            messages.push(String::from_utf8(bytes).unwrap());
+        }
+        messages
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_decide_about_what_the_queue_delivers_and_success_is_reported() {
+    let world = World::new(Rules::default()).await;
+    world.serve_filtered(
+        "require [\"editheader\", \"fileinto\", \"copy\"]; addheader \"X-Seen\" \"yes\"; \
+         fileinto \"work\"; redirect :copy \"joe@server3.org\";",
+    );
+    world.queue_for("tom@server2.com").await;
+    let taken = world.until_taken(2).await;
+    world.until_empty().await;
+    let edited = format!("X-Seen: yes\r\n{TRACE}Subject: home\r\n\r\nbody\r\n");
+    assert_eq!(world.folder("work").await, [format!("Return-Path: <jo@server3.org>\r\n{edited}")]);
+    assert!(world.folder("inbox").await.is_empty());
+    let text = |to: &str| {
+        let of = taken.iter().find(|taken| taken.recipients == [to]).unwrap();
+        String::from_utf8_lossy(&of.content).into_owned()
+    };
+    assert_eq!(text("joe@server3.org"), edited);
+    assert!(text("jo@server3.org").contains("Final-Recipient: rfc822; tom@server2.com\r\nAction: delivered\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_sends_on_has_a_reverse_path_of_ours_and_says_who_sent_it_on() {
+    let world = World::new(Rules::default()).await;
+    world.serve_filtered("keep;");
+    world.queue_for("joe@server2.com").await;
+    let taken = world.until_taken(1).await;
+    world.until_empty().await;
+    assert_eq!(
+        String::from_utf8_lossy(&taken[0].content),
+        format!("Delivered-To: joe@server2.com\r\n{TRACE}Subject: home\r\n\r\nbody\r\n")
+    );
+    assert!(taken[0].mail.contains("SRS0="), "{taken:?}");
+}
+
+/// RFC 5230 §4.6, RFC 5429 §2: nothing answers a report.
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_pass_filters_that_do_not_answer_them() {
+    let world = World::new(Rules::default()).await;
+    world.serve_filtered("require [\"vacation\", \"fileinto\"]; vacation \"away\"; fileinto \"reports\";");
+    world.send_as(None, b"Subject: report\r\n\r\n", Declared::default(), &["tom@server2.com"]).await;
+    world.until_empty().await;
+    assert_eq!(world.folder("reports").await.len(), 1);
+    world.serve_filtered("require \"reject\"; reject \"no\";");
+    world.send_as(None, b"Subject: report\r\n\r\n", Declared::default(), &["tom@server2.com"]).await;
+    world.until_empty().await;
+    assert!(world.folder("inbox").await.is_empty() && world.peer.taken().is_empty());
+    world.queue_for("tom@server2.com").await;
+    let taken = world.until_taken(1).await;
+    let text = String::from_utf8_lossy(&taken[0].content).into_owned();
+    assert!(text.contains("Action: failed\r\n") && text.contains("rejected by the recipient's filter: no"), "{text}");
+}

@@ -7,6 +7,7 @@ use paquebot_config::{Address, Domain};
 use paquebot_server::queue::client::dot::DotStuffer;
 use paquebot_server::queue::client::machine::{Action, Client, Protection, Transaction};
 use paquebot_server::queue::client::reply::ReplyReader;
+use paquebot_server::queue::convert::{Target, fits};
 use paquebot_server::queue::dsn::{self, Original, Report, Reported};
 use paquebot_server::queue::routing::{Answer, Exchanges, MailExchanger, exchanges, next_hops};
 use paquebot_server::queue::status::Refusal;
@@ -172,6 +173,7 @@ pub fn dsn(bytes: &[u8]) {
         let action = if is_delay { dsn::Action::Delayed { until: Timestamp::UNIX_EPOCH } } else { dsn::Action::Failed };
         recipients.push(Reported::refused(&jack(usize::from(number)).into(), action, &refusal));
     }
+    let header = input.rest();
     let report = Report {
         id: &MessageId::from_stored("0123456789abcdef".to_owned()),
         hostname: &Domain::parse("mail.server1.com").expect("a name"),
@@ -180,19 +182,17 @@ pub fn dsn(bytes: &[u8]) {
         envelope_id: None,
         original_id: &MessageId::from_stored("fedcba9876543210".to_owned()),
         arrived_at: Timestamp::UNIX_EPOCH,
-        original: Original::Header(b"Subject: x\r\n"),
+        original: Original::Header(header),
         at: Timestamp::UNIX_EPOCH,
     };
     let message = report.message();
     assert!(message.ends_with(b"\r\n"));
-    for line in message.split(|byte| *byte == b'\n') {
-        let text = line.strip_suffix(b"\r").unwrap_or(line);
-        assert!(
-            text.len() <= 998 && !text.contains(&b'\r') && !text.contains(&0),
-            "{:?}",
-            String::from_utf8_lossy(text)
-        );
-    }
+    assert!(fits(&message, Target::EightBit), "it does not go by DATA: {:?}", String::from_utf8_lossy(&message));
     let text = String::from_utf8_lossy(&message);
+    // What follows is the author's own.
+    let own = text.find("headers\r\nContent-Transfer-Encoding: ").expect("the original's part");
+    let text = &text[..own];
+    let is_shown = |c: char| !c.is_control() || matches!(c, '\r' | '\n' | '\t');
+    assert!(text.chars().all(is_shown), "a peer's control characters are repeated: {text:?}");
     assert_eq!(text.matches("\r\nFinal-Recipient:").count(), recipients.len(), "a recipient was forged or lost");
 }

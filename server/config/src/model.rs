@@ -176,7 +176,8 @@ pub struct SmartHost {
 /// How TLS is spoken with a smart host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SmartHostTls {
-    /// STARTTLS where it is offered, without verification. No login is sent without TLS.
+    /// STARTTLS where it is offered, without verification. With credentials this is `Required`: a login goes to nobody
+    /// who has not proven the host's name.
     Opportunistic,
     /// STARTTLS with a certificate that proves the host's name, or nothing is sent.
     Required,

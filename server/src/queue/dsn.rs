@@ -2,11 +2,13 @@
 //! is told about what became of a message. Pure: from facts to the bytes of a message. Called by
 //! [`super::outcome`].
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use jiff::Timestamp;
 use paquebot_config::{Address, Domain};
 
+use super::convert::{LONGEST_LINE, Target, fits};
 use super::status::Refusal;
 use crate::store::{MessageId, RemoteRecipient};
 use crate::trace::date;
@@ -136,7 +138,7 @@ impl Reported {
 pub enum Original<'a> {
     /// Its header.
     Header(&'a [u8]),
-    /// All of it: lines without bare CR, LF and NUL.
+    /// All of it: lines, or it is not the message any more.
     Whole(&'a [u8]),
 }
 
@@ -197,13 +199,13 @@ impl Report<'_> {
         self.write_header(&mut text, &boundary);
         self.write_explanation(&mut text, &boundary);
         self.write_status(&mut text, &boundary, international);
-        let original = self.original.octets();
-        let header_is_ascii = header_of(original, original.len()).is_ascii();
+        let original = lines(self.original.octets());
+        let header_is_ascii = header_of(&original, original.len()).is_ascii();
         let kind = self.original.content_type(international || !header_is_ascii);
         let encoding = encoding(original.is_ascii());
         let _ = write!(text, "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
         let mut message = text.into_bytes();
-        message.extend_from_slice(original);
+        message.extend_from_slice(&original);
         if !original.ends_with(b"\r\n") {
             message.extend_from_slice(b"\r\n");
         }
@@ -278,7 +280,8 @@ impl Report<'_> {
     fn write_recipient(&self, text: &mut String, reported: &Reported, international: bool) {
         text.push_str("\r\n");
         if let Some(original) = &reported.recipient.original {
-            let address: String = original.address.chars().take(MAX_DIAGNOSTIC).filter(|c| !c.is_control()).collect();
+            let end = original.address.floor_char_boundary(MAX_DIAGNOSTIC);
+            let address: String = original.address[..end].chars().filter(|c| !c.is_control()).collect();
             let _ = write!(text, "Original-Recipient: {}; {address}\r\n", diagnostic(&original.kind));
         }
         let address_type = if international { "utf-8" } else { "rfc822" };
@@ -307,8 +310,8 @@ impl Report<'_> {
 fn explanation(diagnosis: &Diagnosis) -> String {
     let text = diagnostic(&diagnosis.text);
     match &diagnosis.host {
-        Some(host) if diagnosis.said_by_host => format!("{host} said: {text}"),
-        Some(host) => format!("{host}: {text}"),
+        Some(host) if diagnosis.said_by_host => format!("{} said: {text}", diagnostic(host)),
+        Some(host) => format!("{}: {text}", diagnostic(host)),
         None => text,
     }
 }
@@ -316,6 +319,24 @@ fn explanation(diagnosis: &Diagnosis) -> String {
 /// A peer's text as it may stand in a header field: short, printable ASCII.
 fn diagnostic(text: &str) -> String {
     text.chars().take(MAX_DIAGNOSTIC).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+}
+
+/// Content that came as octets (RFC 3030) as lines: a report goes by DATA and is not converted, and what its author put
+/// there must not end it, for a forged sender would get the rest. Lines are cut at their longest (RFC 5321 §4.5.3.1.6).
+fn lines(octets: &[u8]) -> Cow<'_, [u8]> {
+    if fits(octets, Target::EightBit) {
+        return Cow::Borrowed(octets);
+    }
+    let mut lines = Vec::with_capacity(octets.len() + 2);
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let end = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        let shown = rest[..end].iter().take(LONGEST_LINE);
+        lines.extend(shown.map(|octet| if matches!(octet, b'\r' | b'\n' | 0) { b'?' } else { *octet }));
+        lines.extend_from_slice(b"\r\n");
+        rest = rest.get(end + 2..).unwrap_or_default();
+    }
+    Cow::Owned(lines)
 }
 
 fn encoding(is_ascii: bool) -> &'static str {
@@ -386,6 +407,25 @@ mod tests {
         }
         assert_eq!(text.matches("--report-new\r\n").count(), 3);
         assert!(text.split("\r\n").all(|line| line.len() <= 998 && !line.contains(['\r', '\n'])));
+    }
+
+    #[test]
+    fn nothing_in_a_report_ends_it_early() {
+        let headers = ["X: a\n.\nMAIL FROM:<tom@server1.com>\r\nY: \0b\rc\r\n", "X: a\r", &"x".repeat(3000)];
+        for header in headers {
+            for host in ["mx\n.\r.example", &"h".repeat(2000)] {
+                let mut refused = reported(Action::Failed, &[("jack@server2.com", said().at(host))]);
+                let address = "\u{1f4e6}".repeat(400);
+                refused[0].recipient.original = Some(OriginalRecipient { kind: "utf-8\n".to_owned(), address });
+                let text = report(&refused, Original::Header(header.as_bytes()));
+                assert!(fits(text.as_bytes(), Target::EightBit), "{text:?}");
+            }
+        }
+        let text = report(
+            &reported(Action::Failed, &[("jack@server2.com", said())]),
+            Original::Header(b"X: a\nb\r\nY: c\r\n"),
+        );
+        assert!(text.contains("\r\n\r\nX: a?b\r\nY: c\r\n"), "{text}");
     }
 
     #[test]

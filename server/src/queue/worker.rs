@@ -266,14 +266,19 @@ impl Scheduler {
     }
 
     fn ended(&mut self, ended: std::result::Result<(Id, Destination), JoinError>) {
-        let (id, outcome) = match ended {
-            Ok((id, outcome)) => (id, outcome),
-            Err(error) => {
-                tracing::error!(%error, "a delivery attempt broke off; it is repeated");
-                (error.id(), Destination::Unreachable)
-            }
-        };
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(running) = self.running.remove(&id) else { return };
+        let outcome = ended.map_or_else(
+            |error| {
+                // Servers may have taken messages of it whose outcomes died with it: done again, they would come twice,
+                // and what broke it off would do so for ever.
+                tracing::error!(%error, rows = ?running.keys, destination = %running.destination.domain,
+                    "a delivery attempt broke off by a defect; its recipients wait for the next start");
+                self.courier.unsettled.give_up(running.keys.iter().copied());
+                Destination::Unreachable
+            },
+            |(_, outcome)| outcome,
+        );
         let environment = &self.courier.environment;
         self.destinations.ended(
             &running.destination,

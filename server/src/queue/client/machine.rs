@@ -372,8 +372,10 @@ impl Client {
         };
         match step {
             Step::Reset if !reply.is_positive() => {
+                // It speaks of the transactions before: about this message, which was not offered yet, it says nothing.
                 self.closing = true;
-                return self.fail_rest(&reply.refusal(&self.host));
+                let text = format!("the server refused RSET: {} {}", reply.code, reply.lines.join(" "));
+                return self.fail_rest(&Refusal::transient(4, 2, text).at(&self.host));
             }
             Step::Mail if !reply.is_positive() => self.refused = Some(reply.refusal(&self.host)),
             Step::Recipient(index) if !reply.is_positive() && self.refused.is_none() => {

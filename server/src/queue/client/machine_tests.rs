@@ -215,6 +215,17 @@ fn rfc_2920_3_1_a_data_command_that_nobody_was_accepted_for_ends_with_a_dot() {
 }
 
 #[test]
+fn a_refused_rset_says_nothing_about_the_next_message() {
+    for refusal in ["554 5.7.1 too many errors", "502 5.5.1 what"] {
+        let replies = hello(&["PIPELINING"], "250 m\r\n550 5.1.1 no\r\n503 who\r\n") + refusal + "\r\n" + TAKEN;
+        let talked = talk(&replies, &[], &[transaction(&["a@x.example"]), transaction(&["b@x.example"])]);
+        let outcome = talked.outcomes[1][0].as_ref().unwrap_err();
+        assert!(outcome.contains(&format!("451 4.4.2 the server refused RSET: {refusal}")), "{outcome}");
+        assert!(!talked.open, "another connection is needed");
+    }
+}
+
+#[test]
 fn a_server_that_refuses_the_sender_and_takes_the_message_gets_no_empty_one() {
     let replies = hello(&["PIPELINING"], "451 4.3.0 later\r\n250 a\r\n354 go\r\n250 done\r\n");
     let talked = talk(&replies, &[], &[transaction(&["a@x.example"])]);

@@ -11,7 +11,7 @@ use self::header::{ContentType, Entity, Header};
 /// Multiparts in multiparts, and messages in messages, to this depth; deeper nesting is nobody's mail.
 const DEEPEST: usize = 32;
 /// The longest line without its CRLF (RFC 5321 §4.5.3.1.6).
-const LONGEST_LINE: usize = 998;
+pub(super) const LONGEST_LINE: usize = 998;
 
 /// What the next hop takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,11 @@ fn convert_entity(entity: &Entity<'_>, place: Place, target: Target, out: &mut V
     }
     if !entity.header.is_ascii() && target == Target::SevenBit {
         return Err(Unconvertible::Header);
+    }
+    // Content that came as octets (RFC 3030) may have anything for a header. It is not encoded, and sent by DATA as it is:
+    // a bare line end in it would let its author end the message where he likes.
+    if !fits(entity.header, Target::EightBit) {
+        return Err(Unconvertible::Malformed);
     }
     if fits(entity.body, target) {
         // Nothing in it needs care. A multipart that calls itself 8bit and is not says nothing false to a 7-bit server.
@@ -178,7 +183,11 @@ fn convert_parts(
             // Without its last delimiter: a truncated message stays one.
             return if is_preamble { Err(Unconvertible::Malformed) } else { Ok(()) };
         };
-        if found.has_line_end_before {
+        if !fits(found.line, Target::EightBit) {
+            return Err(Unconvertible::Malformed);
+        }
+        // After an encoded part that ended otherwise, too: a delimiter begins a line.
+        if found.has_line_end_before || !out.ends_with(b"\r\n") {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(found.line);

@@ -92,6 +92,38 @@ fn what_must_not_be_changed_or_cannot_be_is_refused() {
     assert_eq!(refused(&deep), Unconvertible::TooDeep);
 }
 
+#[test]
+fn rfc_3030_what_is_not_encoded_must_be_lines() {
+    let smuggled = "X: a\n.\nMAIL FROM:<tom@server1.com>\r\n";
+    let part = |header: &str, end: &str| {
+        format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{header}\r\n\u{e4}\r\n--b--{end}")
+    };
+    let long = format!("X: {}\r\n", "a".repeat(998));
+    for malformed in [
+        smuggled.to_owned(),
+        format!("{smuggled}\r\nbody\r\n"),
+        format!("{smuggled}\r\n\u{e4}\r\n"),
+        "X: a\r.\r\n\r\n\u{e4}".to_owned(),
+        "X: a\0\r\n\r\nbody".to_owned(),
+        format!("{long}\r\nbody"),
+        part(smuggled, "\r\n"),
+        part("", "\n.\n"),
+        format!("Content-Type: message/rfc822\r\n\r\n{smuggled}\r\n\u{e4}"),
+    ] {
+        for target in [Target::SevenBit, Target::EightBit] {
+            let refused = convert(malformed.as_bytes(), target);
+            assert_eq!(refused, Err(Unconvertible::Malformed), "{malformed:?}");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_ends_without_a_line_end_does_not_take_the_delimiter_with_it() {
+    let message = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\u{e4}\n--b--\r\n";
+    let converted = converted(message.as_bytes(), Target::SevenBit);
+    assert!(converted.ends_with("\r\n--b--\r\n"), "{converted}");
+}
+
 /// A message of this shape.
 #[derive(Debug, Clone)]
 enum Shape {
@@ -141,7 +173,7 @@ impl Shape {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    let text = prop::collection::vec("[a-zF. =\u{e4}\u{20ac}\t]{0,100}", 0..5)
+    let text = prop::collection::vec("[a-zF][a-zF. =\u{e4}\u{20ac}\t]{0,100}", 1..5)
         .prop_map(|lines| Shape::Text(lines.join("\r\n")));
     let binary = prop::collection::vec(any::<u8>(), 0..200).prop_map(Shape::Binary);
     prop_oneof![text, binary].prop_recursive(3, 12, 4, |inner| {
@@ -182,10 +214,31 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_converted_or_refused(message in prop::collection::vec(any::<u8>(), 0..300), tail in "(Content-[A-Za-z-]{0,20}: ?[ -~]{0,40}\r\n){0,3}") {
+    fn any_octets_are_converted_or_refused(
+        header in "(Content-[A-Za-z-]{0,20}: ?[ -~]{0,40}\r\n){0,3}",
+        message in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
         for target in [Target::SevenBit, Target::EightBit] {
-            if let Ok(converted) = convert(&[tail.as_bytes(), &message].concat(), target) {
-                prop_assert!(target == Target::EightBit || converted.is_ascii());
+            if let Ok(converted) = convert(&[header.as_bytes(), &message].concat(), target) {
+                prop_assert!(fits(&converted, target), "{}", String::from_utf8_lossy(&converted));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_ends_its_lines_is_converted_or_refused(
+        pieces in prop::collection::vec(
+            prop::sample::select(vec![
+                "\r\n", "\r\n", "\r\n\r\n", "\n", "\r", "\0", ".", "a", " ", "\u{e4}", "--b", "--b\r\n", "\r\n--b\r\n", "--b--", "X: y",
+                "Content-Type: text/plain\r\n", "Content-Type: message/rfc822\r\n",
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n",
+            ]),
+            0..24,
+        ),
+    ) {
+        for target in [Target::SevenBit, Target::EightBit] {
+            if let Ok(converted) = convert(pieces.concat().as_bytes(), target) {
+                prop_assert!(fits(&converted, target), "{}", String::from_utf8_lossy(&converted));
             }
         }
     }

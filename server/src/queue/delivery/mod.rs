@@ -236,6 +236,8 @@ impl Attempt<'_> {
     fn speak_to(&self, host: &SmartHost, dialer: &mut Dialer) -> Result<(), Refusal> {
         dialer.port = host.port;
         dialer.protection = match host.tls {
+            // Whoever stands in between would get the login for a certificate of his own.
+            SmartHostTls::Opportunistic if host.credentials.is_some() => Protection::Required,
             SmartHostTls::Opportunistic => Protection::WhereOffered,
             SmartHostTls::Required => Protection::Required,
             SmartHostTls::Implicit => Protection::FromTheBeginning,

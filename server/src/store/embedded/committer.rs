@@ -182,7 +182,8 @@ impl Writer {
         } else {
             match self.perform_all(batch, room) {
                 Ok(outcomes) => outcomes,
-                Err(error) if batch.len() == 1 || matches!(error, StoreError::Corrupt(_)) => {
+                // After an error of the volume nothing is committed: what was written before it may be lost.
+                Err(error) if batch.len() == 1 || is_final(&error) => {
                     return Err(Aborted::by_work(error));
                 }
                 Err(_) => {

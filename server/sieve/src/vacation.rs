@@ -129,6 +129,12 @@ impl VacationReply {
         }
     }
 
+    /// The address within [`VacationReply::from`], which the server must know for one of the owner's (RFC 5230 §4.1).
+    #[must_use]
+    pub fn from_address(&self) -> Option<String> {
+        address::single(&self.from)
+    }
+
     /// The whole message, with CRLF line ends. `message_id` is `<left@right>`; `now` is in seconds since 1970-01-01 UTC.
     #[must_use]
     pub fn to_octets(&self, message_id: &str, now: i64) -> Vec<u8> {
@@ -149,7 +155,9 @@ impl VacationReply {
         text += "X-Auto-Response-Suppress: All\r\n";
         text += "MIME-Version: 1.0\r\n";
         if self.mime {
-            let (header, offset) = Header::parse(self.reason.as_bytes());
+            // An entity has its own encoding, so only its line ends can be mended.
+            let reason = with_line_ends(&self.reason);
+            let (header, offset) = Header::parse(reason.as_bytes());
             let mut octets = text.into_bytes();
             for field in header.fields() {
                 // The entity's own fields only: it must not say who sent the message.
@@ -161,12 +169,17 @@ impl VacationReply {
                 }
             }
             octets.extend_from_slice(b"\r\n");
-            octets.extend_from_slice(&self.reason.as_bytes()[offset..]);
+            octets.extend_from_slice(&reason.as_bytes()[offset..]);
+            if !octets.ends_with(b"\r\n") {
+                octets.extend_from_slice(b"\r\n");
+            }
             return octets;
         }
         text += "Content-Type: text/plain; charset=utf-8\r\n";
-        let short = self.reason.lines().all(|line| line.len() <= 998);
-        if self.reason.is_ascii() && short {
+        let lines = self.reason.split("\r\n");
+        // A variable may carry anything from the message: what is no line in itself is not sent as one.
+        let is_text = lines.clone().all(|line| line.len() <= 998 && !line.contains(['\r', '\n', '\0']));
+        if self.reason.is_ascii() && is_text {
             text += "\r\n";
             text += &self.reason;
         } else {
@@ -182,6 +195,12 @@ impl VacationReply {
         }
         text.into_bytes()
     }
+}
+
+/// A text whose lines all end with CRLF, without NULs.
+fn with_line_ends(text: &str) -> String {
+    let text = text.replace('\0', "").replace("\r\n", "\n").replace('\r', "\n");
+    text.replace('\n', "\r\n")
 }
 
 /// The `From` field's value: the display name encoded where it must be, the address as it is.

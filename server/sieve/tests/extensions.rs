@@ -210,6 +210,49 @@ fn rfc5230_the_null_sender_is_never_answered() {
     assert_eq!(outcome.actions, [Action::Keep { implicit: true, header: None }]);
 }
 
+/// A subject may carry anything once its words are decoded.
+#[test]
+fn replies_have_no_bare_line_ends() {
+    let subjects = ["=?utf-8?q?a=0A.=0AX?=", "=?utf-8?q?a=0D.=0DX?=", "=?utf-8?q?a=00X?="];
+    for (subject, mime) in subjects.iter().flat_map(|subject| [(subject, ""), (subject, ":mime ")]) {
+        let script = format!(
+            "require [\"vacation\",\"variables\"]; if header :matches \"subject\" \"*\" {{ set \"s\" \"${{1}}\"; }} \
+             vacation {mime}\"Content-Type: text/plain\r\n\r\nabout ${{s}}\";"
+        );
+        let message = MESSAGE.replace("hello", subject);
+        let actions = run_in(&script, &message, &Nothing, &Limits::default()).actions;
+        let Some(Action::Vacation(reply)) = actions.iter().find(|action| matches!(action, Action::Vacation(_))) else {
+            panic!("{actions:?}")
+        };
+        let octets = reply.to_octets("<2@server1.com>", 0);
+        assert!(octets.ends_with(b"\r\n"));
+        let text = String::from_utf8(octets).unwrap().replace("\r\n", "");
+        assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
+    }
+}
+
+/// Each field that is taken out must not move all those behind it: this header would take a minute.
+#[test]
+fn a_header_of_many_fields_is_edited_in_one_pass() {
+    let message = format!("{}\r\nbody\r\n", "A:\r\nb:\r\n".repeat(200_000));
+    let begun = std::time::Instant::now();
+    let outcome = run_in("require \"editheader\"; deleteheader \"A\";", &message, &Nothing, &Limits::default());
+    assert_eq!(outcome.error, None);
+    let Some(Action::Keep { header: Some(header), .. }) = outcome.actions.first() else { panic!("not edited") };
+    assert_eq!(header.len(), 200_000 * 4 + 2);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// A field before all others moves them.
+#[test]
+fn fields_that_come_first_are_paid_for_by_the_headers_length() {
+    let script = format!("require \"editheader\"; {}", "addheader \"X\" \"1\"; ".repeat(60));
+    let long = format!("{}\r\nbody\r\n", "b:\r\n".repeat(200_000));
+    let limits = Limits::default();
+    assert!(run_in(&script, &long, &Nothing, &limits).error.is_some(), "within {} steps", limits.steps);
+    assert_eq!(run_in(&script, MESSAGE, &Nothing, &limits).error, None);
+}
+
 #[test]
 fn rfc5230_4_6_a_script_cannot_edit_the_marks_of_a_list_away() {
     let message = format!("List-Id: <a.b>\r\n{MESSAGE}");

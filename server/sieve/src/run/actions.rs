@@ -133,6 +133,8 @@ impl Machine<'_, '_> {
         if !is_field_name(&name) {
             return Err(RuntimeError::new(at, format!("{name:?} is no name of a header field")));
         }
+        // All fields move where one comes before them.
+        self.spend(1 + (self.header.header.fields().len() / 64) as u64, at)?;
         let current = &mut self.header;
         current.added += current.header.add(&name, &value, last);
         current.edited = true;

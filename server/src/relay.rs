@@ -134,12 +134,15 @@ pub fn owns(configuration: &Configuration, mailbox: &MailboxRecord, sender: Opti
     let Some(sender) = sender else { return true };
     let canonical = sender.canonical();
     canonical == mailbox.address.canonical()
-        || is_subaddress(configuration, &mailbox.address, sender)
+        || (is_subaddress(configuration, &mailbox.address, sender)
+            && matches!(configuration.resolve(sender), Resolution::Mailbox(found) if found.address == mailbox.address))
         || matches!(configuration.resolve(sender), Resolution::Alias(alias)
             if delivery::alias_reaches(configuration, alias, &mailbox.address))
         || mailbox.send_as.iter().any(|name| name.covers(sender))
 }
 
+/// Whether an address leads to a mailbox by its subaddress. One that is a mailbox or an alias of its own does not: it is
+/// somebody else's, whatever it begins with.
 fn is_subaddress(configuration: &Configuration, base: &Address, address: &Address) -> bool {
     let separator = configuration.domain(base.domain()).and_then(|domain| domain.subaddress_separator);
     let local_part = address.local_part().canonical();

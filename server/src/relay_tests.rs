@@ -1,5 +1,7 @@
+use paquebot_config::Record;
+
 use super::*;
-use crate::smtp::testing::{address, configuration, domain};
+use crate::smtp::testing::{address, alias, configuration, configuration_of, content, domain, mailbox};
 
 fn networks(networks: &[&str]) -> RelaySource {
     RelaySource::Networks(networks.iter().map(|text| text.parse().unwrap()).collect())
@@ -107,6 +109,20 @@ fn people_who_have_authenticated() {
     ] {
         assert_eq!(decided(rules(), "8.8.8.8", Some(user), sender, recipient), expected, "{user} {sender} {recipient}");
     }
+}
+
+/// With `-` between name and detail, another person's address may begin with one's own.
+#[test]
+fn a_subaddress_that_is_somebodys_own_address_is_his() {
+    let mut content = content(Vec::new());
+    content.domains[0].subaddress_separator = Some('-');
+    content.records.push(Record::Mailbox(mailbox("anna-maria@server1.com")));
+    content.records.push(alias("anna-boss@server1.com", &["tom@server1.com"]));
+    let configuration = configuration_of(content);
+    let anna = configuration.mailbox(&address("anna@server1.com")).unwrap();
+    let owns = |sender: &str| owns(&configuration, anna, Some(&address(sender)));
+    assert!(owns("anna-list@server1.com") && owns("anna@server1.com"));
+    assert!(!owns("anna-maria@server1.com") && !owns("anna-boss@server1.com"));
 }
 
 #[test]

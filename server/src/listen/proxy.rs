@@ -2,7 +2,7 @@
 //! [`crate::listen`] where a listener has `proxyProtocol`, before anything else is read.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use paquebot_config::ProxyProtocol;
@@ -27,7 +27,12 @@ pub fn is_trusted(proxy: &ProxyProtocol, peer: IpAddr) -> bool {
     proxy.trusted.iter().any(|network| network.contains(&peer))
 }
 
-/// Reads the header, and not an octet more. `None`: the peer speaks for itself (`LOCAL`, `UNKNOWN`), as health checks do.
+/// A client of whom the load balancer does not say who it is. It must not have the rights of the balancer's own address:
+/// no network of a relay rule holds this one, but that of everybody.
+const NOBODY_KNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Reads the header, and not an octet more. `None`: the peer speaks for itself (version 2's `LOCAL`), as health checks do.
+/// A client whose address is not said (`UNKNOWN`, no Internet address) has the unspecified one.
 ///
 /// # Errors
 /// What the connection says; [`io::ErrorKind::InvalidData`] for what is no header.
@@ -58,7 +63,7 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<Soc
 fn parse_text(header: &[u8]) -> io::Result<Option<SocketAddr>> {
     let header = v1::Header::try_from(header).map_err(|_| no_header())?;
     Ok(match header.addresses {
-        v1::Addresses::Unknown => None,
+        v1::Addresses::Unknown => Some(NOBODY_KNOWN),
         v1::Addresses::Tcp4(tcp) => Some(SocketAddr::new(tcp.source_address.into(), tcp.source_port)),
         v1::Addresses::Tcp6(tcp) => Some(SocketAddr::new(tcp.source_address.into(), tcp.source_port)),
     })
@@ -67,7 +72,8 @@ fn parse_text(header: &[u8]) -> io::Result<Option<SocketAddr>> {
 fn parse_binary(header: &[u8]) -> io::Result<Option<SocketAddr>> {
     let header = v2::Header::try_from(header).map_err(|_| no_header())?;
     Ok(match (header.command, header.addresses) {
-        (v2::Command::Local, _) | (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
+        (v2::Command::Local, _) => None,
+        (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => Some(NOBODY_KNOWN),
         (_, v2::Addresses::IPv4(tcp)) => Some(SocketAddr::new(tcp.source_address.into(), tcp.source_port)),
         (_, v2::Addresses::IPv6(tcp)) => Some(SocketAddr::new(tcp.source_address.into(), tcp.source_port)),
     })
@@ -113,11 +119,14 @@ mod tests {
         for (wire, client) in [
             (&b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 25\r\nEHLO x"[..], Some("192.0.2.7:8080")),
             (b"PROXY TCP6 2001:db8::7 2001:db8::1 8080 25\r\nEHLO x", Some("[2001:db8::7]:8080")),
-            (b"PROXY UNKNOWN\r\nEHLO x", None),
+            (b"PROXY UNKNOWN\r\nEHLO x", Some("0.0.0.0:0")),
+            (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\nEHLO x", Some("0.0.0.0:0")),
             (&v4, Some("192.0.2.7:8080")),
             (&v6, Some("[2001:db8::7]:8080")),
             (&binary(0, 0, &[]), None),
-            (&binary(1, 0, b"more of it"), None),
+            (&binary(1, 0, b"more of it"), Some("0.0.0.0:0")),
+            (&binary(1, 0x31, &[b'/'; 216]), Some("0.0.0.0:0")),
+            (&binary(0, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0x1f, 0x90, 0, 25]), None),
         ] {
             let (result, rest) = read_from(wire);
             assert_eq!(result.unwrap(), client.map(|client| client.parse().unwrap()), "{wire:?}");

@@ -11,6 +11,7 @@ use super::path::ForwardPath;
 use super::reply::Reply;
 use crate::delivery::srs::{self, SrsError};
 use crate::delivery::{self, Plan, Undeliverable};
+use crate::queue::routing::address::is_permitted;
 use crate::relay::{self, Client, Decision, Grant, Refusal};
 use crate::store::{StoreError, Usage};
 
@@ -85,20 +86,11 @@ pub fn recipient(
 }
 
 /// Whether an address literal names this machine, its link, or no one machine: whoever may send would reach with it what
-/// only we should reach.
+/// only we should reach. The queue judges the same way, so that nothing is taken that it would have to return.
 fn is_never_reached(configuration: &Configuration, domain: &Domain) -> bool {
     let Some(inside) = domain.as_str().strip_prefix('[').and_then(|text| text.strip_suffix(']')) else { return false };
     let Ok(address) = inside.strip_prefix("ipv6:").unwrap_or(inside).parse::<IpAddr>() else { return true };
-    let address = address.to_canonical();
-    if configuration.server.outbound.allowed_networks.iter().any(|network| network.contains(&address)) {
-        return false;
-    }
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_loopback() || v4.is_unspecified() || v4.is_multicast() || v4.is_link_local() || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
-    }
+    !is_permitted(address, &configuration.server.outbound.allowed_networks)
 }
 
 /// The sender to whom a report goes back that came for one of our rewritten addresses (see [`srs`]). `None`: the address

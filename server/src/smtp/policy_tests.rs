@@ -115,13 +115,18 @@ fn this_machine_and_its_link_are_no_destinations() {
         "[IPv6:fe80::1]",
         "[IPv6:ff02::1]",
         "[IPv6:::ffff:127.0.0.1]",
+        "[IPv6:::127.0.0.1]",
+        "[IPv6:64:ff9b::7f00:1]",
+        "[0.1.2.3]",
     ] {
         assert_eq!(ask(&configuration, refused), "550 5.1.2", "{refused}");
     }
     assert_eq!(ask(&configuration, "[192.0.2.1]"), "ok");
     assert_eq!(ask(&configuration, "else.example"), "ok");
-    configuration.server.outbound.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    configuration.server.outbound.allowed_networks =
+        vec!["127.0.0.0/8".parse().unwrap(), "224.0.0.0/4".parse().unwrap()];
     assert_eq!(ask(&configuration, "[127.0.0.1]"), "ok");
+    assert_eq!(ask(&configuration, "[224.0.0.1]"), "550 5.1.2", "many hosts are never one");
 }
 
 /// Rewritten senders are an open door for reports with our hash, and for nothing else.

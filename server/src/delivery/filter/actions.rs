@@ -7,6 +7,7 @@ use paquebot_sieve::{Action, EditedHeader, Effect, Outcome};
 
 use super::{Case, Filtered, disposition};
 use crate::delivery::arrival::onward_path;
+use crate::relay;
 use crate::store::{Content, Declared, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance};
 
 /// How a duplicate's id is remembered: no two pairs have the same text, since a handle has no line end.
@@ -84,10 +85,12 @@ fn local(whole: &LocalDelivery, folder: Folder, header: EditedHeader, replaced: 
 }
 
 fn redirected(case: &Case<'_>, to: Address, header: EditedHeader, replaced: u64) -> Derived {
-    let (trace, from) = match header {
-        None => (case.incoming.trace.clone(), 0),
-        Some(header) => (Bytes::copy_from_slice(&header), replaced),
+    let (trace, from) = match &header {
+        None => (&case.incoming.trace[..], 0),
+        Some(header) => (&header[..], replaced),
     };
+    // Tells the message should it come back here.
+    let trace = [format!("Delivered-To: {}\r\n", case.mailbox.canonical()).as_bytes(), trace].concat().into();
     Derived {
         id: MessageId::generate(),
         reverse_path: onward_path(
@@ -108,13 +111,30 @@ fn replied(case: &Case<'_>, reply: &paquebot_sieve::VacationReply) -> Option<Der
     let to = case.incoming.reverse_path?.clone();
     let id = MessageId::generate();
     let message_id = format!("<{id}@{}>", case.configuration.server.hostname);
-    let octets = reply.to_octets(&message_id, case.incoming.received_at.as_second());
-    Some(own(id, octets, to))
+    let now = case.incoming.received_at.as_second();
+    let octets = if may_be_from(case, reply) {
+        reply.to_octets(&message_id, now)
+    } else {
+        tracing::warn!(message_id = %case.incoming.id, mailbox = %case.mailbox, from = reply.from, "a vacation reply may not be sent as somebody else; sent as the mailbox");
+        let mut reply = reply.clone();
+        reply.from = case.mailbox.to_string();
+        reply.to_octets(&message_id, now)
+    };
+    Some(own(case, id, octets, to))
 }
 
-/// A message of our own: with the null reverse-path, so that nothing answers it.
-pub(super) fn own(id: MessageId, octets: Vec<u8>, to: Address) -> Derived {
-    let declared = Declared { smtputf8: !to.is_ascii(), ..Declared::eight_bit(!octets.is_ascii()) };
+/// Whether the mailbox may send as the one whom a reply names in its `From` (RFC 5230 §4.1).
+fn may_be_from(case: &Case<'_>, reply: &paquebot_sieve::VacationReply) -> bool {
+    let Some(from) = reply.from_address().and_then(|from| Address::parse(&from).ok()) else { return false };
+    let owns = |mailbox| relay::owns(case.configuration, mailbox, Some(&from));
+    from.canonical() == case.mailbox.canonical() || case.configuration.mailbox(case.mailbox).is_some_and(owns)
+}
+
+/// A message of our own: with the null reverse-path, so that nothing answers it. What had to be sent with TLS is not
+/// answered without (RFC 8689 §5).
+pub(super) fn own(case: &Case<'_>, id: MessageId, octets: Vec<u8>, to: Address) -> Derived {
+    let require_tls = case.incoming.declared.require_tls;
+    let declared = Declared { smtputf8: !to.is_ascii(), require_tls, ..Declared::eight_bit(!octets.is_ascii()) };
     Derived {
         id,
         reverse_path: None,

@@ -18,7 +18,7 @@ pub(super) fn report(case: &Case<'_>, reason: &str) -> Option<Derived> {
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
-    let reason = reason[..end].replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n");
+    let reason = reason[..end].replace('\0', "").replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n");
     let boundary = format!("disposition-{id}");
     let kind = if recipient.is_ascii() { "rfc822" } else { "utf-8" };
     let text = format!(
@@ -48,5 +48,5 @@ pub(super) fn report(case: &Case<'_>, reason: &str) -> Option<Derived> {
          --{boundary}--\r\n",
         date = date(case.incoming.received_at),
     );
-    Some(actions::own(id, text.into_bytes(), to))
+    Some(actions::own(case, id, text.into_bytes(), to))
 }

@@ -34,6 +34,10 @@ impl World {
     }
 
     async fn filter(&self, configuration: &Configuration, to: &[&str]) -> Filtered {
+        self.filter_declared(configuration, to, &Declared::default()).await
+    }
+
+    async fn filter_declared(&self, configuration: &Configuration, to: &[&str], declared: &Declared) -> Filtered {
         let recipients: Vec<Address> = to.iter().map(|to| address(to)).collect();
         let body = Body::Memory(Bytes::from_static(MESSAGE.as_bytes()));
         let sender = address("jack@server2.com");
@@ -44,7 +48,7 @@ impl World {
             trace: &Bytes::from_static(TRACE.as_bytes()),
             body: &body,
             octets: MESSAGE.len() as u64,
-            declared: &Declared::default(),
+            declared,
             recipients: &recipients,
         };
         let plan = plan(configuration, &recipients);
@@ -129,13 +133,47 @@ async fn redirected_copies_keep_their_trace_and_replies_have_the_null_sender() {
     let filtered = World::new().filter(&configuration(filter, Texts::default()), &["ben@server1.com"]).await;
     assert_eq!(folders(&filtered), [""]);
     let [copy, reply] = &filtered.derived[..] else { panic!("{:?}", filtered.derived) };
-    assert_eq!((copy.reverse_path.as_ref(), &copy.trace[..]), (Some(&address("jack@server2.com")), TRACE.as_bytes()));
+    let trace = format!("Delivered-To: ben@server1.com\r\n{TRACE}");
+    assert_eq!((copy.reverse_path.as_ref(), &copy.trace[..]), (Some(&address("jack@server2.com")), trace.as_bytes()));
     assert!(matches!(copy.content, Content::Same { from: 0 }));
     assert_eq!(copy.remote[0].address, address("joe@server3.org"));
     assert_eq!((&reply.reverse_path, &reply.remote[0].address), (&None, &address("jack@server2.com")));
     let Content::Own(octets) = &reply.content else { panic!("{:?}", reply.content) };
     let text = String::from_utf8(octets.to_vec()).unwrap();
     assert!(text.contains("From: ben@server1.com\r\n") && text.contains("\r\n\r\nI am away"), "{text}");
+}
+
+/// RFC 5230 §4.1.
+#[tokio::test]
+async fn a_vacation_reply_comes_from_an_address_of_the_mailbox() {
+    for (from, expected) in [
+        ("Ben <ben+away@server1.com>", "Ben <ben+away@server1.com>"),
+        ("ceo@server1.com", "ben@server1.com"),
+        ("Anna <anna@server1.com>", "ben@server1.com"),
+        ("x@elsewhere.example", "ben@server1.com"),
+    ] {
+        let filter = format!("require \"vacation\"; vacation :from \"{from}\" \"I am away\";");
+        let filtered = World::new().filter(&configuration(&filter, Texts::default()), &["ben@server1.com"]).await;
+        let [reply] = &filtered.derived[..] else { panic!("{:?}", filtered.derived) };
+        let Content::Own(octets) = &reply.content else { panic!("{:?}", reply.content) };
+        let text = String::from_utf8(octets.to_vec()).unwrap();
+        assert!(text.starts_with(&format!("From: {expected}\r\n")), "{text}");
+    }
+}
+
+/// RFC 8689 §5.
+#[tokio::test]
+async fn what_had_to_come_with_tls_is_answered_with_tls_only() {
+    let world = World::new();
+    for filter in ["require \"vacation\"; vacation \"I am away\";", "require \"reject\"; reject \"No\";"] {
+        let configuration = configuration(filter, Texts::default());
+        for require_tls in [true, false] {
+            let declared = Declared { require_tls, ..Declared::default() };
+            let to = ["ben@server1.com", "anna@server1.com"];
+            let filtered = world.filter_declared(&configuration, &to, &declared).await;
+            assert_eq!(filtered.derived[0].declared.require_tls, require_tls, "{filter}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! A stored message as RETR and TOP send it: byte-stuffed (RFC 1939 §3), ended with a line that is a dot, and for TOP cut
 //! after the header and some lines. Pure: pieces in, pieces out; a message is never whole in memory.
 
-use memchr::memmem;
-
 /// How much of a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -17,6 +15,7 @@ pub enum Extent {
 enum At {
     LineStart,
     Inside,
+    /// After a CR. Should no LF follow, it ends no line; the dot after it is guarded as well.
     AfterCr,
     /// After an LF that no CR came before. It ends no line (RFC 1939 §3); but a client that thinks it does must not take a
     /// dot for the message's end, and what follows for our replies.
@@ -70,12 +69,13 @@ impl Transfer {
             return memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
         }
         let end = rest.len().saturating_sub(2);
+        let follows_an_end = |dot: &usize| *dot > 0 && matches!(rest[dot - 1], b'\r' | b'\n');
         // The last two octets decide about the first one of the next piece.
-        memmem::find(rest, b"\n.").unwrap_or(end)
+        memchr::memchr_iter(b'.', rest).find(follows_an_end).map_or(end, |dot| dot - 1)
     }
 
     fn octet(&mut self, octet: u8, out: &mut Vec<u8>) {
-        if octet == b'.' && matches!(self.at, At::LineStart | At::AfterLf) {
+        if octet == b'.' && matches!(self.at, At::LineStart | At::AfterLf | At::AfterCr) {
             out.push(b'.');
         }
         out.push(octet);
@@ -154,8 +154,8 @@ mod tests {
         for line in lines {
             let mut last = b'\n';
             for octet in line {
-                // A bare LF ends no line, but a dot after it is stuffed as well.
-                if octet == b'.' && last == b'\n' {
+                // A bare LF or CR ends no line, but a dot after it is stuffed as well.
+                if octet == b'.' && matches!(last, b'\r' | b'\n') {
                     out.push(b'.');
                 }
                 out.push(octet);
@@ -178,12 +178,15 @@ mod tests {
         assert_eq!(send(Extent::Whole, &[]), b".\r\n");
         // A client that takes a bare LF for a line's end must not see the message's end there.
         assert_eq!(send(Extent::Whole, &[b"\r\na\n.\r\n+OK"]), b"\r\na\n..\r\n+OK\r\n.\r\n");
+        // Nor one that takes a bare CR for it.
+        assert_eq!(send(Extent::Whole, &[b"\r\na\r.\r+OK"]), b"\r\na\r..\r+OK\r\n.\r\n");
+        assert_eq!(send(Extent::Top(9), &[b"\r\na\r", b".\r+OK"]), b"\r\na\r..\r+OK\r\n.\r\n");
     }
 
     proptest! {
         #[test]
         fn it_equals_the_obvious_way_however_the_message_is_cut(
-            lines in proptest::collection::vec("[.a:\n]{0,4}", 0..12),
+            lines in proptest::collection::vec("[.a:\r\n]{0,4}", 0..12),
             tail in "[.a\r\n]{0,3}",
             count in 0u64..6,
             whole in any::<bool>(),

@@ -17,6 +17,8 @@ pub(super) struct Receiver {
     header: HeaderReader,
     /// Octets without lines: nothing of them is looked at.
     binary: bool,
+    /// Nothing has come, or the last octet ended a line.
+    is_at_line_start: bool,
     limit: u64,
     /// Octets of the message so far.
     octets: u64,
@@ -169,6 +171,7 @@ impl Receiver {
             decoder: Decoder::new(bare),
             header: HeaderReader::default(),
             binary: body == BodyType::BinaryMime,
+            is_at_line_start: true,
             limit,
             octets: 0,
             read: 0,
@@ -201,6 +204,10 @@ impl Receiver {
             self.decoder.decode_chunk(input, &mut octets);
             if is_end {
                 self.decoder.finish_chunks(&mut octets);
+                // A message of lines ends with one: whoever fetches it, or gets it with DATA, sees so many octets.
+                if !octets.last().map_or(self.is_at_line_start, |last| *last == b'\n') {
+                    octets.extend_from_slice(b"\r\n");
+                }
             }
         }
         self.count(&octets);
@@ -210,6 +217,9 @@ impl Receiver {
     fn count(&mut self, octets: &[u8]) {
         self.octets = self.octets.saturating_add(octets.len() as u64);
         self.header.look(octets);
+        if let Some(last) = octets.last() {
+            self.is_at_line_start = *last == b'\n';
+        }
     }
 
     /// What the session is to do with octets of the message.

@@ -19,7 +19,7 @@ fn a_message_in_pipelined_chunks() {
     let mut world = at_rcpt();
     world.feed(b"BDAT 9\r\nSubject: BDAT 5\r\nx\r\n\r\nBDAT 0\r\nBDAT 5 last\r\n.\r\n..MAIL FROM:<>\r\n");
     assert_eq!(world.codes(), ["250 2.0.0", "250 2.0.0", "250 2.0.0", "250 2.0.0", "250 2.1.0"]);
-    assert_eq!(world.messages[0].1, b"Subject: x\r\n\r\n.\r\n..", "dots are not stuffed, and no end of line is added");
+    assert_eq!(world.messages[0].1, b"Subject: x\r\n\r\n.\r\n..\r\n", "dots are not stuffed, and the last line ends");
 }
 
 #[test]
@@ -35,6 +35,23 @@ fn binary_octets_are_kept_as_they_are() {
     assert_eq!(world.codes(), ["250 2.0.0", "250 2.0.0"]);
     assert_eq!(world.messages[0].1, b"\r\0\n\xff\n.\r");
     assert_eq!(world.messages[0].0.mail.body, BodyType::BinaryMime);
+}
+
+/// It is stored as it will be fetched (RFC 1939 §11), however the chunks divide it.
+#[test]
+fn the_last_line_ends() {
+    for wire in [
+        &b"BDAT 3 LAST\r\na\r\n"[..],
+        b"BDAT 1\r\naBDAT 0 LAST\r\n",
+        b"BDAT 2\r\na\rBDAT 1 LAST\r\n\n",
+        b"BDAT 3\r\na\r\nBDAT 0 LAST\r\n",
+        b"BDAT 1 LAST\r\na",
+    ] {
+        let mut world = at_rcpt();
+        world.feed(wire);
+        assert_eq!(world.codes().last().unwrap(), "250 2.0.0");
+        assert_eq!((world.messages[0].1.as_slice(), world.messages[0].0.octets), (&b"a\r\n"[..], 3), "{wire:?}");
+    }
 }
 
 #[test]
@@ -76,7 +93,7 @@ fn nothing_else_comes_between_chunks() {
     let mut world = at_rcpt();
     world.feed(b"BDAT 3\r\nabcDATA\r\nRCPT TO:<tom@server1.com>\r\nMAIL FROM:<>\r\nNOOP\r\nBDAT 3 LAST\r\ndef");
     assert_eq!(world.codes(), ["250 2.0.0", "503 5.5.1", "503 5.5.1", "503 5.5.1", "250 2.0.0", "250 2.0.0"]);
-    assert_eq!((world.messages[0].1.as_slice(), world.messages[0].0.recipients.len()), (&b"abcdef"[..], 1));
+    assert_eq!((world.messages[0].1.as_slice(), world.messages[0].0.recipients.len()), (&b"abcdef\r\n"[..], 1));
 }
 
 #[test]
@@ -125,7 +142,7 @@ fn many_small_chunks_are_no_idle_commands() {
     world.feed(&b"BDAT 1\r\nx".repeat(5_000));
     world.feed(b"BDAT 0 LAST\r\n");
     assert_eq!(world.codes().last().unwrap(), "250 2.0.0");
-    assert_eq!(world.messages[0].1.len(), 5_000);
+    assert_eq!(world.messages[0].1.len(), 5_002);
 }
 
 #[test]
@@ -138,5 +155,5 @@ fn shutting_down_waits_for_the_last_chunk() {
     assert!(world.machine.has_message_in_flight() && world.machine.is_receiving());
     world.feed(b"BDAT 3 LAST\r\ndef");
     assert_eq!(world.codes(), ["250 2.0.0", "421 4.3.2"]);
-    assert_eq!(world.messages[0].1, b"abcdef");
+    assert_eq!(world.messages[0].1, b"abcdef\r\n");
 }

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
+use zeroize::Zeroize as _;
 
 use super::{Action, Hello, Machine, Question, State};
 use crate::smtp::bounds;
@@ -13,7 +14,7 @@ use crate::store::envelope::{BodyType, ByMode};
 impl Machine {
     /// Handles the next line. `None`: there is no complete one.
     pub(super) fn read_line(&mut self) -> Option<()> {
-        let line = self.take_line()?;
+        let mut line = self.take_line()?;
         self.tally.lines += 1;
         self.tally.since_message.commands += 1;
         if self.tally.since_message.commands > bounds::IDLE_COMMANDS.saturating_add(self.settings.max_recipients) {
@@ -21,15 +22,17 @@ impl Machine {
             return Some(());
         }
         match std::mem::replace(&mut self.state, State::Command) {
-            State::Sasl(exchange) => match line {
-                Some(line) => self.authenticate(exchange.respond(&line)),
+            State::Sasl(exchange) => match &line {
+                Some(line) => self.authenticate(exchange.respond(line)),
                 None => self.login_failed(Reply::new(500, 5, 6, "authentication exchange line is too long")),
             },
-            _ => match line {
-                Some(line) => self.command_line(&line),
+            _ => match &line {
+                Some(line) => self.command_line(line),
                 None => self.refuse(Reply::new(500, 5, 2, "line too long")),
             },
         }
+        // It may have been a password.
+        line.iter_mut().for_each(|line| line.zeroize());
         Some(())
     }
 
@@ -40,8 +43,9 @@ impl Machine {
             if self.skipping || self.input.len() >= self.line_limit() {
                 self.skipping = true;
                 // The CR may be the first half of the end.
-                let keep = usize::from(self.input.last() == Some(&b'\r'));
-                self.input.advance(self.input.len() - keep);
+                let thrown = self.input.len() - usize::from(self.input.last() == Some(&b'\r'));
+                self.input[..thrown].zeroize();
+                self.input.advance(thrown);
             }
             return None;
         };

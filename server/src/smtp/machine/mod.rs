@@ -9,10 +9,12 @@ mod lines;
 mod receiving;
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use paquebot_config::{Address, BareLineEndings, Domain};
+use zeroize::Zeroize as _;
 
 use self::receiving::{Chunk, Receiver};
 use super::bounds;
@@ -201,7 +203,6 @@ struct Hello {
 }
 
 /// One client's session. See the module.
-#[derive(Debug)]
 pub struct Machine {
     settings: Settings,
     tls: bool,
@@ -215,6 +216,15 @@ pub struct Machine {
     actions: VecDeque<Action>,
     tally: Tally,
     shutting_down: bool,
+}
+
+impl fmt::Debug for Machine {
+    /// Without the input, which may be a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Machine");
+        shown.field("tls", &self.tls).field("user", &self.user).field("state", &self.state);
+        shown.field("tally", &self.tally).finish_non_exhaustive()
+    }
 }
 
 impl Machine {
@@ -246,6 +256,16 @@ impl Machine {
     pub fn feed(&mut self, bytes: &[u8]) {
         if !matches!(self.state, State::Closed) {
             self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Gives memory back, where nothing waits in it: a session may be idle for minutes after a large message.
+    pub fn trim(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.actions.is_empty() {
+            self.actions = VecDeque::new();
         }
     }
 
@@ -513,6 +533,7 @@ impl Machine {
 
     fn hang_up(&mut self) {
         self.actions.push_back(Action::Close);
+        self.input.zeroize();
         self.input = BytesMut::new();
         self.state = State::Closed;
     }

@@ -14,6 +14,7 @@ use paquebot_config::{Address, Configuration, Listener, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
+use zeroize::Zeroize as _;
 
 use super::bounds;
 use super::clock::Clock;
@@ -96,7 +97,14 @@ impl Session {
                 }
                 Turn::Read => {
                     clock.advance(&self.machine, Instant::now());
-                    buffer.resize(if self.machine.is_receiving() { CONTENT_BUFFER } else { COMMAND_BUFFER }, 0);
+                    let size = if self.machine.is_receiving() { CONTENT_BUFFER } else { COMMAND_BUFFER };
+                    if buffer.len() != size {
+                        buffer = vec![0; size];
+                    }
+                    if size == COMMAND_BUFFER {
+                        self.machine.trim();
+                        output.shrink_to(COMMAND_BUFFER);
+                    }
                     if self.read(&mut stream, &mut buffer, clock.deadline).await? == 0 {
                         return Ok(());
                     }
@@ -123,6 +131,10 @@ impl Session {
                 let read = read?;
                 self.refresh();
                 self.machine.feed(&buffer[..read]);
+                if !self.machine.is_receiving() {
+                    // It may have been a password.
+                    buffer[..read].zeroize();
+                }
                 return Ok(read);
             }
             Some(Err(_elapsed)) => self.machine.timed_out(),

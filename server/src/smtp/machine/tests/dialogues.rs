@@ -254,6 +254,24 @@ fn login_in_three_lines() {
 }
 
 #[test]
+fn a_password_is_not_shown_with_the_machine() {
+    let mut world = after_greeting(submission(), true);
+    world.feed(b"EHLO c\r\nAUTH PLAIN AHRvbUBzZXJ2ZXIxLmNvbQBzZWNyZXQ=");
+    assert!(!format!("{:?}", world.machine).contains("AHRvbUBz"));
+    assert!(world.machine.input.ends_with(b"NyZXQ="));
+}
+
+#[test]
+fn nothing_is_kept_of_a_message_that_has_gone() {
+    let mut world = at_data();
+    world.feed(&b"a line\r\n".repeat(1_000));
+    world.feed(b".\r\n");
+    assert!(world.machine.input.capacity() > 1_000);
+    world.machine.trim();
+    assert_eq!((world.machine.input.capacity(), world.machine.actions.capacity()), (0, 0));
+}
+
+#[test]
 fn a_password_is_not_guessed_for_ever() {
     let mut world = after_greeting(submission(), true);
     world.feed(b"EHLO c\r\n");

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{is_fatal, was_surely_undone};
+use super::schema::BUSY;
 use super::space::Space;
 use super::transaction::{Unreferenced, Work, to_sql};
 use crate::store::{Result, StoreError};
@@ -266,10 +268,18 @@ impl Writer {
         if self.broken.is_cancelled() {
             return;
         }
-        let shortened = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        if let Err(error) = shortened {
+        if let Err(error) = self.empty_log() {
             self.note(&error);
         }
+    }
+
+    /// Carries the whole log over and shortens it to nothing; whether that was possible. It does not wait for readers:
+    /// an export holds its snapshot for minutes, and all mail would wait along.
+    fn empty_log(&self) -> rusqlite::Result<bool> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let is_busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        self.connection.busy_timeout(BUSY)?;
+        Ok(is_busy? == 0)
     }
 
     fn roll_back(&self) {
@@ -344,6 +354,10 @@ impl Writer {
         let free = number("PRAGMA freelist_count", 0)?;
         let is_wasteful = free >= VACUUM_PAGES && free >= number("PRAGMA page_count", 0)? / FREE_SHARE;
         let vacuum = is_wasteful || is_full && free > 0;
+        if vacuum && !self.empty_log()? {
+            // Somebody reads what the log hides. Moving pages now would only lengthen it.
+            return Ok(Tidied::Done);
+        }
         if vacuum {
             let mut statement =
                 self.connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
@@ -352,7 +366,7 @@ impl Writer {
         }
         if vacuum || is_full {
             // Only this shortens the files.
-            number("PRAGMA wal_checkpoint(TRUNCATE)", 0)?;
+            self.empty_log()?;
         } else if number("PRAGMA wal_checkpoint(NOOP)", 1)? >= self.longest_log() {
             number("PRAGMA wal_checkpoint(PASSIVE)", 0)?;
         }
@@ -367,7 +381,7 @@ impl Writer {
 
     fn close(self) {
         if !self.broken.is_cancelled()
-            && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            && let Err(error) = self.empty_log()
         {
             tracing::warn!(%error, "the store's log stays beside the database; the next start carries it over");
         }

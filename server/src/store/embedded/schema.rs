@@ -225,7 +225,7 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     if read_only {
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "cache_size", -1024)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.busy_timeout(BUSY)?;
     } else {
         configure(&connection)?;
     }
@@ -236,9 +236,12 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     Ok(connection)
 }
 
+/// How long a statement waits for another process that has the database.
+pub(super) const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What each writing connection needs. `synchronous=FULL` makes WAL mode sync at each commit: promise 1.
 fn configure(connection: &Connection) -> Result<()> {
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY)?;
     let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         let reason = format!("the volume does not support SQLite's WAL mode (it gave {mode}); use a local file system");

@@ -19,6 +19,8 @@ const MOST_FINDINGS: usize = 1000;
 pub struct Report {
     /// Damage, one sentence each, with file, row and offset where they are known.
     pub findings: Vec<String>,
+    /// The database's pages are damaged, so that its rows were not looked at, and nothing may be written to it.
+    pub pages_damaged: bool,
     /// Findings that are not listed.
     pub more: usize,
     /// Nothing to worry about.
@@ -80,12 +82,14 @@ pub fn check(directory: &Path) -> Result<Report> {
     let connection = match snapshot(directory) {
         Err(StoreError::Corrupt(what)) => {
             report.find(format!("{}: {what}", directory.join(DATABASE_FILE).display()));
+            report.pages_damaged = true;
             return Ok(report);
         }
         other => other?,
     };
     check_pages(&connection, directory, &mut report)?;
     if !report.is_whole() {
+        report.pages_damaged = true;
         report.notes.push("the rows were not looked at: first the database has to be readable".to_owned());
         return Ok(report);
     }

@@ -22,10 +22,12 @@ const QUARANTINE: &str = "quarantine";
 pub fn repair(directory: &Path) -> Result<Vec<String>> {
     let lock = recovery::take_lock(directory)?;
     let report = check(directory)?;
+    if report.pages_damaged {
+        // Opening it does not look at the pages of a large one, and writing to it might destroy what can still be read.
+        return Err(unrepairable(report.findings.first().map_or("", String::as_str)));
+    }
     let connection = schema::open_database(directory, false).map_err(|error| match error {
-        StoreError::Corrupt(what) => StoreError::Corrupt(format!(
-            "{what}; a database with damaged pages is not repaired here: restore a backup, or export what can be read first"
-        )),
+        StoreError::Corrupt(what) => unrepairable(&what),
         other => other,
     })?;
     if report.is_whole() {
@@ -72,6 +74,12 @@ pub fn repair(directory: &Path) -> Result<Vec<String>> {
     connection.execute_batch("COMMIT")?;
     drop(lock);
     Ok(done)
+}
+
+fn unrepairable(what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{what}; a database with damaged pages is not repaired here: restore a backup, or export what can be read first"
+    ))
 }
 
 fn triples(connection: &Connection, query: &str) -> Result<Vec<(i64, i64, i64)>> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -141,6 +142,57 @@ async fn a_damaged_page_is_named_by_its_offset() {
     assert!(report.findings.iter().any(|finding| finding.contains("mail.db")), "{:?}", report.findings);
     let refusal = EmbeddedStore::open(directory.path()).err().unwrap().to_string();
     assert!(refusal.contains("mail.db") && refusal.contains(&format!("octet {offset}")), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_database_with_damaged_pages_is_not_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path()).await;
+    let path = directory.path().join("mail.db");
+    let database = Connection::open(&path).unwrap();
+    // An index's page: opening a database of more than 128 MiB does not look at it. The schema stays readable.
+    let root: i64 = database
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'entry' AND type = 'index'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    database
+        .execute_batch("CREATE TABLE filler (octets BLOB); INSERT INTO filler VALUES (zeroblob(140000000))")
+        .unwrap();
+    database.execute("UPDATE maildrop SET messages = 99", []).unwrap();
+    database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(database);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 64], (root as u64 - 1) * 8192).unwrap();
+    drop(file);
+    let refusal = repair::repair(directory.path()).unwrap_err().to_string();
+    assert!(refusal.contains("mail.db") && refusal.contains("is not repaired here"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_do_not_wait_for_whoever_reads_a_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let database = Connection::open(directory.path().join("mail.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    // Free pages, more than are kept: they are given back, and the log with them, after each transaction.
+    database.execute_batch("CREATE TABLE filler (octets BLOB); INSERT INTO filler VALUES (zeroblob(8000000))").unwrap();
+    database.execute_batch("DROP TABLE filler").unwrap();
+    drop(database);
+    let reader = super::snapshot(directory.path()).unwrap();
+    let began = Instant::now();
+    for _ in 0..4 {
+        deliver(&store, 1, junk()).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    drop(reader);
+    let size = || fs::metadata(directory.path().join("mail.db")).unwrap().len();
+    let until = Instant::now() + Duration::from_secs(30);
+    while size() > 4_000_000 {
+        assert!(Instant::now() < until, "nothing is given back: {}", size());
+        deliver(&store, 0, junk()).await;
+    }
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
 //! What the fuzzer runs: a function for each parser and each protocol machine, which takes any bytes and panics when a
-//! promise is broken. `make fuzz` feeds them with what coverage guides it to (`src/bin/fuzz.rs`); the test feeds them with
-//! the seeds and with what was found before (`regressions/`).
+//! promise is broken. `make fuzz` feeds them with what coverage guides it to (`src/bin/fuzz.rs`); the tests feed them with
+//! the seeds, with what was found before (`regressions/`), and briefly with what [`mutation`] makes of both.
 
 // A broken promise has to end the run: that is what a fuzzer looks for.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 
 mod input;
+pub mod mutation;
 mod targets;
 
 pub use targets::TARGETS;

@@ -1,9 +1,48 @@
-//! Every target takes its seeds and what the fuzzer has found before.
+//! Every target takes its seeds and what the fuzzer has found before, and a few thousand inputs that are nearly those.
+//! `FUZZ_SEED=n` gives others.
 
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use paquebot_fuzz::TARGETS;
+use paquebot_fuzz::mutation::Mutator;
+
+/// Inputs for each target at each run of the tests; `make fuzz` makes millions.
+const MUTATIONS: usize = 2_000;
+
+/// The inputs that are kept for a target.
+fn kept(target: &str) -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["seeds", "regressions"].map(|folder| root.join(folder).join(target));
+    let mut paths: Vec<_> = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .map(|file| file.unwrap().path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn every_target_takes_what_is_nearly_one_of_its_inputs() {
+    let seed: u64 = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut executions = 0;
+    for target in TARGETS {
+        let (inputs, mut mutator) = (kept(target.name), Mutator::new(seed));
+        for _ in 0..MUTATIONS {
+            let input = mutator.next(&inputs, target.longest);
+            let run = target.run;
+            if catch_unwind(|| run(&input)).is_err() {
+                let text = String::from_utf8_lossy(&input).into_owned();
+                panic!("{} with FUZZ_SEED={seed}: {input:?} ({text:?})", target.name);
+            }
+            executions += 1;
+        }
+    }
+    eprintln!("{executions} inputs for {} targets", TARGETS.len());
+}
 
 #[test]
 fn every_target_takes_its_seeds_and_what_was_found() {

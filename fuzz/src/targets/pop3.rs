@@ -73,7 +73,13 @@ pub fn transfer(bytes: &[u8]) {
     assert_eq!(transferred(message, extent, step), sent, "it depends on the pieces");
     let body = sent.strip_suffix(b".\r\n").expect("no final dot");
     assert!(body.is_empty() || body.ends_with(b"\r\n"));
-    if !is_top {
+    // Dots after a bare CR or LF are stuffed too, for clients that take those for line ends.
+    let is_text = message
+        .iter()
+        .zip(message.iter().skip(1).chain([&0]))
+        .all(|(one, next)| *one != b'\r' || *next == b'\n')
+        && message.iter().zip([&0].into_iter().chain(message)).all(|(one, before)| *one != b'\n' || *before == b'\r');
+    if !is_top && is_text {
         let mut plain = Vec::new();
         for line in lines_of(body) {
             plain.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));

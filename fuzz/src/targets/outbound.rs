@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
-use paquebot_config::{Address, Domain};
+use paquebot_config::{Address, Domain, LocalPart, SecretText};
+use paquebot_server::delivery::srs as rewriting;
 use paquebot_server::queue::client::dot::DotStuffer;
 use paquebot_server::queue::client::machine::{Action, Client, Protection, Transaction};
 use paquebot_server::queue::client::reply::ReplyReader;
-use paquebot_server::queue::convert::{Target, fits};
+use paquebot_server::queue::convert::{self as conversion, Target, fits};
 use paquebot_server::queue::dsn::{self, Original, Report, Reported};
 use paquebot_server::queue::routing::{Answer, Exchanges, MailExchanger, exchanges, next_hops};
 use paquebot_server::queue::status::Refusal;
@@ -195,4 +196,36 @@ pub fn dsn(bytes: &[u8]) {
     let is_shown = |c: char| !c.is_control() || matches!(c, '\r' | '\n' | '\t');
     assert!(text.chars().all(is_shown), "a peer's control characters are repeated: {text:?}");
     assert_eq!(text.matches("\r\nFinal-Recipient:").count(), recipients.len(), "a recipient was forged or lost");
+}
+
+/// What is converted fits where it goes, and so does what needs no conversion.
+pub fn convert(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let target = if input.flag() { Target::SevenBit } else { Target::EightBit };
+    let message = input.rest();
+    if let Ok(converted) = conversion::convert(message, target) {
+        assert!(fits(&converted, target), "it does not fit: {:?}", String::from_utf8_lossy(&converted));
+        let again = conversion::convert(&converted, target);
+        assert!(again.is_ok_and(|again| fits(&again, target)), "what fits is not taken");
+    }
+}
+
+/// An address that nobody rewrote leads nowhere, and one that was leads back.
+pub fn srs(bytes: &[u8]) {
+    let (keys, now) = ([SecretText::new("key".to_owned())], Timestamp::UNIX_EPOCH);
+    let domain = Domain::parse("server1.com").expect("a name");
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(local_part) = LocalPart::parse(&text)
+        && rewriting::is_rewritten(&local_part)
+    {
+        assert!(rewriting::restore(&keys, &local_part, now).is_err(), "a hash was guessed");
+    }
+    if let Ok(sender) = Address::parse(&text)
+        && let Some(rewritten) = rewriting::rewrite(&keys, &sender, &domain, now)
+        && rewriting::is_rewritten(rewritten.local_part())
+        && !rewriting::is_rewritten(sender.local_part())
+    {
+        let back = rewriting::restore(&keys, rewritten.local_part(), now);
+        assert!(back.is_ok_and(|back| back == sender), "{sender} does not come back from {rewritten}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Receiving by SMTP: the parsers, and the machine as a whole.
 
 use paquebot_config::{Address, BareLineEndings, Domain};
+use paquebot_server::listen::proxy::read as proxied;
 use paquebot_server::smtp::command::{self, Command, Offers};
 use paquebot_server::smtp::content::{Decoder, HeaderReader};
 use paquebot_server::smtp::machine::{AcceptedRecipient, Action, Envelope, FutureRelease, Login, Machine, Settings};
@@ -215,5 +216,20 @@ fn recipient(path: ForwardPath) -> Result<AcceptedRecipient, Reply> {
             Ok(AcceptedRecipient { address, max_message_size: Some(20), route: None })
         }
         _ => Err(Reply::new(553, 7, 1, "not served")),
+    }
+}
+
+/// A PROXY protocol header says who the client is, or is refused; what follows it is left to be read.
+pub fn proxy(bytes: &[u8]) {
+    let mut stream = bytes;
+    // A slice is never waited for.
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let client = match std::future::Future::poll(std::pin::pin!(proxied(&mut stream)), &mut context) {
+        std::task::Poll::Ready(client) => client,
+        std::task::Poll::Pending => panic!("it waits for more than there is"),
+    };
+    if client.is_ok() {
+        let is_header = bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n");
+        assert!(is_header && stream.len() < bytes.len());
     }
 }

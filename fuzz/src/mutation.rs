@@ -76,7 +76,7 @@ impl Mutator {
             0 => drop(bytes.drain(at..end)),
             1 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << self.0 % 8;
+                    *byte ^= 1 << (self.0 % 8);
                 }
             }
             2 => {

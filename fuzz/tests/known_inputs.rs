@@ -1,6 +1,8 @@
 //! Every target takes its seeds and what the fuzzer has found before, and a few thousand inputs that are nearly those.
 //! `FUZZ_SEED=n` gives others.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;

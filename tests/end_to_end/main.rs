@@ -34,6 +34,7 @@ fn after_the_story(world: &World, report: &mut Report) {
     objects::references(world, report);
     objects::fields_of_later_releases(world, report);
     objects::conflicts(world, report);
+    objects::filters(world, report);
     objects::credentials(world, report);
     objects::one_server_for_both(&world.cluster, report);
     report.chapter("Failures");

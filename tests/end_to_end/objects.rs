@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use paquebot_tests::endpoint::Login;
 use paquebot_tests::kubernetes::{Cluster, PATIENCE, wait};
-use paquebot_tests::pop3;
 use paquebot_tests::report::Report;
 use paquebot_tests::story::World;
+use paquebot_tests::{message, pop3, smtp};
 
 /// Manifests that never get in, each with words of the sentence that says why.
 const REFUSED: [(&str, &str, &str); 6] = [
@@ -115,6 +115,57 @@ pub fn conflicts(world: &World, report: &mut Report) {
         cluster.kubectl(&["-n", "server1", "delete", "mailbox/anna-too"])?;
         Ok(format!("Accepted=False {}: {}", loser.reason, loser.message))
     });
+}
+
+/// A script sorts a mailbox's mail; a wrong one says where it is wrong, and keeps mail in the inbox.
+pub fn filters(world: &World, report: &mut Report) {
+    let (cluster, server) = (&world.cluster, &world.server1);
+    let mailbox = |filter: &str| {
+        let credentials = "credentials: {passwordSecretRef: {name: nina-password}}";
+        manifest(
+            "Mailbox",
+            "server1",
+            "nina",
+            &format!("{{domainRef: {{name: server1.com}}, localPart: nina, {credentials}{filter}}}"),
+        )
+    };
+    report.check("a script with a mistake says its line and column, and mail is kept", || {
+        cluster.apply(&mailbox(", filter: {sieve: \"keep;\\nfileinto \\\"junk\\\";\"}"))?;
+        let wrong = cluster.wait_condition("server1", "mailbox/nina", "FilterReady", "False")?;
+        ensure!(wrong.reason == "ScriptInvalid" && wrong.message.contains("line 2, column 1"), "{wrong:?}");
+        Ok(format!("FilterReady=False {}: {}", wrong.reason, wrong.message))
+    });
+    report.check(
+        "a script in a ConfigMap sorts mail into a folder, which POP3 opens by the login's subaddress",
+        || {
+            cluster.apply(&mailbox(", filter: {configMapRef: {name: nina-filter, key: script}}"))?;
+            let missing = cluster.wait_condition("server1", "mailbox/nina", "FilterReady", "False")?;
+            ensure!(missing.reason == "ConfigMapNotFound" && missing.message.contains("nina-filter"), "{missing:?}");
+            cluster.apply(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: nina-filter, namespace: server1}\n\
+             data:\n  script: |\n    require \"fileinto\";\n    \
+             if header :contains \"Subject\" \"offer\" { fileinto \"junk\"; }\n",
+            )?;
+            cluster.wait_condition("server1", "mailbox/nina", "FilterReady", "True")?;
+            cluster.wait_condition("server1", "mailbox/nina", "Programmed", "True")?;
+            let nina = server.address("nina");
+            let text = message::text("shop@elsewhere.test", &[&nina], "An offer", "offer-1");
+            smtp::send(&server.smtp(), None, "shop@elsewhere.test", &[&nina], &text)?;
+            let junk = Login::new("nina+junk@server1.com", "nina-password");
+            let sorted = wait("the message to be in the folder", PATIENCE, || {
+                let found = pop3::take_all(&server.pop3s(), &junk)?;
+                ensure!(found.len() == 1, "{} messages are in the folder", found.len());
+                Ok(found)
+            })?;
+            ensure!(sorted[0].ends_with(&text), "it is another message");
+            let inbox = pop3::fetch_all(&server.pop3s(), &server.login("nina"))?;
+            let strays = inbox.iter().filter(|message| message.windows(8).any(|window| window == b"An offer")).count();
+            ensure!(strays == 0, "it is in the inbox too");
+            cluster.apply(&mailbox(""))?;
+            cluster.kubectl(&["-n", "server1", "delete", "configmap/nina-filter"])?;
+            Ok(format!("{} octets in nina's folder junk", sorted[0].len()))
+        },
+    );
 }
 
 /// Passwords: changed ones are picked up, and a broken Secret takes nothing away.

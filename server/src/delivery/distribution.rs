@@ -8,7 +8,7 @@ use paquebot_config::{Address, Configuration, Resolution};
 use super::{Maildrop, Onward, Plan, expand_onward};
 use crate::smtp::machine::EnvelopeRecipient;
 use crate::store::RemoteRecipient;
-use crate::store::envelope::{Notify, OriginalRecipient};
+use crate::store::envelope::{Notify, OriginalRecipient, Route};
 
 /// What becomes of a message, recipient by recipient. Nobody is in it twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,10 @@ struct Share {
     onward: Vec<Onward>,
     /// Addresses here that the queue tries later.
     later: Vec<Address>,
+    /// Maildrops here that have no room: the queue tries them later, and nobody else for them.
+    full: Vec<Address>,
+    /// The message came back from all whom the recipient stands for.
+    is_cut: bool,
     /// The mailboxes here for which the recipient stands, also where another recipient's share has them.
     mailboxes: Vec<Address>,
     /// How many addresses the recipient stands for, also where another recipient's share has them.
@@ -48,7 +52,9 @@ impl Distribution {
             expanded.onward.retain(|onward| elsewhere.insert(onward.address.to_string()));
             expanded.undeliverable.retain(|address| elsewhere.insert(address.to_string()));
             let (local, onward, later) = (expanded.local, expanded.onward, expanded.undeliverable);
-            shares.push(Share { recipient: recipient.clone(), local, onward, later, mailboxes, stands_for });
+            let full = Vec::new();
+            let recipient = recipient.clone();
+            shares.push(Share { recipient, local, onward, later, full, is_cut: false, mailboxes, stands_for });
         }
         Self { shares }
     }
@@ -59,10 +65,22 @@ impl Distribution {
         Self { shares: recipients.iter().map(Share::later).collect() }
     }
 
+    /// For a recipient whose maildrop had no room before: it and nobody else. `None`: there is no such mailbox.
+    #[must_use]
+    pub fn of_maildrop(configuration: &Configuration, recipient: &EnvelopeRecipient) -> Option<Self> {
+        let mailbox = configuration.mailbox(&recipient.address)?;
+        let local = vec![Maildrop { address: mailbox.address.clone(), quota: mailbox.quota }];
+        let mailboxes = vec![mailbox.address.clone()];
+        Some(Self { shares: vec![Share { local, later: Vec::new(), mailboxes, ..Share::later(recipient) }] })
+    }
+
     /// Sends a message on only once through each alias and mailbox: those that its `Delivered-To` fields name have had it.
-    /// A mailbox that would send it round keeps it instead.
-    pub fn break_loops(&mut self, configuration: &Configuration, delivered_to: &[String]) {
+    /// A mailbox that would send it round keeps it instead. Returns the recipients for whom nobody is left: their senders
+    /// must be told.
+    pub fn break_loops(&mut self, configuration: &Configuration, delivered_to: &[String]) -> Vec<RemoteRecipient> {
+        let mut cut = Vec::new();
         for share in self.shares.iter_mut().filter(|_| !delivered_to.is_empty()) {
+            let had_somebody = !share.is_empty();
             let mut kept = Vec::new();
             share.onward.retain(|onward| {
                 let Some(via) = onward.via.as_ref().filter(|via| delivered_to.contains(&via.canonical())) else {
@@ -78,13 +96,18 @@ impl Distribution {
                     share.local.push(maildrop);
                 }
             }
+            if had_somebody && share.is_empty() {
+                share.is_cut = true;
+                cut.push(share.as_named());
+            }
         }
+        cut
     }
 
     /// Whether nobody gets it: it went round.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.shares.iter().all(|share| share.local.is_empty() && share.onward.is_empty() && share.later.is_empty())
+        self.shares.iter().all(Share::is_empty)
     }
 
     /// Gives maildrops that have no room to the queue.
@@ -92,7 +115,7 @@ impl Distribution {
         for share in &mut self.shares {
             let (full, local) = std::mem::take(&mut share.local).into_iter().partition(&is_full);
             share.local = local;
-            share.later.extend(Vec::into_iter(full).map(|maildrop: Maildrop| maildrop.address));
+            share.full.extend(Vec::into_iter(full).map(|maildrop: Maildrop| maildrop.address));
         }
     }
 
@@ -100,7 +123,7 @@ impl Distribution {
     #[must_use]
     pub fn plan(&self) -> Plan {
         let onward = self.shares.iter().flat_map(|share| share.onward.iter().map(|onward| onward.address.clone()));
-        let later = self.shares.iter().flat_map(|share| share.later.iter().cloned());
+        let later = self.shares.iter().flat_map(|share| share.later.iter().chain(&share.full).cloned());
         Plan {
             local: self.shares.iter().flat_map(|share| share.local.iter().cloned()).collect(),
             remote: onward.chain(later).collect(),
@@ -112,7 +135,9 @@ impl Distribution {
     pub fn remote(&self) -> Vec<RemoteRecipient> {
         let direct = |share: &Share| {
             let onward = share.onward.iter().filter(|onward| onward.via.is_none()).map(|onward| &onward.address);
-            onward.chain(&share.later).map(|address| share.asked(address)).collect::<Vec<_>>()
+            let at_full = |address| RemoteRecipient { route: Some(Route::Maildrop), ..share.asked(address) };
+            let full = share.full.iter().map(at_full);
+            onward.chain(&share.later).map(|address| share.asked(address)).chain(full).collect::<Vec<_>>()
         };
         self.shares.iter().flat_map(direct).collect()
     }
@@ -139,14 +164,15 @@ impl Distribution {
     /// them.
     #[must_use]
     pub fn succeeded(&self, rejected: &[Address]) -> Vec<(RemoteRecipient, bool)> {
-        let told = self.shares.iter().filter(|share| share.recipient.notify.on_success());
+        let told = self.shares.iter().filter(|share| share.recipient.notify.on_success() && !share.is_cut);
         let told = told.filter(|share| match share.stands_for {
-            0 | 1 => share.later.is_empty() && share.onward.is_empty(),
+            0 | 1 => share.later.is_empty() && share.full.is_empty() && share.onward.is_empty(),
             // The list is expanded now, also where some members get the message later.
             _ => true,
         });
         let is_rejected = |share: &&Share| {
-            let only_here = share.onward.is_empty() && share.later.is_empty() && !share.mailboxes.is_empty();
+            let elsewhere = !share.onward.is_empty() || !share.later.is_empty() || !share.full.is_empty();
+            let only_here = !elsewhere && !share.mailboxes.is_empty();
             only_here && share.mailboxes.iter().all(|mailbox| rejected.contains(mailbox))
         };
         let told = told.filter(|share| !is_rejected(share));
@@ -162,9 +188,15 @@ impl Share {
             local: Vec::new(),
             onward: Vec::new(),
             later,
+            full: Vec::new(),
+            is_cut: false,
             mailboxes: Vec::new(),
             stands_for: 1,
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.onward.is_empty() && self.later.is_empty() && self.full.is_empty()
     }
 
     fn as_named(&self) -> RemoteRecipient {
@@ -198,7 +230,7 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::testing::{address, configuration};
+    use crate::smtp::testing::{address, alias, configuration, configuration_of, content};
 
     fn recipient(text: &str, notify: Notify) -> EnvelopeRecipient {
         EnvelopeRecipient { address: address(text), notify, original: None, route: None }
@@ -255,6 +287,35 @@ mod tests {
         let held = Distribution::held(&[recipient("anna@server1.com", EVERYTHING)]);
         assert_eq!(shown(&held.remote()), ["anna@server1.com true"]);
         assert!(held.succeeded(&[]).is_empty() && held.plan().local.is_empty());
+    }
+
+    /// Those to whom a mailbox sends on have it at once: the queue must not send it to them again.
+    #[test]
+    fn a_full_maildrop_comes_back_alone() {
+        let configuration = configuration(Vec::new());
+        let mut distribution = of(&["both@server1.com"]);
+        assert_eq!(distribution.forwards().len(), 1);
+        distribution.defer(|maildrop| maildrop.address == address("both@server1.com"));
+        let [waiting] = &distribution.remote()[..] else { panic!("{distribution:?}") };
+        assert_eq!((&waiting.address, &waiting.route), (&address("both@server1.com"), &Some(Route::Maildrop)));
+        let again = Distribution::of_maildrop(&configuration, &recipient("both@server1.com", EVERYTHING)).unwrap();
+        assert!(again.forwards().is_empty() && again.plan().is_one_maildrop());
+        assert_eq!(again.plan().local[0].address, address("both@server1.com"));
+        assert_eq!(Distribution::of_maildrop(&configuration, &recipient("team@server1.com", EVERYTHING)), None);
+    }
+
+    #[test]
+    fn who_loses_everybody_to_the_loop_guard_is_named() {
+        let mut content = content(Vec::new());
+        content.records.push(alias("friends@server1.com", &["jack@server2.com"]));
+        let configuration = configuration_of(content);
+        let to = ["anna@server1.com", "friends@server1.com"].map(|to| recipient(to, EVERYTHING));
+        let mut distribution = Distribution::new(&configuration, &to);
+        let cut = distribution.break_loops(&configuration, &["friends@server1.com".to_owned()]);
+        assert_eq!(cut.iter().map(|cut| cut.address.to_string()).collect::<Vec<_>>(), ["friends@server1.com"]);
+        assert!(!distribution.is_empty());
+        let succeeded = distribution.succeeded(&[]);
+        assert_eq!(succeeded.iter().map(|(to, _)| to.address.to_string()).collect::<Vec<_>>(), ["anna@server1.com"]);
     }
 
     #[test]

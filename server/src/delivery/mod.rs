@@ -150,18 +150,16 @@ pub fn alias_reaches(configuration: &Configuration, alias: &AliasRecord, mailbox
 
 /// The store's share of a plan: each maildrop with its `Return-Path`.
 ///
-/// A message has one reply for all its maildrops. With one, its quota is exact: the message is refused when it does not
-/// fit. With several, one that is full must not keep the others from theirs: the caller has given it to the queue, and
-/// the rest may go beyond their quotas by what is accepted at the same moment.
+/// A message has one reply for all its maildrops. With several, one that is full must not keep the others from theirs: the
+/// caller gives it to the queue first. The store holds every quota, also against what comes at the same moment.
 #[must_use]
 pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<LocalDelivery> {
     let fields = Bytes::from(trace::return_path(reverse_path));
-    let alone = plan.is_one_maildrop();
     let delivery = |maildrop: &Maildrop| LocalDelivery {
         maildrop: maildrop.address.clone().into(),
         fields: fields.clone(),
         body_from: None,
-        quota: maildrop.quota.filter(|_| alone),
+        quota: maildrop.quota,
     };
     plan.local.iter().map(delivery).collect()
 }

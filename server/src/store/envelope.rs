@@ -172,15 +172,19 @@ pub enum Route {
         /// The port.
         port: u16,
     },
+    /// Its own maildrop here, and nobody else's: who else gets the message by a forwarding or an alias has it. Where the
+    /// domain is not served here any more: the server's own way.
+    Maildrop,
 }
 
 impl Route {
-    /// `rule:…` or `host:…:port`: how the store keeps it.
+    /// `rule:…`, `host:…:port` or `maildrop`: how the store keeps it.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
             Self::Rule(name) => format!("rule:{name}"),
             Self::Host { host, port } => format!("host:{host}:{port}"),
+            Self::Maildrop => "maildrop".to_owned(),
         }
     }
 
@@ -189,6 +193,9 @@ impl Route {
     pub fn from_text(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("rule:") {
             return Some(Self::Rule(name.to_owned()));
+        }
+        if text == "maildrop" {
+            return Some(Self::Maildrop);
         }
         let (host, port) = text.strip_prefix("host:")?.rsplit_once(':')?;
         Some(Self::Host { host: paquebot_config::Domain::parse(host).ok()?, port: port.parse().ok()? })

@@ -191,6 +191,18 @@ pub struct LocalDelivery {
     pub quota: Option<u64>,
 }
 
+impl LocalDelivery {
+    /// Octets that it takes of a message with so many octets of trace fields before so many others.
+    #[must_use]
+    pub fn octets(&self, trace: u64, message: u64) -> u64 {
+        let rest = match self.body_from {
+            None => trace + message,
+            Some(from) => message.saturating_sub(from),
+        };
+        rest + self.fields.len() as u64
+    }
+}
+
 /// Names a maildrop: a mailbox and one of its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MaildropName {

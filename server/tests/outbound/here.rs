@@ -66,7 +66,7 @@ async fn filters_decide_about_what_the_queue_delivers_and_success_is_reported() 
         let of = taken.iter().find(|taken| taken.recipients == [to]).unwrap();
         String::from_utf8_lossy(&of.content).into_owned()
     };
-    assert_eq!(text("joe@server3.org"), edited);
+    assert_eq!(text("joe@server3.org"), format!("Delivered-To: tom@server2.com\r\n{edited}"));
     assert!(text("jo@server3.org").contains("Final-Recipient: rfc822; tom@server2.com\r\nAction: delivered\r\n"));
 }
 

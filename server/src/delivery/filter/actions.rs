@@ -20,30 +20,38 @@ pub(super) fn vacation_key(handle: &str, sender: &str) -> String {
     format!("vacation {}:{handle}{sender}", handle.len())
 }
 
-/// Adds what an outcome asks for. `whole` is the delivery as it would be without a filter; `body_offset` is where the body
-/// begins behind trace fields and header; `alone`: nobody else receives the message, so that it can be refused.
-pub(super) fn carry_out(
-    outcome: Outcome,
-    case: &Case<'_>,
-    whole: &LocalDelivery,
-    body_offset: usize,
-    alone: bool,
-    filtered: &mut Filtered,
-) {
+/// What is known of a delivery beside its filter.
+pub(super) struct Whole<'a> {
+    /// The delivery as it would be without a filter.
+    pub(super) delivery: &'a LocalDelivery,
+    /// Where the body begins behind trace fields and header.
+    pub(super) body_offset: usize,
+    /// The addresses that have sent the message on before, lower case.
+    pub(super) passed: &'a [String],
+}
+
+/// Adds what an outcome asks for. `alone`: nobody else receives the message, so that it can be refused.
+pub(super) fn carry_out(outcome: Outcome, case: &Case<'_>, whole: &Whole<'_>, alone: bool, filtered: &mut Filtered) {
     // The octets of the message as received, without the trace fields, that an edited header replaces.
+    let Whole { delivery: whole, body_offset, passed } = *whole;
+    let has_passed = |address: &Address| passed.contains(&address.canonical());
     let replaced = body_offset.saturating_sub(case.incoming.trace.len()) as u64;
     let mut is_discarded = true;
     for action in outcome.actions {
         is_discarded &= matches!(action, Action::Discard | Action::Vacation(_));
         match action {
             Action::Keep { header, .. } => {
-                filtered.local.push(local(whole, Folder::inbox(), header, replaced));
+                keep(filtered, local(whole, Folder::inbox(), header, replaced));
             }
             Action::FileInto { folder, header, .. } => {
                 let folder = Folder::parse(&folder).unwrap_or_else(Folder::inbox);
                 filtered.local.push(local(whole, folder, header, replaced));
             }
             Action::Redirect { address, header } => match Address::parse(&address) {
+                Ok(to) if has_passed(case.mailbox) || has_passed(&to) => {
+                    tracing::info!(message_id = %case.incoming.id, mailbox = %case.mailbox, %to, "the message was there before; kept instead of redirected");
+                    keep(filtered, local(whole, Folder::inbox(), header, replaced));
+                }
                 Ok(to) => {
                     filtered.redirected.push((case.mailbox.clone(), to.clone()));
                     filtered.derived.push(redirected(case, to, header, replaced));
@@ -51,7 +59,7 @@ pub(super) fn carry_out(
                 Err(error) => {
                     // It must not be lost for a name that only the filter takes for one.
                     tracing::warn!(message_id = %case.incoming.id, mailbox = %case.mailbox, address, %error, "cannot be redirected to; kept");
-                    filtered.local.push(local(whole, Folder::inbox(), header, replaced));
+                    keep(filtered, local(whole, Folder::inbox(), header, replaced));
                 }
             },
             Action::Reject { reason, .. } if alone => filtered.refusal = Some(reason),
@@ -70,6 +78,13 @@ pub(super) fn carry_out(
         filtered.discarded.push(case.mailbox.clone());
     }
     filtered.remember.extend(outcome.effects.into_iter().map(|effect| remembrance(case, effect)));
+}
+
+/// Several actions that keep a message keep it once.
+fn keep(filtered: &mut Filtered, delivery: LocalDelivery) {
+    if filtered.local.iter().all(|known| known.maildrop != delivery.maildrop) {
+        filtered.local.push(delivery);
+    }
 }
 
 fn local(whole: &LocalDelivery, folder: Folder, header: EditedHeader, replaced: u64) -> LocalDelivery {

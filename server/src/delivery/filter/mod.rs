@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, MailboxRecord, Resolution};
-use paquebot_sieve::{Environment, Limits, Message, Outcome, Script};
+use paquebot_sieve::{Action, Environment, Limits, Message, Outcome, Script};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
 use super::Plan;
+use crate::smtp::content::HeaderReader;
 use crate::store::{Body, Declared, Derived, Folder, LocalDelivery, MessageId, Remembrance, Store, StoreError};
 
 /// Compiled scripts that are kept. Each is some kilobytes; a change of the configuration brings new ones.
@@ -161,13 +162,19 @@ impl Filters {
             };
             let recipient = recipient(configuration, incoming.recipients, mailbox);
             let case = Case { configuration, mailbox, recipient: &recipient, incoming };
-            let Ran { outcome, body_offset, .. } = self.run(store, &case, scripts, octets).await?;
+            let Ran { outcome, body_offset, .. } = self.run(store, &case, scripts, Arc::clone(&octets)).await?;
             if let Some(error) = &outcome.error {
                 let script = outcome.failed_script;
                 tracing::warn!(message_id = %incoming.id, %mailbox, script, %error, "a filter failed; the message is kept");
             }
             let alone = plan.is_one_maildrop() && incoming.recipients.len() == 1;
-            actions::carry_out(outcome, &case, &delivery, body_offset, alone, &mut filtered);
+            let mut header = HeaderReader::default();
+            if outcome.actions.iter().any(|action| matches!(action, Action::Redirect { .. })) {
+                header.look(&octets);
+            }
+            let passed = header.passage().delivered_to;
+            let whole = actions::Whole { delivery: &delivery, body_offset, passed: &passed };
+            actions::carry_out(outcome, &case, &whole, alone, &mut filtered);
         }
         Ok(filtered)
     }

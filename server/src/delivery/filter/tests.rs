@@ -38,8 +38,22 @@ impl World {
     }
 
     async fn filter_declared(&self, configuration: &Configuration, to: &[&str], declared: &Declared) -> Filtered {
+        self.filter_whole(configuration, to, declared, MESSAGE).await
+    }
+
+    async fn filter_text(&self, configuration: &Configuration, to: &[&str], text: &str) -> Filtered {
+        self.filter_whole(configuration, to, &Declared::default(), text).await
+    }
+
+    async fn filter_whole(
+        &self,
+        configuration: &Configuration,
+        to: &[&str],
+        declared: &Declared,
+        text: &str,
+    ) -> Filtered {
         let recipients: Vec<Address> = to.iter().map(|to| address(to)).collect();
-        let body = Body::Memory(Bytes::from_static(MESSAGE.as_bytes()));
+        let body = Body::Memory(Bytes::copy_from_slice(text.as_bytes()));
         let sender = address("jack@server2.com");
         let incoming = Incoming {
             id: &MessageId::generate(),
@@ -47,7 +61,7 @@ impl World {
             reverse_path: Some(&sender),
             trace: &Bytes::from_static(TRACE.as_bytes()),
             body: &body,
-            octets: MESSAGE.len() as u64,
+            octets: text.len() as u64,
             declared,
             recipients: &recipients,
         };
@@ -141,6 +155,22 @@ async fn redirected_copies_keep_their_trace_and_replies_have_the_null_sender() {
     let Content::Own(octets) = &reply.content else { panic!("{:?}", reply.content) };
     let text = String::from_utf8(octets.to_vec()).unwrap();
     assert!(text.contains("From: ben@server1.com\r\n") && text.contains("\r\n\r\nI am away"), "{text}");
+}
+
+/// Each copy that came back would be redirected again.
+#[tokio::test]
+async fn what_was_redirected_before_is_kept() {
+    let world = World::new();
+    let configuration = configuration("redirect \"joe@server3.org\"; redirect \"jim@server3.org\";", Texts::default());
+    for (passed, copies, kept) in [
+        ("", 2, vec![]),
+        ("Delivered-To: ben@server1.com\r\n", 0, vec![""]),
+        ("Delivered-To: JIM@server3.org\r\n", 1, vec![""]),
+        ("Delivered-To: somebody@server1.com\r\n", 2, vec![]),
+    ] {
+        let filtered = world.filter_text(&configuration, &["ben@server1.com"], &format!("{passed}{MESSAGE}")).await;
+        assert_eq!((filtered.derived.len(), folders(&filtered)), (copies, kept), "{passed}");
+    }
 }
 
 /// RFC 5230 §4.1.

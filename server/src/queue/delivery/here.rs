@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use paquebot_config::{Address, Configuration};
+use paquebot_config::{Address, Configuration, Resolution};
 
-use super::super::client::machine::{Accepted, Outcome, Taker};
+use super::super::client::machine::{Accepted, Taker};
 use super::super::status::Refusal;
 use super::Courier;
 use super::letter::{Letter, unreadable};
@@ -19,6 +19,7 @@ use crate::delivery::filter::Incoming;
 use crate::delivery::{self, Undeliverable};
 use crate::smtp::content::HeaderReader;
 use crate::smtp::machine::EnvelopeRecipient;
+use crate::store::envelope::Route;
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient};
 use crate::store::{Body, Declared, Result};
 
@@ -32,21 +33,32 @@ impl Courier {
                 continue;
             };
             for recipient in letter.into_recipients() {
-                let here = self.distribute_here(configuration, number, &message, &recipient).await;
-                let (outcome, elsewhere) = match here {
+                self.deliver_one_here(configuration, number, &message, recipient).await;
+            }
+        }
+    }
+
+    /// One recipient. Where he stands for several, those who have room get the message, and the full ones' rows wait.
+    async fn deliver_one_here(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        message: &Arc<QueuedMessage>,
+        recipient: QueuedRecipient,
+    ) {
+        let mut full: Vec<Address> = Vec::new();
+        loop {
+            let (outcome, elsewhere) =
+                match self.distribute_here(configuration, number, message, &recipient, &full).await {
                     Ok((taker, elsewhere)) => (Ok(Accepted { taker, reply: "delivered here".to_owned() }), elsewhere),
                     Err(refusal) => (Err(refusal), Elsewhere::default()),
                 };
-                let done = |outcome: Outcome| Done {
-                    number,
-                    message: Some(Arc::clone(&message)),
-                    attempts: vec![(recipient.clone(), outcome)],
-                };
-                if let Err(OverQuota(owner)) = self.settle_one(configuration, done(outcome), elsewhere).await {
-                    let refusal = Refusal::transient(2, 2, format!("the mailbox {owner} is full"));
-                    // Without local deliveries there is no quota.
-                    let _ = self.settle_one(configuration, done(Err(refusal)), Elsewhere::default()).await;
-                }
+            let done =
+                Done { number, message: Some(Arc::clone(message)), attempts: vec![(recipient.clone(), outcome)] };
+            match self.settle_one(configuration, done, elsewhere).await {
+                // Each time one more is full; without local deliveries there is no quota.
+                Err(OverQuota(owner)) if !full.contains(&owner) => full.push(owner),
+                _ => return,
             }
         }
     }
@@ -58,10 +70,10 @@ impl Courier {
         number: MessageNumber,
         message: &QueuedMessage,
         row: &QueuedRecipient,
+        full: &[Address],
     ) -> std::result::Result<(Taker, Elsewhere), Refusal> {
         let recipient = &row.recipient;
-        let plan = delivery::expand(configuration, &recipient.address);
-        let plan = plan.map_err(|reason| refusal_of(reason, &recipient.address))?;
+        let refused = |reason| refusal_of(reason, &recipient.address);
         let named = EnvelopeRecipient {
             address: recipient.address.clone(),
             notify: recipient.notify,
@@ -69,9 +81,21 @@ impl Courier {
             // The way out was for the address itself, which needs none.
             route: None,
         };
-        let mut distribution = Distribution::new(configuration, &[named]);
-        let is_filtered =
-            plan.local.iter().any(|maildrop| delivery::filter::is_filtered(configuration, &maildrop.address));
+        let mut distribution = match recipient.route {
+            Some(Route::Maildrop) => match configuration.resolve(&recipient.address) {
+                Resolution::Suspended => return Err(refused(Undeliverable::Suspended)),
+                _ => Distribution::of_maildrop(configuration, &named).ok_or_else(|| refused(Undeliverable::Unknown))?,
+            },
+            _ => {
+                delivery::expand(configuration, &recipient.address).map_err(refused)?;
+                Distribution::new(configuration, &[named])
+            }
+        };
+        let is_filtered = distribution
+            .plan()
+            .local
+            .iter()
+            .any(|maildrop| delivery::filter::is_filtered(configuration, &maildrop.address));
         let mut beginning = Bytes::new();
         if is_filtered || !distribution.forwards().is_empty() {
             beginning = self.beginning(number).await.map_err(|error| unreadable(&error))?;
@@ -80,7 +104,12 @@ impl Courier {
             distribution.break_loops(configuration, &header.passage().delivered_to);
         }
         if distribution.is_empty() {
-            return Err(refusal_of(Undeliverable::Loop, &recipient.address));
+            return Err(refused(Undeliverable::Loop));
+        }
+        let stands_for_one = distribution.plan().is_one_maildrop();
+        distribution.defer(|maildrop| full.contains(&maildrop.address));
+        if stands_for_one && let Some(owner) = full.first() {
+            return Err(Refusal::transient(2, 2, format!("the mailbox {owner} is full")));
         }
         // The trace fields are part of what is read, and count as part of the message.
         let incoming = Incoming {

@@ -31,7 +31,7 @@ impl Way {
                     return Self::Host { host: upstream, by_administrator: false };
                 }
             }
-            None => {}
+            Some(Route::Maildrop) | None => {}
         }
         match configuration.server.outbound.smart_host.clone() {
             Some(host) => Self::Host { host, by_administrator: true },

@@ -1,10 +1,10 @@
 //! What a session does with the content of a message: the spool while it comes, one transaction of the store at its end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::Configuration;
+use paquebot_config::{Address, Configuration};
 
 use super::{Session, Transaction, out_of_step, path, reporting};
 use crate::delivery::distribution::Distribution;
@@ -66,12 +66,11 @@ impl Session {
             true => Distribution::held(&envelope.recipients),
             false => Distribution::new(configuration, &envelope.recipients),
         };
-        distribution.break_loops(configuration, &envelope.passage.delivered_to);
+        let cut = distribution.break_loops(configuration, &envelope.passage.delivered_to);
         if distribution.is_empty() {
             self.count_message("refused");
             return Ok(Reply::new(554, 4, 6, "the message goes round in a loop: it was sent on from here before"));
         }
-        self.queue_for_full_maildrops(&mut distribution, envelope.octets).await?;
         let trace = Bytes::from(self.received(configuration, envelope, id, received_at));
         let plan = distribution.plan();
         if plan.is_one_maildrop()
@@ -94,9 +93,8 @@ impl Session {
             declared: &declared,
             recipients: &recipients,
         };
-        let services = &self.services;
-        let mut filtered =
-            arrival::distribute(&services.filters, &*services.store, configuration, &distribution, &incoming).await?;
+        let mut filtered = self.distribute(configuration, &mut distribution, &incoming).await?;
+        let plan = distribution.plan();
         if let Some(reason) = &filtered.refusal {
             tracing::info!(message_id = %id, "refused by the recipient's filter");
             self.count_message("refused");
@@ -104,7 +102,7 @@ impl Session {
         }
         let is_queued = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
         let succeeded = distribution.succeeded(&filtered.rejected);
-        filtered.derived.extend(reporting::of_success(configuration, &succeeded, &incoming).await?);
+        filtered.derived.extend(reporting::at_once(configuration, &succeeded, &cut, &incoming).await?);
         let wakes_queue = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
         let acceptance = Acceptance {
             id: id.clone(),
@@ -137,22 +135,48 @@ impl Session {
     }
 
     /// Where a message has several maildrops, a full one gets it from the queue when it has room again. One alone has its
-    /// answer from the store.
-    async fn queue_for_full_maildrops(&self, distribution: &mut Distribution, octets: u64) -> Result<(), StoreError> {
-        let plan = distribution.plan();
-        if plan.is_one_maildrop() {
-            return Ok(());
+    /// answer from the store, which also refuses what comes at the same moment: the client tries again.
+    async fn distribute(
+        &self,
+        configuration: &Configuration,
+        distribution: &mut Distribution,
+        incoming: &Incoming<'_>,
+    ) -> Result<Filtered, StoreError> {
+        let (filters, store) = (&self.services.filters, &*self.services.store);
+        loop {
+            let filtered = arrival::distribute(filters, store, configuration, distribution, incoming).await?;
+            if filtered.refusal.is_some() || distribution.plan().is_one_maildrop() {
+                return Ok(filtered);
+            }
+            let full = self.full_maildrops(&filtered, incoming).await?;
+            if full.is_empty() {
+                return Ok(filtered);
+            }
+            // Those that are left are fewer each time.
+            distribution.defer(|maildrop| full.contains(&maildrop.address));
+        }
+    }
+
+    /// The mailboxes that have no room for all that filters put into their folders.
+    async fn full_maildrops(
+        &self,
+        filtered: &Filtered,
+        incoming: &Incoming<'_>,
+    ) -> Result<HashSet<Address>, StoreError> {
+        let mut wanted: HashMap<&Address, (u64, u64)> = HashMap::new();
+        for delivery in &filtered.local {
+            let Some(quota) = delivery.quota else { continue };
+            let (_, octets) = wanted.entry(&delivery.maildrop.mailbox).or_insert((quota, 0));
+            *octets += delivery.octets(incoming.trace.len() as u64, incoming.octets);
         }
         let mut full = HashSet::new();
-        for maildrop in &plan.local {
-            let Some(quota) = maildrop.quota else { continue };
-            let usage = self.services.store.usage(&maildrop.address).await?;
+        for (mailbox, (quota, octets)) in wanted {
+            let usage = self.services.store.usage(mailbox).await?;
             if policy::quota(quota, usage, Some(octets)).is_err() {
-                full.insert(maildrop.address.clone());
+                full.insert(mailbox.clone());
             }
         }
-        distribution.defer(|maildrop| full.contains(&maildrop.address));
-        Ok(())
+        Ok(full)
     }
 
     fn accepted(

@@ -1,5 +1,5 @@
-//! What a sender who asked for it (`NOTIFY=SUCCESS`) is told at once: that a message is in the maildrops here, or went to
-//! the members of an alias (RFC 3461 §5.2.7). Called by [`super::accepting`]; the report is part of the same transaction.
+//! What a sender is told at once: where he asked for it (`NOTIFY=SUCCESS`), that a message is in the maildrops here, or
+//! went to the members of an alias (RFC 3461 §5.2.7); and that one goes round and is not sent on again. Called by [`super::accepting`]; the report is part of the same transaction.
 
 use bytes::Bytes;
 use paquebot_config::Configuration;
@@ -7,26 +7,36 @@ use paquebot_config::Configuration;
 use crate::delivery::filter::Incoming;
 use crate::queue::dsn::{self, Action, Original, Reported};
 use crate::queue::outcome;
+use crate::queue::status::Refusal;
 use crate::store::outgoing::QueuedMessage;
 use crate::store::{Body, Content, Derived, MessageId, RemoteRecipient, StoreError};
 
 /// Octets of the original's header that come back.
 const HEADER: u64 = 64 * 1024;
 
-/// The report of success to these recipients, or to those for whom they stand (`true`), where somebody wants one.
+/// The report of success to these recipients, or to those for whom they stand (`true`), and of those whom a loop cut off,
+/// where somebody wants one.
 ///
 /// # Errors
 /// [`StoreError`] when the message's file cannot be read.
-pub(super) async fn of_success(
+pub(super) async fn at_once(
     configuration: &Configuration,
     succeeded: &[(RemoteRecipient, bool)],
+    cut: &[RemoteRecipient],
     incoming: &Incoming<'_>,
 ) -> Result<Option<Derived>, StoreError> {
+    let round = Refusal::permanent(4, 6, "the message goes round in a loop: it was sent on from here before");
+    for recipient in cut {
+        tracing::warn!(message_id = %incoming.id, recipient = %recipient.address, "not sent on again: the message goes round");
+    }
+    let failed = cut.iter().filter(|recipient| recipient.notify.on_failure());
+    let failed = failed.map(|recipient| Reported::refused(recipient, Action::Failed, &round));
     let reported: Vec<Reported> = succeeded
         .iter()
         .map(|(recipient, expanded)| {
             Reported::delivered(recipient, if *expanded { Action::Expanded } else { Action::Delivered })
         })
+        .chain(failed)
         .collect();
     if reported.is_empty() || incoming.reverse_path.is_none() {
         return Ok(None);

@@ -368,6 +368,68 @@ async fn the_queue_is_woken_for_remote_recipients_only() {
 }
 
 /// What an alias leads to gets the message from the queue where it cannot be delivered to at once.
+/// Whoever forwards keeps his quota, and those to whom he forwards get the message once.
+#[tokio::test]
+async fn a_full_mailbox_that_forwards_waits_alone() {
+    let mut world = World::new().await;
+    let mut content = crate::smtp::testing::content(Vec::new());
+    for record in &mut content.records {
+        if let Record::Mailbox(mailbox) = record
+            && mailbox.address == address("both@server1.com")
+        {
+            mailbox.quota = Some(500);
+        }
+    }
+    world.services.configuration.replace(crate::smtp::testing::configuration_of(content));
+    world.say("MAIL FROM:<x@elsewhere.example>", "250").await;
+    world.say("RCPT TO:<both@server1.com>", "250").await;
+    world.say("DATA", "354").await;
+    world.say(&format!("Subject: all\r\n\r\n{}.", "text\r\n".repeat(500)), "250 2.0.0").await;
+    assert_eq!(world.octets("both@server1.com").await, 0);
+    let now = jiff::Timestamp::now();
+    let rows = world.store.store.due_recipients(address("both@server1.com").domain(), now, 10).await;
+    let routes: Vec<_> = rows.unwrap().into_iter().map(|row| row.recipient.route).collect();
+    assert_eq!(routes, [Some(crate::store::envelope::Route::Maildrop)]);
+}
+
+/// The trace fields and the field of each copy count, whoever else gets the message.
+#[tokio::test]
+async fn a_quota_is_exact_with_several_recipients() {
+    let mut world = World::new().await;
+    let size = 2_000 - "Subject: a\r\n\r\n\r\n".len();
+    world.say("MAIL FROM:<x@elsewhere.example>", "250").await;
+    world.say("RCPT TO:<full@server1.com>", "250").await;
+    world.say("RCPT TO:<anna@server1.com>", "250").await;
+    world.say("DATA", "354").await;
+    let lines = format!("{}\r\n{}", "x".repeat(900), "x".repeat(size - 902));
+    world.say(&format!("Subject: a\r\n\r\n{lines}\r\n."), "250 2.0.0").await;
+    assert_eq!(world.octets("full@server1.com").await, 0, "the message alone would just fit");
+    assert!(world.octets("anna@server1.com").await > 2_000);
+    assert_eq!(world.take_queued().await, ["full@server1.com"]);
+}
+
+/// A recipient is delivered to, or its sender is told: RFC 5321 §6.1.
+#[tokio::test]
+async fn a_recipient_that_the_loop_guard_cuts_off_is_reported() {
+    let mut world = World::new().await;
+    let mut content = crate::smtp::testing::content(Vec::new());
+    content.records.push(crate::smtp::testing::alias("friends@server1.com", &["jack@server2.com"]));
+    world.services.configuration.replace(crate::smtp::testing::configuration_of(content));
+    for (path, reports) in [("<x@elsewhere.example>", 1), ("<>", 0)] {
+        world.say(&format!("MAIL FROM:{path}"), "250").await;
+        world.say(ANNA, "250").await;
+        world.say("RCPT TO:<friends@server1.com>", "250").await;
+        world.say("DATA", "354").await;
+        world.say("Delivered-To: friends@server1.com\r\nSubject: a\r\n\r\nbody\r\n.", "250 2.0.0").await;
+        let told = world.queued_for("x@elsewhere.example").await;
+        assert_eq!(told.len(), reports);
+        assert!(told.iter().all(|told| {
+            told.contains("Final-Recipient: rfc822; friends@server1.com\r\nAction: failed\r\nStatus: 5.4.6\r\n")
+        }));
+        world.take_queued().await;
+    }
+}
+
 #[tokio::test]
 async fn no_target_of_an_alias_is_forgotten_or_stands_in_the_way_of_the_others() {
     let mut world = World::new().await;

@@ -268,11 +268,7 @@ fn insert_recipients(
 
 /// One maildrop's entry, and its mailbox's usage; refuses what would exceed the quota.
 fn insert_entry(connection: &Connection, message: &Stored, delivery: &LocalDelivery, run: i64) -> Result<()> {
-    let rest = match delivery.body_from {
-        None => message.trace_octets + message.body_octets,
-        Some(from) => message.body_octets.saturating_sub(from),
-    };
-    let octets = rest + delivery.fields.len() as u64;
+    let octets = delivery.octets(message.trace_octets, message.body_octets);
     let mailbox = &delivery.maildrop.mailbox;
     let (maildrop, used): (i64, i64) = connection
         .prepare_cached(

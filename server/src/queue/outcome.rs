@@ -150,6 +150,12 @@ impl Notice {
         self.local.len()
     }
 
+    /// Its size.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Its id in logs.
     #[must_use]
     pub fn id(&self) -> &MessageId {

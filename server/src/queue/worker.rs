@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::tls::Tls;
 use super::control::Control;
-use super::delivery::{Courier, Destination, Pool};
+use super::delivery::{CONVERTING, Courier, Destination, Pool};
 use super::destinations::Destinations;
 use super::environment::Environment;
 use super::resolver::Router;
@@ -27,8 +27,8 @@ use crate::store::outgoing::{Looked, QueueDestination, QueueStore, QueuedRecipie
 
 /// Recipients in one attempt. RFC 5321 §4.5.3.1.8 lets a server refuse more than 100 in one transaction.
 const BATCH: usize = 100;
-/// Rows that a person dropped which are handled together.
-const DROPPED: usize = 1000;
+/// Rows that a person dropped which are handled together; between such rounds attempts begin and end.
+const DROPPED: usize = 100;
 /// The queue is looked at again so long after an error of the store.
 const AFTER_ERROR: Duration = Duration::from_secs(30);
 /// The whole queue is looked at after this time at the latest. Nothing depends on it: all that becomes due is announced, or
@@ -81,6 +81,7 @@ impl Queue {
             pool: Pool::default(),
             stop: stop.clone(),
             unsettled: Unsettled::default(),
+            converting: Arc::new(Semaphore::new(CONVERTING)),
         };
         let control = Control::new(Arc::clone(&wake));
         let scheduler = Scheduler {
@@ -93,6 +94,7 @@ impl Queue {
             looked_at_all: None,
             is_told: true,
             may_be_dropped: true,
+            drop_again_at: None,
             count_at: Some(Instant::now()),
         };
         Ok(Self { stop, control, scheduler: tokio::spawn(scheduler.run(wake)) })
@@ -143,6 +145,8 @@ struct Scheduler {
     is_told: bool,
     /// Rows may have been dropped that are not gone yet.
     may_be_dropped: bool,
+    /// When the next round of them is due: at once where more are there, later where the store had no room.
+    drop_again_at: Option<Instant>,
     /// When the queue is counted next; `None` while nothing changes.
     count_at: Option<Instant>,
 }
@@ -189,8 +193,9 @@ impl Scheduler {
         }
         let next = self.destinations.next_rested().into_iter().chain(self.courier.store.next_due(now).await?).min();
         let pause = next.map_or(LOOK_AT_ALL, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
-        let until_count = self.count_at.map(|at| at.saturating_duration_since(Instant::now()));
-        Ok(pause.min(LOOK_AT_ALL).min(until_count.unwrap_or(LOOK_AT_ALL)))
+        let others = self.count_at.into_iter().chain(self.drop_again_at).min();
+        let until_others = others.map(|at| at.saturating_duration_since(Instant::now()));
+        Ok(pause.min(LOOK_AT_ALL).min(until_others.unwrap_or(LOOK_AT_ALL)))
     }
 
     /// What a person did.
@@ -293,20 +298,29 @@ impl Scheduler {
         self.changed();
     }
 
-    /// Takes out what a person dropped and no attempt has.
+    /// Takes out some of what a person dropped and no attempt has.
     async fn drop_rows(&mut self) -> Result<()> {
-        while self.may_be_dropped {
-            let mut except = self.courier.unsettled.given_up();
-            except.extend(self.running.values().flat_map(|running| &running.keys));
-            let rows = self.courier.store.dropped(except, DROPPED).await?;
-            if rows.is_empty() {
-                // Those that are in attempts go when these end.
-                self.may_be_dropped = !self.running.is_empty();
-                break;
-            }
-            self.courier.drop_rows(rows).await;
-            self.changed();
+        if !self.may_be_dropped || self.drop_again_at.is_some_and(|at| at > Instant::now()) {
+            return Ok(());
         }
+        let mut except = self.courier.unsettled.given_up();
+        except.extend(self.running.values().flat_map(|running| &running.keys));
+        let rows = self.courier.store.dropped(except, DROPPED).await?;
+        if rows.is_empty() {
+            // Those that are in attempts go when these end.
+            self.may_be_dropped = !self.running.is_empty();
+            self.drop_again_at = None;
+            return Ok(());
+        }
+        let pause = match self.courier.drop_rows(rows).await {
+            Ok(()) => Duration::ZERO,
+            Err(error) => {
+                tracing::warn!(%error, "rows that a person dropped cannot leave the queue yet; trying again");
+                AFTER_ERROR
+            }
+        };
+        self.drop_again_at = Some(Instant::now() + pause);
+        self.changed();
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod extensions;
 mod here;
 mod lifetime;
 mod peer;
+mod refused_work;
 mod reports;
 mod retries;
 mod routing;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::client::machine::{Outcome, Transaction};
 use super::super::client::session::Connection;
@@ -145,20 +146,22 @@ impl Letter {
         let takes_utf8 = !message.declared.smtputf8 || server.carries_utf8;
         if takes_utf8 && message.declared.body <= server.carries {
             let content: Box<dyn MessageReader> = match &read.content {
-                Some(content) => Box::new(InMemory(Some(content.clone()))),
+                Some(content) => Box::new(InMemory { content: Some(content.clone()), _place: None }),
                 None => courier.store.read_queued(self.number).await.map_err(|error| unreadable(&error))?,
             };
             return Ok((transaction, content));
         }
+        let mut place = None;
         let whole = match &read.content {
             Some(content) => content.clone(),
             None if message.octets <= CONVERTIBLE => {
+                place = Some(place_for(courier, message.octets)?);
                 read_whole(&*courier.store, self.number, message.octets).await.map_err(|error| unreadable(&error))?
             }
             None => return self.prepare_large(courier, transaction, server).await,
         };
         let converted = fit(whole, &mut transaction, server.carries)?;
-        Ok((transaction, Box::new(InMemory(Some(converted)))))
+        Ok((transaction, Box::new(InMemory { content: Some(converted), _place: place })))
     }
 
     /// A message that is too large to be converted may have been declared more than it is.
@@ -244,12 +247,24 @@ pub(super) async fn read_whole(store: &dyn QueueStore, number: MessageNumber, oc
 }
 
 /// A message that was read already.
-struct InMemory(Option<Bytes>);
+struct InMemory {
+    content: Option<Bytes>,
+    /// The memory that it was promised.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Memory for a message and what it is converted to, which may be half as large again.
+fn place_for(courier: &Courier, octets: u64) -> std::result::Result<OwnedSemaphorePermit, Refusal> {
+    let kilobytes = u32::try_from(octets / 1024 * 5 / 2 + 1).unwrap_or(u32::MAX);
+    Arc::clone(&courier.converting)
+        .try_acquire_many_owned(kilobytes)
+        .map_err(|_| Refusal::transient(3, 2, "too many large messages are being converted at once; it is tried again"))
+}
 
 #[async_trait]
 impl MessageReader for InMemory {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.0.take().filter(|content| !content.is_empty()))
+        Ok(self.content.take().filter(|content| !content.is_empty()))
     }
 }
 

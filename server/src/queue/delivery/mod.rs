@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use paquebot_config::{Configuration, Domain, SmartHost, SmartHostTls};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,9 @@ const ATTEMPT: Duration = Duration::from_secs(30 * 60);
 /// Messages that were sent and are not settled yet, at most: a crash sends them again.
 const UNSETTLED: usize = 32;
 
+/// KiB that messages take which are in memory to be converted, all attempts together.
+pub(super) const CONVERTING: usize = 64 * 1024;
+
 /// What every attempt works with.
 pub struct Courier {
     pub(super) store: Arc<dyn QueueStore>,
@@ -62,6 +65,8 @@ pub struct Courier {
     pub(super) stop: CancellationToken,
     /// Outcomes that the store does not take.
     pub(super) unsettled: Unsettled,
+    /// Permits of 1 KiB of [`CONVERTING`].
+    pub(super) converting: Arc<Semaphore>,
 }
 
 /// How an attempt ended for the destination as a whole.

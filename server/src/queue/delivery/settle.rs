@@ -1,5 +1,6 @@
 //! What attempts met becomes durable: outcomes are taken as they come, as many at once as wait. Used by [`super`] alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::super::convert::{Target, fits};
 use super::super::dsn::{Action, Original, Reported, header_of};
 use super::super::outcome::{Decision, Notice, decide, notice};
 use super::super::schedule::Schedule;
+use super::super::status::Refusal;
 use super::Courier;
 use super::letter::read_whole;
 use crate::delivery::filter::Filtered;
@@ -27,6 +29,10 @@ const RETURNED: u64 = 1024 * 1024;
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 /// Messages whose outcomes are settled in one transaction, at most.
 const TOGETHER: usize = 64;
+/// Octets of reports in one transaction, beyond which no further message joins: whole messages may come back.
+const REPORTED_TOGETHER: usize = 4 * 1024 * 1024;
+/// The outcome of one message is given up when the store has refused it so often while it took other work.
+const REFUSALS: usize = 4;
 
 /// What became of a message in an attempt.
 pub(super) struct Done {
@@ -66,23 +72,62 @@ impl Courier {
             let mut entries = Vec::with_capacity(waiting.len());
             for done in waiting.drain(..) {
                 entries.extend(self.entry(configuration, done, Elsewhere::default()).await);
+                if reported(&entries) > REPORTED_TOGETHER {
+                    let _ = self.settle_entries(std::mem::take(&mut entries)).await;
+                }
             }
             // Without local deliveries there is no quota.
             let _ = self.settle_entries(entries).await;
         }
     }
 
-    /// Settles what was found out about some recipients of one message.
-    pub(in super::super) async fn settle(
+    /// Settles that recipients are refused, many messages together. It waits for nothing.
+    ///
+    /// # Errors
+    /// Those that may pass. What is not settled by then is as it was.
+    pub(in super::super) async fn settle_refused(
         &self,
         configuration: &Configuration,
-        number: MessageNumber,
-        recipients: Vec<QueuedRecipient>,
-        outcomes: Vec<Outcome>,
-    ) {
-        let attempts = recipients.into_iter().zip(outcomes).collect();
-        // Without local deliveries there is no quota.
-        let _ = self.settle_one(configuration, Done { number, message: None, attempts }, Elsewhere::default()).await;
+        messages: BTreeMap<MessageNumber, Vec<QueuedRecipient>>,
+        refusal: &Refusal,
+    ) -> Result<()> {
+        let mut entries = Vec::new();
+        for (number, recipients) in messages {
+            let message = match self.store.queued_message(number).await {
+                Ok(message) => Some(Arc::new(message)),
+                Err(error) if self.is_final(&error) => {
+                    tracing::error!(%error, "a queued message cannot be read; it waits for the next start");
+                    self.unsettled.give_up(recipients.iter().map(|recipient| recipient.key));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let attempts = recipients.into_iter().map(|recipient| (recipient, Err(refusal.clone()))).collect();
+            entries.extend(self.entry(configuration, Done { number, message, attempts }, Elsewhere::default()).await);
+            if reported(&entries) > REPORTED_TOGETHER {
+                self.settle_once(std::mem::take(&mut entries)).await?;
+            }
+        }
+        self.settle_once(entries).await
+    }
+
+    /// One transaction for all, or where one of them spoils it, one for each.
+    async fn settle_once(&self, entries: Vec<Entry>) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match self.store.settle(settlement(&entries, self.environment.clock.now())).await {
+            Ok(()) => entries.iter().for_each(|entry| self.record(entry)),
+            Err(error @ StoreError::DiskFull) => return Err(error),
+            Err(_) if entries.len() > 1 => {
+                for entry in entries {
+                    Box::pin(self.settle_once(vec![entry])).await?;
+                }
+            }
+            Err(error) if self.is_final(&error) || self.takes_other_work().await => self.give_up(&entries, &error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Settles one message by itself.
@@ -137,31 +182,46 @@ impl Courier {
                     Box::pin(self.settle_entries(vec![entry])).await?;
                 }
             }
-            Err(error) => {
-                for entry in &entries {
-                    tracing::error!(message_id = %entry.message.id, %error, "the outcome of a delivery cannot be kept; \
-                        its recipients wait for the next start");
-                    self.unsettled.give_up(entry.attempts.iter().map(|(recipient, _)| recipient.key));
-                }
-            }
+            Err(error) => self.give_up(&entries, &error),
         }
         Ok(())
+    }
+
+    fn give_up(&self, entries: &[Entry], error: &StoreError) {
+        for entry in entries {
+            tracing::error!(message_id = %entry.message.id, %error, "the outcome of a delivery cannot be kept; \
+                its recipients wait for the next start");
+            self.unsettled.give_up(entry.attempts.iter().map(|(recipient, _)| recipient.key));
+        }
+    }
+
+    /// Whether the store does what it is asked in general, so that a refusal is about what it was asked.
+    pub(in super::super) async fn takes_other_work(&self) -> bool {
+        self.store.settle(Settlement::default()).await.is_ok()
     }
 
     /// The store may have no room for a moment. Until it has, the rows stay claimed: sending again what was delivered
     /// would be worse than waiting. At the end of the process it is tried until the attempt is cut.
     ///
     /// # Errors
-    /// Those that stay as long as the process runs.
+    /// Those that stay as long as the process runs, and where one of several spoils it for the others.
     async fn settle_until_durable(&self, entries: &[Entry]) -> Result<()> {
-        let mut waiting = None;
+        let (mut waiting, mut refusals) = (None, 0);
         loop {
             match self.store.settle(settlement(entries, self.environment.clock.now())).await {
                 Ok(()) => return Ok(()),
                 Err(error @ StoreError::OverQuota(_)) => return Err(error),
                 Err(error) if self.is_final(&error) => return Err(error),
+                Err(error @ StoreError::Failed(_)) if entries.len() > 1 => return Err(error),
                 Err(error) => {
-                    tracing::warn!(messages = entries.len(), %error, "outcomes of deliveries are not kept yet")
+                    tracing::warn!(messages = entries.len(), %error, "outcomes of deliveries are not kept yet");
+                    if matches!(error, StoreError::Failed(_)) && self.takes_other_work().await {
+                        refusals += 1;
+                    }
+                    if refusals >= REFUSALS {
+                        // Else one message would keep all others from being sent.
+                        return Err(error);
+                    }
                 }
             }
             waiting.get_or_insert_with(|| self.unsettled.wait());
@@ -187,7 +247,7 @@ impl Courier {
     }
 
     /// Whether the store will say the same as long as the process runs.
-    fn is_final(&self, error: &StoreError) -> bool {
+    pub(in super::super) fn is_final(&self, error: &StoreError) -> bool {
         matches!(error, StoreError::NotFound | StoreError::Corrupt(_)) || !self.store.can_settle()
     }
 
@@ -273,6 +333,11 @@ impl Courier {
         let copies = entry.elsewhere.filtered.local.len() + entry.notice.as_ref().map_or(0, Notice::copies);
         self.metrics.delivered.inc_by(copies as u64);
     }
+}
+
+/// Octets of reports among them.
+fn reported(entries: &[Entry]) -> usize {
+    entries.iter().filter_map(|entry| entry.notice.as_ref()).map(Notice::octets).sum()
 }
 
 /// What the store is asked for.

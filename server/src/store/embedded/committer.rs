@@ -403,3 +403,7 @@ fn answer_all(batch: Vec<Job>, error: impl Fn() -> StoreError) {
         let _ = reply.send(Err(error()));
     }
 }
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

@@ -101,3 +101,41 @@ async fn reports_pass_filters_that_do_not_answer_them() {
     let text = String::from_utf8_lossy(&taken[0].content).into_owned();
     assert!(text.contains("Action: failed\r\n") && text.contains("rejected by the recipient's filter: no"), "{text}");
 }
+
+/// The ones to whom a full mailbox forwards have the message at once and once; its own copy waits for room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_that_forwards_gets_its_copy_later_and_sends_no_second_one() {
+    let world = World::new(Rules::default()).await;
+    world.dns.mx("server3.org", 10, "mx.server2.com");
+    let serve = |quota| {
+        let mut content = content(&world.dns, world.peer.address.port(), &BOTH, 432_000);
+        for record in &mut content.records {
+            if let Record::Mailbox(mailbox) = record
+                && mailbox.address == address("tom@server2.com")
+            {
+                let to = vec![address("joe@server3.org")];
+                mailbox.forwarding = Some(paquebot_config::Forwarding { to, keep_copy: true });
+                mailbox.quota = quota;
+            }
+        }
+        world.configuration.replace(read(content));
+    };
+    serve(Some(1));
+    world.send(b"Subject: home\r\n\r\n", &["tom@server2.com"]).await;
+    world.until_taken(1).await;
+    let rows = world.until_deferred("server2.com", 1).await;
+    assert_eq!(rows[0].recipient.route, Some(store::envelope::Route::Maildrop));
+    world.make_due(&rows).await;
+    world
+        .until("it was not tried again", async || {
+            let rows = world.store.due_recipients(&domain("server2.com"), Timestamp::MAX, 9).await.unwrap();
+            (rows.len() == 1 && rows[0].attempts > 0 && rows[0].last_error.as_deref()?.contains("4.2.2")).then_some(())
+        })
+        .await;
+    assert_eq!(world.store.usage(&address("tom@server2.com")).await.unwrap().messages, 0);
+    serve(None);
+    world.make_due(&world.until_deferred("server2.com", 1).await).await;
+    world.until_empty().await;
+    assert_eq!(world.maildrop("server2.com", 1).await.len(), 1);
+    assert_eq!(world.peer.taken().len(), 1);
+}

@@ -42,6 +42,11 @@ impl Volume {
         run("umount", &[text(&self.mount_point)]);
     }
 
+    /// From here on everything is answered with an error; what was synced is there.
+    pub fn fail(&self) {
+        run("xfs_io", &["-x", "-c", "shutdown -f", text(&self.mount_point)]);
+    }
+
     /// From here on nothing reaches the volume, and nothing that waited does.
     pub fn cut_off(&self) {
         run("xfs_io", &["-x", "-c", "shutdown", text(&self.mount_point)]);

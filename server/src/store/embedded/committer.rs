@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use super::error::{is_fatal, was_surely_undone};
 use super::schema::BUSY;
 use super::space::Space;
 use super::transaction::{Unreferenced, Work, to_sql};
+use super::volume;
 use crate::store::{Result, StoreError};
 
 /// Work in one transaction at most: enough to share an fsync well, few enough that the first does not wait long.
@@ -197,19 +197,8 @@ impl Writer {
             }
         };
         self.connection.execute_batch("COMMIT").map_err(Aborted::by_commit)?;
-        self.ask_volume().map_err(|error| Aborted::Unknown(error.into()))?;
+        volume::ask(&self.lock).map_err(|error| Aborted::Unknown(error.into()))?;
         Ok(outcomes)
-    }
-
-    /// Whether the file system still lives. On ext4 an fsync can succeed although the journal has just been given up:
-    /// when another fsync began the commit that failed, it finds nothing to wait for. The journal notices at the first
-    /// change of an inode, and answers the second with an error. Neither waits for the volume.
-    fn ask_volume(&self) -> std::io::Result<()> {
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        for _ in 0..2 {
-            futimens(&self.lock, &Timestamps { last_access: now, last_modification: now })?;
-        }
-        Ok(())
     }
 
     /// Does all pieces of work; the first that is refused spoils the transaction.

@@ -16,6 +16,7 @@ mod spool;
 mod tests;
 pub mod tools;
 mod transaction;
+mod volume;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -232,6 +232,9 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     // One plan for each statement, whatever it is asked with: else SQLite makes it anew for other arguments, which costs
     // more than a small query itself.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // The last connection that closes would carry the log over and remove it, also when an fsync has failed before: what was
+    // lost then would be lost from the log too. The committer carries it over where that is safe.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

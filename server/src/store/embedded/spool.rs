@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::space::Space;
+use super::volume;
 use crate::store::{Body, Result, Spool, SpooledFile, StoreError};
 
 /// Bodies up to this size go into the database. There a body is written twice (to the log, then to its page), but shares
@@ -64,6 +65,7 @@ impl EmbeddedSpool {
                 // The bytes first, then the name: a row must never name a file that a power cut took away.
                 open.file.sync_all()?;
                 File::open(&directory)?.sync_all()?;
+                volume::ask(&open.file)?;
             }
             Ok((open, pending))
         });

@@ -156,7 +156,7 @@ fn idle(page: &mut String, results: &Results) {
         Group::Idle,
         "Sessions that wait",
         "KiB of memory (PSS of all processes) for each session without TLS, and MiB of the whole server with them: 5,000 \
-         sessions of ours, 1,000 of the others, which have a process or two for each.",
+         sessions of ours, 300 of the others, which have a process or two for each.",
         &["Paquebot KiB", "Postfix KiB", "Dovecot KiB", "Paquebot MiB"],
     );
     for row in results.group(Group::Idle) {

@@ -16,7 +16,7 @@ pub fn idle(bench: &Bench, results: &mut Results) -> anyhow::Result<()> {
     let directory = bench.directory("idle")?;
     let sessions = bench.choose(1000, 5000);
     // Each of their sessions is a process or two, which are alike: fewer of them show what one costs.
-    let of_peers = bench.choose(100, 1000);
+    let of_peers = bench.choose(100, 300);
     // A new process for each: what the one left free, the other would use.
     for protocol in ["smtp", "pop3"] {
         let purpose = Purpose { mailboxes: sessions, ..Purpose::default() };

@@ -8,8 +8,10 @@
 mod election;
 mod honesty;
 mod scenarios;
-mod server;
-mod world;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{server, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_on_a_real_api_server() {

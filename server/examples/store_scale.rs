@@ -1,6 +1,6 @@
 //! What a store costs as it grows: `cargo run --release --example store_scale -- DIRECTORY [MESSAGES]`. Fills a store with
 //! messages of 1 KiB (1,000,000 of them), 100,000 in one maildrop, and says how fast at each tenth; then how long start-up,
-//! opening that maildrop and deleting all of it take, and how long others wait for that.
+//! opening that maildrop and deleting all of it take, and how long messages wait that come meanwhile, one after the other.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -52,15 +52,25 @@ async fn main() -> anyhow::Result<()> {
         let (store, large) = (Arc::clone(&store), large.clone());
         async move { store.delete(&large.into(), &keys).await }
     });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let waiting = Instant::now();
-    store.commit(message(messages + 1)?).await?;
-    let waited = waiting.elapsed();
+    let mut waits = Vec::new();
+    while !deletion.is_finished() {
+        let waiting = Instant::now();
+        store.commit(message(messages + 1)?).await?;
+        waits.push(waiting.elapsed());
+    }
     deletion.await??;
+    let took = start.elapsed();
+    waits.sort_unstable();
+    let at = |share: usize| waits.get((waits.len() * share / 100).min(waits.len().saturating_sub(1)));
+    let milliseconds = |wait: Option<&Duration>| wait.map_or(0.0, |wait| wait.as_secs_f64() * 1000.0);
     say(&format!(
-        "deleting all of it takes {:.3} s; a message that comes meanwhile waits {:.3} s",
-        start.elapsed().as_secs_f64(),
-        waited.as_secs_f64()
+        "deleting all of it takes {:.3} s; {} messages that come meanwhile wait {:.1} ms (median), {:.1} ms (99 of 100), \
+         {:.1} ms (longest)",
+        took.as_secs_f64(),
+        waits.len(),
+        milliseconds(at(50)),
+        milliseconds(at(99)),
+        milliseconds(waits.last())
     ))?;
     store.close().await;
     std::fs::remove_dir_all(&directory)?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use paquebot_config::Address;
+use paquebot_server::store::embedded::tools::check::Report;
 use paquebot_server::store::embedded::tools::export::{Format, Selection};
 use paquebot_server::store::embedded::tools::{backup, check, export, import, repair};
 use paquebot_server::store::{Folder, MaildropName};
@@ -33,7 +34,8 @@ pub enum StoreCommand {
         /// The backup's directory.
         backup: PathBuf,
     },
-    /// Write messages as files that other mail programs read; also while a server has the store.
+    /// Write messages as files that other mail programs read; also while a server has the store. Ends with 1 when octets of
+    /// some of them are not what was written; those are exported as they are.
     Export {
         #[command(flatten)]
         place: Place,
@@ -117,8 +119,10 @@ pub async fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
                 Form::Maildir => Format::Maildir,
                 Form::Mbox => Format::Mbox,
             };
-            let count = export::export(&place.data_dir, &target, format, &Selection { mailbox, folder })?;
-            say(&format!("{count} messages are in {}", target.display()))?;
+            let report = export::export(&place.data_dir, &target, format, &Selection { mailbox, folder })?;
+            say_findings(&report)?;
+            say(&format!("{} messages are in {}", report.messages, target.display()))?;
+            return Ok(exit_code(&report));
         }
         StoreCommand::Import { place, mailbox, folder, source } => {
             let to = MaildropName { mailbox, folder };
@@ -137,18 +141,27 @@ fn print_check(place: &Place) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    say_findings(&report)?;
+    let verdict = if report.is_whole() { "the store is whole" } else { "the store is damaged" };
+    say(&format!(
+        "{verdict}: {} messages, {} entries in maildrops, {} recipients in the queue",
+        report.messages, report.entries, report.queued
+    ))?;
+    Ok(exit_code(&report))
+}
+
+fn say_findings(report: &Report) -> anyhow::Result<()> {
     for line in report.findings.iter().chain(&report.notes) {
         say(line)?;
     }
     if report.more > 0 {
         say(&format!("… and {} more", report.more))?;
     }
-    let verdict = if report.is_whole() { "the store is whole" } else { "the store is damaged" };
-    say(&format!(
-        "{verdict}: {} messages, {} entries in maildrops, {} recipients in the queue",
-        report.messages, report.entries, report.queued
-    ))?;
-    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
+}
+
+fn exit_code(report: &Report) -> ExitCode {
+    if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

@@ -100,6 +100,8 @@ pub struct SpooledFile {
     pub path: std::path::PathBuf,
     /// Its size.
     pub octets: u64,
+    /// By which the store finds out later whether the volume kept what it was given.
+    pub checksums: Vec<u8>,
     /// Set by the store once a transaction owns the file.
     pub committed: bool,
 }

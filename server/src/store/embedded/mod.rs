@@ -1,10 +1,13 @@
 //! The store of one machine (DESIGN §6): rows in SQLite, large bodies in files beside it. [`committer`] is the one thread
 //! that writes, [`readers`] read beside it, [`spool`] takes what is received, [`recovery`] runs when the store opens.
 
+mod checksum;
 mod claim;
 mod committer;
 mod error;
 mod manage;
+#[cfg(test)]
+mod migration_tests;
 mod outgoing;
 mod readers;
 mod reading;

@@ -2,6 +2,7 @@
 //! message files that no row names, and reports rows whose file is gone.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ use crate::store::{Result, StoreError};
 const LOCK_FILE: &str = "store.lock";
 /// Where message files are.
 const BODIES: &str = "bodies";
+/// Where message files go that no row names, when there are more of them than a crash leaves.
+const ORPHANS: &str = "orphans";
+/// How many a crash may leave: those that were being received, and those of one transaction that deletes.
+const LEFT_BY_A_CRASH: usize = 5000;
 
 /// A store's directory, ours alone, with its database open.
 pub(super) struct Opened {
@@ -37,8 +42,8 @@ pub(super) fn open(directory: &Path) -> Result<Opened> {
     let had_mail = !known.trim().is_empty();
     if had_mail && !directory.join(schema::DATABASE_FILE).exists() {
         return Err(StoreError::Corrupt(format!(
-            "{} is missing, though a store was made here; restore it from a backup, or move the whole directory aside \
-             to start empty",
+            "{} is missing, though a store was made here: move the whole directory aside, and let `paquebot-server store \
+             restore` put a backup into an empty one",
             directory.join(schema::DATABASE_FILE).display()
         )));
     }
@@ -47,7 +52,7 @@ pub(super) fn open(directory: &Path) -> Result<Opened> {
     if known.trim() != identity {
         record_identity(&mut lock, &identity).map_err(cannot)?;
     }
-    sweep(&connection, &bodies)?;
+    sweep(&connection, &bodies, LEFT_BY_A_CRASH)?;
     Ok(Opened { lock, connection, bodies })
 }
 
@@ -78,28 +83,83 @@ fn record_identity(lock: &mut File, identity: &str) -> std::io::Result<()> {
     lock.sync_all()
 }
 
+/// The names of all message files, from an index alone: start-up reads no messages.
+const FILES: &str = "SELECT file FROM message INDEXED BY message_file WHERE file IS NOT NULL";
+
 /// Removes files that no row names: those of messages that were never acknowledged, or that were deleted just before a
-/// crash.
-fn sweep(connection: &Connection, bodies: &Path) -> Result<()> {
+/// crash. So many that no crash explains them are kept aside: somebody has put an older database beside them.
+fn sweep(connection: &Connection, bodies: &Path, most: usize) -> Result<()> {
     let mut named: HashSet<String> = HashSet::new();
-    let mut statement = connection.prepare("SELECT file FROM message WHERE file IS NOT NULL")?;
+    let mut statement = connection.prepare(FILES)?;
     for name in statement.query_map([], |row| row.get::<_, String>(0))? {
         named.insert(name?);
     }
-    let mut removed = 0_u64;
+    let mut orphans = Vec::new();
     for file in fs::read_dir(bodies)? {
         let file = file?;
         if !file.file_name().to_str().is_some_and(|name| named.remove(name)) && file.file_type()?.is_file() {
-            fs::remove_file(file.path())?;
-            removed += 1;
+            orphans.push(file.file_name());
         }
     }
-    if removed > 0 {
-        tracing::info!(removed, "removed message files that belonged to no message");
+    if orphans.len() > most {
+        keep_aside(bodies, &orphans)?;
+    } else if !orphans.is_empty() {
+        for name in &orphans {
+            fs::remove_file(bodies.join(name))?;
+        }
+        tracing::info!(removed = orphans.len(), "removed message files that belonged to no message");
     }
     for missing in named {
         // The other messages are whole and have to be served.
         tracing::error!(file = %bodies.join(&missing).display(), "a message file is missing; restore it from a backup");
     }
     Ok(())
+}
+
+fn keep_aside(bodies: &Path, orphans: &[OsString]) -> Result<()> {
+    let aside = bodies.with_file_name(ORPHANS);
+    fs::create_dir_all(&aside)?;
+    for name in orphans {
+        fs::rename(bodies.join(name), aside.join(name))?;
+    }
+    tracing::warn!(
+        files = orphans.len(),
+        place = %aside.display(),
+        "message files that belong to no message were moved aside: is the database older than they are? Remove them when \
+         nobody misses them"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_no_message_are_removed_or_when_they_are_many_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = open(directory.path()).unwrap();
+        let names = || fs::read_dir(&opened.bodies).unwrap().count();
+        let leave = |count: usize| {
+            for number in 0..count {
+                fs::write(opened.bodies.join(number.to_string()), "a message").unwrap();
+            }
+        };
+        leave(3);
+        sweep(&opened.connection, &opened.bodies, 3).unwrap();
+        assert_eq!(names(), 0);
+        assert!(!directory.path().join(ORPHANS).exists());
+        leave(4);
+        sweep(&opened.connection, &opened.bodies, 3).unwrap();
+        assert_eq!((names(), fs::read_dir(directory.path().join(ORPHANS)).unwrap().count()), (0, 4));
+    }
+
+    #[test]
+    fn start_up_finds_message_files_by_their_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = open(directory.path()).unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN {FILES}");
+        let plan: String = opened.connection.query_row(&plan, [], |row| row.get(3)).unwrap();
+        assert!(plan.contains("USING COVERING INDEX message_file"), "{plan}");
+    }
 }

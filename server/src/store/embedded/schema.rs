@@ -23,7 +23,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -141,6 +141,12 @@ const VERSION_3: &str = "
     END;
 ";
 
+// Without checksums is what an older version accepted. The index has all that start-up asks of messages.
+const VERSION_4: &str = "
+    ALTER TABLE message ADD COLUMN checksums BLOB;
+    CREATE INDEX message_file ON message (file) WHERE file IS NOT NULL;
+";
+
 /// Opens the database of `directory`, making it when `may_create`.
 pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {
     let path = directory.join(DATABASE_FILE);
@@ -199,18 +205,24 @@ fn create(directory: &Path, path: &Path) -> Result<()> {
             _ => {}
         }
     }
-    let mut connection = Connection::open(&aside)?;
-    // These three are laid down in the file itself and must come before the first table.
-    connection.pragma_update(None, "page_size", 8192)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    configure(&connection)?;
+    let mut connection = empty(&aside)?;
     migrate(&mut connection, path, MIGRATIONS)?;
     connection.close().map_err(|(_, error)| error)?;
     File::open(&aside)?.sync_all()?;
     fs::rename(&aside, path)?;
     File::open(directory)?.sync_all()?;
     Ok(())
+}
+
+/// A database without tables.
+fn empty(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    // These three are laid down in the file itself and must come before the first table.
+    connection.pragma_update(None, "page_size", 8192)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    configure(&connection)?;
+    Ok(connection)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -309,9 +321,28 @@ fn check_content(connection: &Connection, path: &Path, limit: u64) -> Result<()>
 
 fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Corrupt(format!(
-        "{}: {what}; nothing was changed: restore the file from a backup, or move the whole directory aside to start empty",
+        "{}: {what}; nothing was changed: move the whole directory aside, and let `paquebot-server store restore` put a \
+         backup into an empty one",
         path.display()
     ))
+}
+
+/// For tests of old databases.
+#[cfg(test)]
+pub(super) fn new_database_of_version_1(path: &Path) -> Result<Connection> {
+    let mut connection = empty(path)?;
+    migrate(&mut connection, path, &MIGRATIONS[..1])?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+pub(super) fn bring_to(connection: &mut Connection, path: &Path, version: usize) -> Result<()> {
+    migrate(connection, path, &MIGRATIONS[..version])
+}
+
+#[cfg(test)]
+pub(super) fn newest() -> usize {
+    MIGRATIONS.len()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::checksum::Summing;
 use super::space::Space;
 use super::volume;
 use crate::store::{Body, Result, Spool, SpooledFile, StoreError};
@@ -39,6 +40,7 @@ pub(super) struct EmbeddedSpool {
 struct Open {
     file: File,
     guard: SpooledFile,
+    summing: Summing,
 }
 
 impl EmbeddedSpool {
@@ -56,6 +58,7 @@ impl EmbeddedSpool {
                 None => create(&directory)?,
             };
             let before = open.guard.octets;
+            open.summing.add(&pending);
             open.file.write_all(&pending)?;
             open.guard.octets += pending.len() as u64;
             if before / ROOM_CHECK != open.guard.octets / ROOM_CHECK && !space.has_room(0)? {
@@ -87,7 +90,8 @@ impl EmbeddedSpool {
 fn create(directory: &std::path::Path) -> Result<Open> {
     let path = directory.join(uuid::Uuid::now_v7().simple().to_string());
     let file = File::options().write(true).create_new(true).open(&path)?;
-    Ok(Open { file, guard: SpooledFile { path, octets: 0, committed: false } })
+    let guard = SpooledFile { path, octets: 0, checksums: Vec::new(), committed: false };
+    Ok(Open { file, guard, summing: Summing::default() })
 }
 
 /// Runs what blocks on a thread that may.
@@ -118,7 +122,10 @@ impl Spool for EmbeddedSpool {
         }
         self.flush(true).await?;
         match self.file.take() {
-            Some(open) => Ok(Body::File(open.guard)),
+            Some(Open { mut guard, summing, .. }) => {
+                guard.checksums = summing.finish();
+                Ok(Body::File(guard))
+            }
             None => Err(StoreError::Failed("the message file is not open".to_owned())),
         }
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::checksum;
 use super::manage::Management;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{Deferral, MessageNumber, Settlement};
@@ -129,6 +130,8 @@ struct MessageRow<'a> {
     trace: &'a Bytes,
     body_octets: u64,
     file: Option<&'a str>,
+    /// Of the content; `None` where another message has it.
+    checksums: Option<&'a [u8]>,
     content_of: Option<i64>,
     body_from: u64,
     references: usize,
@@ -141,7 +144,8 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
         .prepare_cached(
             "INSERT INTO message (id, received_at, reverse_path, body_type, smtputf8, trace, body_octets, file, \
              message_references, require_tls, priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode, \
-             content_of, body_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+             content_of, body_from, checksums) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         )?
         .execute(params![
             row.id.as_str(),
@@ -162,6 +166,7 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
             by.map(|by| i64::from(by.mode == ByMode::Notify) | i64::from(by.trace) << 1),
             row.content_of,
             to_sql(row.body_from),
+            row.checksums,
         ])?;
     Ok(Stored {
         number: MessageNumber(connection.last_insert_rowid()),
@@ -175,12 +180,16 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
 
 /// The row of the accepted message, and its body's.
 fn insert_original(connection: &Connection, acceptance: &Acceptance, references: usize) -> Result<Stored> {
-    let (body_octets, file, bytes): (u64, Option<&str>, Option<&Bytes>) = match &acceptance.body {
-        Body::Memory(bytes) => (bytes.len() as u64, None, Some(bytes)),
+    let computed;
+    let (body_octets, file, bytes, checksums): (u64, Option<&str>, Option<&Bytes>, &[u8]) = match &acceptance.body {
+        Body::Memory(bytes) => {
+            computed = checksum::of(bytes);
+            (bytes.len() as u64, None, Some(bytes), &computed)
+        }
         Body::File(file) => {
             let name = file.path.file_name().and_then(std::ffi::OsStr::to_str);
             let name = name.ok_or_else(|| StoreError::Failed(format!("{} is not ours", file.path.display())))?;
-            (file.octets, Some(name), None)
+            (file.octets, Some(name), None, &file.checksums)
         }
     };
     let stored = insert_row(
@@ -193,6 +202,7 @@ fn insert_original(connection: &Connection, acceptance: &Acceptance, references:
             trace: &acceptance.trace,
             body_octets,
             file,
+            checksums: Some(checksums),
             content_of: None,
             body_from: 0,
             references,
@@ -215,10 +225,10 @@ fn insert_derived(
     if references == 0 {
         return Err(StoreError::Failed(format!("the message {} is for nobody", derived.id)));
     }
-    let (body_octets, content_of, body_from) = match (&derived.content, original) {
-        (Content::Own(bytes), _) => (bytes.len() as u64, None, 0),
+    let (body_octets, content_of, body_from, checksums) = match (&derived.content, original) {
+        (Content::Own(bytes), _) => (bytes.len() as u64, None, 0, Some(checksum::of(bytes))),
         (Content::Same { from }, Some(original)) => {
-            (original.body_octets.saturating_sub(*from), Some(original.number.0), *from)
+            (original.body_octets.saturating_sub(*from), Some(original.number.0), *from, None)
         }
         (Content::Same { .. }, None) => return Err(StoreError::NotFound),
     };
@@ -232,6 +242,7 @@ fn insert_derived(
             trace: &derived.trace,
             body_octets,
             file: None,
+            checksums: checksums.as_deref(),
             content_of,
             body_from,
             references,

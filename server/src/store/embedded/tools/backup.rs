@@ -4,12 +4,13 @@
 //! deleted while the files were copied is taken out of the copy, which is checked before it gets its name.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
-use super::check::{Report, broken_contents, check};
+use super::check::{Report, check};
+use super::contents::{Depth, broken_contents};
 use super::{BODIES, snapshot, sync_directory};
 use crate::store::embedded::recovery;
 use crate::store::embedded::schema::DATABASE_FILE;
@@ -21,8 +22,11 @@ use crate::store::{Result, StoreError};
 /// When `target` exists, has no room, or the store is damaged.
 pub fn backup(directory: &Path, target: &Path) -> Result<Report> {
     refuse(target.exists(), || format!("{} exists already: a backup goes to a new directory", target.display()))?;
-    let partial = target.with_extension("partial");
+    let partial = partial(target);
     if partial.exists() {
+        refuse(!partial.join(DATABASE_FILE).exists(), || {
+            format!("{} is in the way, and is not what a backup left: move it aside", partial.display())
+        })?;
         fs::remove_dir_all(&partial)?;
     }
     let bodies = partial.join(BODIES);
@@ -42,7 +46,8 @@ pub fn backup(directory: &Path, target: &Path) -> Result<Report> {
     sync_directory(&partial)?;
     let report = check(&partial)?;
     if let Some(finding) = report.findings.first() {
-        return Err(StoreError::Corrupt(format!("the copy in {} is not whole: {finding}", partial.display())));
+        let cure = "`store check` tells whether the store itself is damaged, and `store repair` sets aside what is";
+        return Err(StoreError::Corrupt(format!("the copy in {} is not whole: {finding}; {cure}", partial.display())));
     }
     fs::rename(&partial, target)?;
     sync_directory(target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
@@ -79,6 +84,13 @@ pub fn restore(backup: &Path, directory: &Path) -> Result<Report> {
     Ok(report)
 }
 
+/// Where a backup is made before it gets its name.
+fn partial(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    target.with_file_name(name)
+}
+
 fn refuse(is_wrong: bool, why: impl FnOnce() -> String) -> Result<()> {
     if is_wrong { Err(StoreError::Failed(why())) } else { Ok(()) }
 }
@@ -103,27 +115,32 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Messages that lost their file after the database was copied are gone from the source too; else the source is damaged.
-fn forget_deleted(source: &Connection, copy: &Connection, bodies: &Path) -> Result<()> {
-    let (broken, _) = broken_contents(copy, bodies)?;
-    copy.execute_batch("BEGIN")?;
+pub(super) fn forget_deleted(source: &Connection, copy: &Connection, bodies: &Path) -> Result<()> {
+    let (broken, _) = broken_contents(copy, bodies, Depth::Sizes)?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    copy.execute_batch("PRAGMA temp_store=MEMORY; CREATE TEMP TABLE gone (number INTEGER PRIMARY KEY); BEGIN")?;
     for (number, finding) in broken {
         let is_there: bool =
             source.query_row("SELECT EXISTS (SELECT 1 FROM message WHERE number = ?1)", [number], |row| row.get(0))?;
         if is_there {
             return Err(StoreError::Corrupt(finding));
         }
-        for query in [
-            "UPDATE maildrop SET (messages, octets) = (SELECT maildrop.messages - count(*), \
-             maildrop.octets - coalesce(sum(octets), 0) FROM entry WHERE entry.maildrop = maildrop.number \
-             AND message IN (SELECT number FROM message WHERE ?1 IN (number, content_of)))",
-            "DELETE FROM entry WHERE message IN (SELECT number FROM message WHERE ?1 IN (number, content_of))",
-            "DELETE FROM recipient WHERE message IN (SELECT number FROM message WHERE ?1 IN (number, content_of))",
-            "DELETE FROM body WHERE message IN (SELECT number FROM message WHERE ?1 IN (number, content_of))",
-            "DELETE FROM message WHERE ?1 IN (number, content_of)",
-        ] {
-            copy.execute(query, [number])?;
-        }
+        copy.prepare_cached("INSERT INTO temp.gone VALUES (?1)")?.execute([number])?;
     }
-    copy.execute_batch("COMMIT")?;
+    // Each of these reads a table once, however many messages are gone.
+    copy.execute_batch(
+        "INSERT OR IGNORE INTO temp.gone SELECT number FROM message WHERE content_of IN (SELECT number FROM temp.gone);
+         UPDATE maildrop SET messages = maildrop.messages - lost.messages, octets = maildrop.octets - lost.octets
+            FROM (SELECT maildrop AS number, count(*) AS messages, sum(octets) AS octets FROM entry
+                WHERE message IN (SELECT number FROM temp.gone) GROUP BY maildrop) AS lost
+            WHERE maildrop.number = lost.number;
+         DELETE FROM entry WHERE message IN (SELECT number FROM temp.gone);
+         DELETE FROM recipient WHERE message IN (SELECT number FROM temp.gone);
+         DELETE FROM body WHERE message IN (SELECT number FROM temp.gone);
+         DELETE FROM message WHERE number IN (SELECT number FROM temp.gone);
+         COMMIT;",
+    )?;
     Ok(())
 }

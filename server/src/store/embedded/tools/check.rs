@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::contents::{Depth, broken_contents};
 use super::{BODIES, snapshot};
 use crate::store::embedded::schema::DATABASE_FILE;
 use crate::store::embedded::transaction::from_sql;
@@ -14,7 +15,7 @@ use crate::store::{Result, StoreError};
 /// Findings beyond so many are counted only.
 const MOST_FINDINGS: usize = 1000;
 
-/// What a check found.
+/// What a check found, or an export.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Damage, one sentence each, with file, row and offset where they are known.
@@ -40,7 +41,7 @@ impl Report {
         self.findings.is_empty()
     }
 
-    fn find(&mut self, finding: String) {
+    pub(super) fn find(&mut self, finding: String) {
         if self.findings.len() < MOST_FINDINGS { self.findings.push(finding) } else { self.more += 1 }
     }
 }
@@ -166,43 +167,13 @@ fn check_counts(connection: &Connection, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A message whose content is not whole: its number, and what is wrong.
-pub(super) type Broken = (i64, String);
-
-/// Messages whose content is not whole, and the names of all message files.
-pub(super) fn broken_contents(connection: &Connection, bodies: &Path) -> Result<(Vec<Broken>, HashSet<String>)> {
-    let mut statement = connection.prepare(
-        "SELECT message.number, message.id, message.file, message.body_octets, length(body.bytes) FROM message \
-         LEFT JOIN body ON body.message = message.number WHERE message.content_of IS NULL",
-    )?;
-    let (mut broken, mut named) = (Vec::new(), HashSet::new());
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (number, id, file): (i64, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let expected: i64 = row.get(3)?;
-        let (place, found) = match file {
-            Some(name) => {
-                let path = bodies.join(&name);
-                named.insert(name);
-                let found = fs::metadata(&path).ok().map(|metadata| i64::try_from(metadata.len()).unwrap_or(i64::MAX));
-                (path.display().to_string(), found)
-            }
-            None => ("table body".to_owned(), row.get(4)?),
-        };
-        match found {
-            Some(found) if found == expected => {}
-            Some(found) => broken.push((
-                number,
-                format!("{place}: message {id} (row {number}) ends at octet {found} instead of {expected}"),
-            )),
-            None => broken.push((number, format!("{place}: the content of message {id} (row {number}) is missing"))),
-        }
-    }
-    Ok((broken, named))
-}
-
 fn check_contents(connection: &Connection, bodies: &Path, report: &mut Report) -> Result<()> {
-    let (broken, named) = broken_contents(connection, bodies)?;
+    let (broken, named) = broken_contents(connection, bodies, Depth::Octets)?;
+    let unknown: i64 = connection.query_row(
+        "SELECT count(*) FROM message WHERE checksums IS NULL AND content_of IS NULL",
+        [],
+        |row| row.get(0),
+    )?;
     // A server may have deleted a message since the snapshot was taken.
     connection.execute_batch("COMMIT; BEGIN")?;
     for (number, finding) in broken {
@@ -212,6 +183,9 @@ fn check_contents(connection: &Connection, bodies: &Path, report: &mut Report) -
         if is_there {
             report.find(finding);
         }
+    }
+    if unknown > 0 {
+        report.notes.push(format!("{unknown} messages have no checksums: an older version accepted them"));
     }
     let strangers = strangers(bodies, &named)?;
     if !strangers.is_empty() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::check::Report;
 use super::mbox::Quoting;
 use super::{BODIES, snapshot, write_entry};
 use crate::store::{Folder, Result, StoreError};
@@ -29,25 +30,27 @@ pub struct Selection {
     pub folder: Option<Folder>,
 }
 
-/// Writes messages below `target`, which must not exist yet; yields how many.
+/// Writes messages below `target`, which must not exist yet; yields how many, and which of them are not what was once
+/// written: those are exported as they are now.
 ///
 /// # Errors
 /// When `target` exists, or a message cannot be read: what was written until then stays.
-pub fn export(directory: &Path, target: &Path, format: Format, selection: &Selection) -> Result<u64> {
+pub fn export(directory: &Path, target: &Path, format: Format, selection: &Selection) -> Result<Report> {
     if target.exists() {
         let reason = format!("{} exists already: an export goes to a new directory", target.display());
         return Err(StoreError::Failed(reason));
     }
     let connection = snapshot(directory)?;
     fs::create_dir_all(target)?;
-    let mut count = 0;
+    let mut export =
+        Export { connection: &connection, bodies: directory.join(BODIES), target, report: Report::default() };
     for maildrop in maildrops(&connection, selection)? {
-        count += match format {
-            Format::Maildir => export_maildir(&connection, &directory.join(BODIES), target, &maildrop)?,
-            Format::Mbox => export_mbox(&connection, &directory.join(BODIES), target, &maildrop)?,
-        };
+        match format {
+            Format::Maildir => export.maildir(&maildrop)?,
+            Format::Mbox => export.mbox(&maildrop)?,
+        }
     }
-    Ok(count)
+    Ok(export.report)
 }
 
 /// One folder of one mailbox.
@@ -94,63 +97,82 @@ fn file_name(name: &str) -> String {
     safe
 }
 
-/// Calls `each` with key, reverse-path and time of the messages of a folder.
-fn entries(
-    connection: &Connection,
-    source: &Source,
-    mut each: impl FnMut(i64, Option<String>, Timestamp) -> Result<()>,
-) -> Result<u64> {
-    let mut statement = connection.prepare_cached(
-        "SELECT entry.key, message.reverse_path, message.received_at FROM entry \
-         JOIN message ON message.number = entry.message WHERE entry.maildrop = ?1 AND entry.folder = ?2 ORDER BY entry.key",
-    )?;
-    let mut rows = statement.query([source.maildrop, source.folder])?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        let at = Timestamp::from_millisecond(row.get(2)?).unwrap_or(Timestamp::UNIX_EPOCH);
-        each(row.get(0)?, row.get(1)?, at)?;
-        count += 1;
-    }
-    Ok(count)
+/// From where to where, and what was met.
+struct Export<'a> {
+    connection: &'a Connection,
+    bodies: PathBuf,
+    target: &'a Path,
+    report: Report,
 }
 
-fn export_maildir(connection: &Connection, bodies: &Path, target: &Path, source: &Source) -> Result<u64> {
-    let mut directory = target.join(file_name(&source.name));
-    if !source.folder_name.is_empty() {
-        directory.push(format!(".{}", file_name(&source.folder_name)));
-    }
-    for part in ["tmp", "new", "cur"] {
-        fs::create_dir_all(directory.join(part))?;
-    }
-    entries(connection, source, |key, _, at| {
-        let name = format!("{}.{key}.paquebot", at.as_second());
-        let (aside, place): (PathBuf, PathBuf) = (directory.join("tmp").join(&name), directory.join("new").join(&name));
-        let mut file = Unfolding { to: BufWriter::new(File::create(&aside)?), has_cr: false };
-        write_entry(connection, bodies, key, &mut file)?;
-        file.end()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(fs::rename(aside, place)?)
-    })
-}
-
-fn export_mbox(connection: &Connection, bodies: &Path, target: &Path, source: &Source) -> Result<u64> {
-    let mut name = file_name(&source.name);
-    if !source.folder_name.is_empty() {
-        name.push_str(&format!(".{}", file_name(&source.folder_name)));
-    }
-    let mut file = Some(BufWriter::new(File::create_new(target.join(name + ".mbox"))?));
-    let count = entries(connection, source, |key, sender, at| {
-        let Some(to) = file.take() else { return Ok(()) };
-        let date = at.strftime("%a %b %e %H:%M:%S %Y").to_string();
-        let sender = sender.unwrap_or_else(|| "MAILER-DAEMON".to_owned()).replace(' ', "_");
-        let mut quoting = Quoting::begin(to, &sender, &date)?;
-        write_entry(connection, bodies, key, &mut quoting)?;
-        file = Some(quoting.end()?);
+impl Export<'_> {
+    /// Calls `each` with key, reverse-path and time of the messages of a folder.
+    fn entries(
+        &mut self,
+        source: &Source,
+        mut each: impl FnMut(&mut Self, i64, Option<String>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT entry.key, message.reverse_path, message.received_at FROM entry \
+             JOIN message ON message.number = entry.message WHERE entry.maildrop = ?1 AND entry.folder = ?2 \
+             ORDER BY entry.key",
+        )?;
+        let mut rows = statement.query([source.maildrop, source.folder])?;
+        while let Some(row) = rows.next()? {
+            let at = Timestamp::from_millisecond(row.get(2)?).unwrap_or(Timestamp::UNIX_EPOCH);
+            each(self, row.get(0)?, row.get(1)?, at)?;
+            self.report.messages += 1;
+        }
         Ok(())
-    })?;
-    if let Some(file) = file {
-        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
     }
-    Ok(count)
+
+    /// Writes one message, and keeps what is wrong with it.
+    fn write(&mut self, key: i64, place: &Path, to: &mut dyn Write) -> Result<()> {
+        if let Some(finding) = write_entry(self.connection, &self.bodies, key, to)? {
+            self.report.find(format!("{finding}; it is in {}", place.display()));
+        }
+        Ok(())
+    }
+
+    fn maildir(&mut self, source: &Source) -> Result<()> {
+        let mut directory = self.target.join(file_name(&source.name));
+        if !source.folder_name.is_empty() {
+            directory.push(format!(".{}", file_name(&source.folder_name)));
+        }
+        for part in ["tmp", "new", "cur"] {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        self.entries(source, |export, key, _, at| {
+            let name = format!("{}.{key}.paquebot", at.as_second());
+            let (aside, place) = (directory.join("tmp").join(&name), directory.join("new").join(&name));
+            let mut file = Unfolding { to: BufWriter::new(File::create(&aside)?), has_cr: false };
+            export.write(key, &place, &mut file)?;
+            file.end()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+            Ok(fs::rename(aside, place)?)
+        })
+    }
+
+    fn mbox(&mut self, source: &Source) -> Result<()> {
+        let mut name = file_name(&source.name);
+        if !source.folder_name.is_empty() {
+            name.push_str(&format!(".{}", file_name(&source.folder_name)));
+        }
+        let place = self.target.join(name + ".mbox");
+        let mut file = Some(BufWriter::new(File::create_new(&place)?));
+        self.entries(source, |export, key, sender, at| {
+            let Some(to) = file.take() else { return Ok(()) };
+            let date = at.strftime("%a %b %e %H:%M:%S %Y").to_string();
+            let sender = sender.unwrap_or_else(|| "MAILER-DAEMON".to_owned()).replace(' ', "_");
+            let mut quoting = Quoting::begin(to, &sender, &date)?;
+            export.write(key, &place, &mut quoting)?;
+            file = Some(quoting.end()?);
+            Ok(())
+        })?;
+        if let Some(file) = file {
+            file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes LF where CRLF comes: files have the line ends of their system.

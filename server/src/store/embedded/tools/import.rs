@@ -116,10 +116,9 @@ impl Import<'_> {
     /// Commits what waits, in its order.
     async fn flush(&mut self) -> Result<()> {
         let commits = self.waiting.drain(..).map(|acceptance| self.store.commit(acceptance));
-        for outcome in futures::future::join_all(commits).await {
-            outcome?;
-            self.done += 1;
-        }
-        Ok(())
+        let outcomes = futures::future::join_all(commits).await;
+        // Those after one that was refused may be there all the same.
+        self.done += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+        outcomes.into_iter().collect()
     }
 }

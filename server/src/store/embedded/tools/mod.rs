@@ -3,17 +3,19 @@
 
 pub mod backup;
 pub mod check;
+mod contents;
 pub mod export;
 pub mod import;
 pub mod mbox;
 pub mod repair;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use rusqlite::Connection;
 
+use self::contents::write_content;
 use super::schema;
 use super::transaction::from_sql;
 use crate::store::{Result, StoreError};
@@ -39,8 +41,8 @@ fn snapshot(directory: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Writes one maildrop entry's message, as RETR would send it.
-fn write_entry(connection: &Connection, bodies: &Path, key: i64, to: &mut dyn Write) -> Result<()> {
+/// Writes one maildrop entry's message, as RETR would send it; yields a sentence where it is not what was once written.
+fn write_entry(connection: &Connection, bodies: &Path, key: i64, to: &mut dyn Write) -> Result<Option<String>> {
     let mut statement = connection.prepare_cached(
         "SELECT entry.fields, entry.body_from, message.trace, message.body_from, \
          coalesce(message.content_of, message.number) FROM entry JOIN message ON message.number = entry.message \
@@ -57,40 +59,12 @@ fn write_entry(connection: &Connection, bodies: &Path, key: i64, to: &mut dyn Wr
     write_content(connection, bodies, row.get(4)?, from, to)
 }
 
-/// Writes the content of a message from an octet on.
-fn write_content(connection: &Connection, bodies: &Path, message: i64, from: u64, to: &mut dyn Write) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT message.file, message.body_octets, body.bytes FROM message \
-         LEFT JOIN body ON body.message = message.number WHERE message.number = ?1",
-    )?;
-    let mut rows = statement.query([message])?;
-    let row = rows.next()?.ok_or(StoreError::NotFound)?;
-    match row.get::<_, Option<String>>(0)? {
-        Some(name) => {
-            let path = bodies.join(name);
-            let damaged = |error: std::io::Error| StoreError::Corrupt(format!("{}: {error}", path.display()));
-            let mut file = File::open(&path).map_err(damaged)?;
-            std::io::copy(&mut Read::take(&mut file, from), &mut std::io::sink()).map_err(damaged)?;
-            let copied = std::io::copy(&mut file, to)?;
-            let expected = from_sql(row.get(1)?).saturating_sub(from);
-            if copied != expected {
-                let found = format!("{}: ends at octet {} of {}", path.display(), copied + from, expected + from);
-                return Err(StoreError::Corrupt(found));
-            }
-        }
-        None => {
-            let bytes: Option<Vec<u8>> = row.get(2)?;
-            let bytes = bytes.ok_or_else(|| StoreError::Corrupt(format!("message {message} has no content")))?;
-            to.write_all(bytes.get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default())?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes a directory's entries durable.
 fn sync_directory(directory: &Path) -> Result<()> {
     Ok(File::open(directory)?.sync_all()?)
 }
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::check::{WRONG_COUNTERS, WRONG_REFERENCES, broken_contents, check, gather_references};
-use super::{BODIES, sync_directory, write_content};
+use super::check::{WRONG_COUNTERS, WRONG_REFERENCES, check, gather_references};
+use super::contents::{Depth, broken_contents, write_content};
+use super::{BODIES, sync_directory};
+use crate::store::embedded::transaction::from_sql;
 use crate::store::embedded::{recovery, schema};
 use crate::store::{Result, StoreError};
 
@@ -43,26 +45,11 @@ pub fn repair(directory: &Path) -> Result<Vec<String>> {
             done.push(format!("removed {removed} rows of the table {table} that had no message"));
         }
     }
-    for (number, finding) in broken_contents(&connection, &bodies)?.0 {
+    for (number, finding) in broken_contents(&connection, &bodies, Depth::Octets)?.0 {
         quarantine(&connection, directory, number, &finding)?;
         done.push(format!("{finding}: moved to {}", directory.join(QUARANTINE).display()));
     }
-    gather_references(&connection)?;
-    let mut nobodies = Vec::new();
-    for (number, _, actual) in triples(&connection, WRONG_REFERENCES)? {
-        connection.execute("UPDATE message SET message_references = ?2 WHERE number = ?1", [number, actual])?;
-        done.push(format!("message row {number}: references are {actual} now"));
-        if actual == 0 {
-            nobodies.push(number);
-        }
-    }
-    for number in nobodies {
-        quarantine(&connection, directory, number, "nobody receives it")?;
-        done.push(format!(
-            "message row {number} belonged to nobody: moved to {}",
-            directory.join(QUARANTINE).display()
-        ));
-    }
+    while count_references(&connection, directory, &mut done)? {}
     for (number, _, _) in triples(&connection, &format!("SELECT number, 0, 0 FROM ({WRONG_COUNTERS})"))? {
         connection.execute(
             "UPDATE maildrop SET (messages, octets) = \
@@ -74,6 +61,24 @@ pub fn repair(directory: &Path) -> Result<Vec<String>> {
     connection.execute_batch("COMMIT")?;
     drop(lock);
     Ok(done)
+}
+
+/// Counts references anew; whether messages went that held references themselves, so that others are wrong now.
+fn count_references(connection: &Connection, directory: &Path, done: &mut Vec<String>) -> Result<bool> {
+    gather_references(connection)?;
+    let mut has_changed = false;
+    for (number, _, actual) in triples(connection, WRONG_REFERENCES)? {
+        if actual == 0 {
+            quarantine(connection, directory, number, "nobody receives it")?;
+            let place = directory.join(QUARANTINE);
+            done.push(format!("message row {number} belonged to nobody: moved to {}", place.display()));
+            has_changed = true;
+        } else {
+            connection.execute("UPDATE message SET message_references = ?2 WHERE number = ?1", [number, actual])?;
+            done.push(format!("message row {number}: references are {actual} now"));
+        }
+    }
+    Ok(has_changed)
 }
 
 fn unrepairable(what: &str) -> StoreError {
@@ -111,10 +116,14 @@ fn quarantine(connection: &Connection, directory: &Path, number: i64, why: &str)
     }
     note.sync_all()?;
     let mut content = File::create(place.join(format!("{id}.eml")))?;
-    let trace: Vec<u8> =
-        connection.query_row("SELECT trace FROM message WHERE number = ?1", [number], |row| row.get(0))?;
+    let (trace, original, from): (Vec<u8>, i64, i64) = connection.query_row(
+        "SELECT trace, coalesce(content_of, number), body_from FROM message WHERE number = ?1",
+        [number],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     content.write_all(&trace)?;
-    if let Err(error) = write_content(connection, &directory.join(BODIES), number, 0, &mut content) {
+    // Octets that are not what was written are said in the note.
+    if let Err(error) = write_content(connection, &directory.join(BODIES), original, from_sql(from), &mut content) {
         tracing::warn!(%error, message = %id, "its content is kept as far as it can be read");
     }
     content.sync_all()?;

@@ -13,15 +13,15 @@ use super::{backup, check, export, import, repair};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Acceptance, Declared, Folder, LocalDelivery, MaildropName, MessageId, Store};
 
-fn anna(folder: Folder) -> MaildropName {
+pub(super) fn anna(folder: Folder) -> MaildropName {
     MaildropName { mailbox: Address::parse("anna@server1.com").unwrap(), folder }
 }
 
-fn junk() -> Folder {
+pub(super) fn junk() -> Folder {
     Folder::parse("junk/mail").unwrap()
 }
 
-fn content(number: usize, octets: usize) -> Vec<u8> {
+pub(super) fn content(number: usize, octets: usize) -> Vec<u8> {
     let mut content = format!("Subject: {number}\r\n\r\nFrom here\r\n>From there\r\n.\r\n").into_bytes();
     while content.len() < octets {
         content.extend_from_slice(b"a line of this message\r\n");
@@ -31,7 +31,7 @@ fn content(number: usize, octets: usize) -> Vec<u8> {
 
 const SIZES: [usize; 4] = [100, 5_000, 70_000, 300_000];
 
-async fn deliver(store: &EmbeddedStore, number: usize, folder: Folder) {
+pub(super) async fn deliver(store: &EmbeddedStore, number: usize, folder: Folder) {
     let mut spool = store.spool(u64::MAX).await.unwrap();
     spool.append(&content(number, SIZES[number % SIZES.len()])).await.unwrap();
     let acceptance = Acceptance {
@@ -49,7 +49,7 @@ async fn deliver(store: &EmbeddedStore, number: usize, folder: Folder) {
     store.commit(acceptance).await.unwrap();
 }
 
-async fn filled(directory: &Path) {
+pub(super) async fn filled(directory: &Path) {
     let store = EmbeddedStore::open(directory).unwrap();
     for number in 0..8 {
         deliver(&store, number, if number < 4 { Folder::inbox() } else { junk() }).await;
@@ -58,7 +58,7 @@ async fn filled(directory: &Path) {
 }
 
 /// Contents by unique-id.
-async fn messages(directory: &Path, folder: Folder) -> BTreeMap<String, Vec<u8>> {
+pub(super) async fn messages(directory: &Path, folder: Folder) -> BTreeMap<String, Vec<u8>> {
     let store = EmbeddedStore::open(directory).unwrap();
     let maildrop = anna(folder);
     let mut messages = BTreeMap::new();
@@ -74,7 +74,7 @@ async fn messages(directory: &Path, folder: Folder) -> BTreeMap<String, Vec<u8>>
     messages
 }
 
-fn large_file(directory: &Path) -> std::path::PathBuf {
+pub(super) fn large_file(directory: &Path) -> std::path::PathBuf {
     let mut files: Vec<_> = fs::read_dir(directory.join("bodies")).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files.remove(0)
@@ -241,7 +241,7 @@ async fn what_is_exported_can_be_imported() {
     ] {
         let (target, other) = (directory.path().join(format!("{format:?}")), directory.path().join(inbox));
         fs::create_dir(&other).unwrap();
-        assert_eq!(export::export(&data, &target, format, &Selection::default()).unwrap(), 8);
+        assert_eq!(export::export(&data, &target, format, &Selection::default()).unwrap().messages, 8);
         assert!(export::export(&data, &target, format, &Selection::default()).is_err(), "never over something");
         assert_eq!(import::import(&other, &target.join(inbox), &anna(Folder::inbox())).await.unwrap(), 4);
         assert_eq!(import::import(&other, &target.join(folder), &anna(junk())).await.unwrap(), 4);
@@ -251,7 +251,7 @@ async fn what_is_exported_can_be_imported() {
         assert_eq!(check::check(&other).unwrap().findings, Vec::<String>::new());
     }
     let selection = Selection { mailbox: Some(anna(junk()).mailbox), folder: Some(junk()) };
-    assert_eq!(export::export(&data, &directory.path().join("one"), Format::Mbox, &selection).unwrap(), 4);
+    assert_eq!(export::export(&data, &directory.path().join("one"), Format::Mbox, &selection).unwrap().messages, 4);
     let nobody = Selection { mailbox: Some(Address::parse("x@server1.com").unwrap()), folder: None };
     assert!(export::export(&data, &directory.path().join("none"), Format::Mbox, &nobody).is_err());
 }

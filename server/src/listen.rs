@@ -6,6 +6,7 @@
 //! bounds its own time.
 
 pub mod gate;
+pub mod peers;
 pub mod proxy;
 
 use std::io;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::gate::{Gate, Pass, Refusal};
+use self::peers::Peers;
 use crate::metrics::{ByProtocol, ByProtocolAndResult, Word, protocol_word};
 use crate::net::{HANDSHAKE_TIMEOUT, Stream, canonical};
 use crate::services::SharedServices;
@@ -115,14 +117,15 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Begins to accept.
+    /// Begins to accept; `peers` hears of every client.
     #[must_use]
-    pub fn start(bound: Vec<Bound>, services: &SharedServices) -> Self {
+    pub fn start(bound: Vec<Bound>, services: &SharedServices, peers: Peers) -> Self {
         let accepting = CancellationToken::new();
         let sessions = TaskTracker::new();
         let shared = Arc::new(Shared {
             services: Arc::clone(services),
             gate: Gate::default(),
+            peers,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             sessions: sessions.clone(),
         });
@@ -153,6 +156,7 @@ impl Listening {
 struct Shared {
     services: SharedServices,
     gate: Gate,
+    peers: Peers,
     handshakes: Arc<Semaphore>,
     sessions: TaskTracker,
 }
@@ -184,7 +188,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 fn admit(tcp: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
-    let Some(proxy) = &listener.proxy_protocol else { return admit_client(tcp, peer, listener, shared) };
+    let Some(proxy) = &listener.proxy_protocol else {
+        return admit_client(tcp, peer, false, listener, shared);
+    };
     if !proxy::is_trusted(proxy, peer.ip()) {
         count_refusal(shared, listener.protocol, "not_a_proxy");
         tracing::debug!(%peer, listener = listener.name, "connection closed: it does not come from a trusted proxy");
@@ -209,7 +215,8 @@ async fn introduce(mut tcp: TcpStream, peer: SocketAddr, listener: Arc<Listener>
     };
     drop(pass);
     match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(client) => admit_client(tcp, client.map_or(peer, canonical), &listener, &shared),
+        Ok(Some(client)) => admit_client(tcp, canonical(client), true, &listener, &shared),
+        Ok(None) => admit_client(tcp, peer, false, &listener, &shared),
         Err(error) => {
             count_refusal(&shared, listener.protocol, "proxy_header");
             tracing::info!(%peer, listener = listener.name, %error, "connection closed: no PROXY protocol header");
@@ -217,7 +224,8 @@ async fn introduce(mut tcp: TcpStream, peer: SocketAddr, listener: Arc<Listener>
     }
 }
 
-fn admit_client(tcp: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+fn admit_client(tcp: TcpStream, client: SocketAddr, by_proxy: bool, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+    shared.peers.saw(&listener.name, client.ip(), by_proxy);
     let protocol = listener.protocol;
     let limits = shared.services.configuration.snapshot().server.limits.clone();
     match shared.gate.enter(client.ip(), &limits) {

@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use paquebot_server::admin::{self, Admin, QueueAdmin, Readiness};
+use paquebot_server::admin::{self, Admin, PeersAdmin, QueueAdmin, Readiness};
 use paquebot_server::credentials::Authenticator;
+use paquebot_server::listen::peers::Peers;
 use paquebot_server::listen::{self, Listening};
 use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
@@ -49,6 +50,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let status = SharedStatus::default();
     let readiness = Readiness::default();
     let queue_admin = QueueAdmin::new(&options.config_dir, Arc::clone(&metrics));
+    let peers = Peers::default();
     start_admin(
         &options,
         Admin {
@@ -56,6 +58,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
             status: status.clone(),
             metrics: Arc::clone(&metrics),
             queue: queue_admin.clone(),
+            peers: PeersAdmin::new(&options.config_dir, peers.clone()),
         },
     )?;
     let store = tokio::select! {
@@ -84,11 +87,13 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         shutdown: CancellationToken::new(),
         queue: Arc::new(Notify::new()),
     });
-    let bound = listen::open(options.bind, &configuration.snapshot().server.listeners)?;
+    let listeners = configuration.snapshot().server.listeners.clone();
+    let bound = listen::open(options.bind, &listeners)?;
+    peers.open(&listeners);
     let queue =
         Queue::start(store.clone(), configuration.clone(), Arc::clone(&services.metrics), Arc::clone(&services.queue))?;
     queue_admin.set_queue(store.clone(), queue.control());
-    let listening = Listening::start(bound, &services);
+    let listening = Listening::start(bound, &services, peers);
     readiness.set_listening();
     tokio::spawn(keep_watching(watcher));
     tracing::info!(version = reload::RUNNING_VERSION, "serving mail");

@@ -1,9 +1,12 @@
 //! HTTP for the operator, probes and people: /healthz, /readyz, /metrics, /configz tell no secret and change nothing;
-//! below /queue ([`queue`]) somebody with a token looks after the outbound queue. Started by `main` before anything else, so that a server that waits for its configuration can say so.
+//! below /queue ([`queue`]) somebody with a token looks after the outbound queue, and /peers ([`peers`]) tells the same who
+//! connected lately. Started by `main` before anything else, so that a server that waits for its configuration can say so.
 
 mod connections;
+mod peers;
 pub mod queue;
 mod readiness;
+mod token;
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+pub use self::peers::PeersAdmin;
 pub use self::queue::QueueAdmin;
 pub use self::readiness::Readiness;
 use crate::metrics::Metrics;
@@ -30,6 +34,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The outbound queue.
     pub queue: QueueAdmin,
+    /// Who connected.
+    pub peers: PeersAdmin,
 }
 
 /// Answers until the process ends.
@@ -38,14 +44,17 @@ pub struct Admin {
 /// What the listener says when it cannot go on.
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
     let queue = admin.queue.clone().router();
+    let peers = admin.peers.clone().router();
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/configz", get(configz))
         .with_state(admin)
-        .merge(queue);
-    axum::serve(connections::Bounded::new(listener), close_after_each(router)).await
+        .merge(queue)
+        .merge(peers);
+    let service = close_after_each(router).into_make_service_with_connect_info::<connections::Client>();
+    axum::serve(connections::Bounded::new(listener), service).await
 }
 
 /// One request for each connection: a place is free again with the answer.

@@ -1,16 +1,14 @@
 //! HTTP below /queue: a person, or the operator, looks at the outbound queue and acts on it. Every request needs a token
-//! ([`token`]); what a request says is read in [`request`]. docs/queue.md tells people how.
+//! ([`super::token`]); what a request says is read in [`request`]. docs/queue.md tells people how.
 
 mod request;
-mod token;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, RawQuery, Request as HttpRequest, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, RawQuery, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -19,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use self::request::{LONGEST_PAGE, Request, Wrong};
-use self::token::{Refused, TokenFile};
+use super::token::{TokenFile, Who, authorize};
 use crate::metrics::{ByResult, Metrics, Word};
 use crate::queue::control::Control;
 use crate::queue::dsn::header_of;
@@ -48,10 +46,6 @@ struct Parts {
     queue: OnceLock<(Arc<dyn QueueStore>, Control)>,
 }
 
-/// Whose token it was.
-#[derive(Debug, Clone)]
-struct Who(String);
-
 impl QueueAdmin {
     /// With the tokens of a configuration directory. There is no queue yet.
     #[must_use]
@@ -68,7 +62,7 @@ impl QueueAdmin {
 
     /// The routes, to be merged into the admin server's.
     pub(super) fn router<S>(self) -> Router<S> {
-        let authorize = axum::middleware::from_fn_with_state(self.clone(), authorize);
+        let authorize = axum::middleware::from_fn_with_state(self.0.tokens.clone(), authorize);
         let action = |action: Action| post(move |state, who, body| act(action, state, who, body));
         Router::new()
             .route("/queue", get(list))
@@ -110,28 +104,6 @@ impl From<Wrong> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-    }
-}
-
-/// Lets only those in who show a token.
-async fn authorize(State(admin): State<QueueAdmin>, mut request: HttpRequest, next: Next) -> Response {
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.split_once(' '));
-    let shown =
-        shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim().to_owned());
-    let tokens = admin.0.tokens.clone();
-    let checked = tokio::task::spawn_blocking(move || tokens.check(shown.as_deref())).await;
-    match checked.unwrap_or_else(|error| Err(Refused::Unreadable(error.to_string()))) {
-        Ok(name) => {
-            request.extensions_mut().insert(Who(name));
-            next.run(request).await
-        }
-        Err(Refused::Wrong) => {
-            let mut answer = Failure(StatusCode::UNAUTHORIZED, Refused::Wrong.to_string()).into_response();
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            answer
-        }
-        Err(refused) => Failure(StatusCode::FORBIDDEN, refused.to_string()).into_response(),
     }
 }
 

@@ -1,10 +1,17 @@
-//! Who may look after the queue: whoever shows a token of the file `admin/token` in the configuration directory. The file
-//! is read at each request, so that a Secret that changes is in force at once.
+//! Who may ask what is not for everybody: whoever shows a token of the file `admin/token` in the configuration directory.
+//! The file is read at each request, so that a Secret that changes is in force at once. A router that needs it has
+//! [`authorize`] as a layer.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -19,32 +26,38 @@ const UNNAMED: &str = "admin";
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub enum Refused {
     /// Nobody may.
     #[error(
-        "nobody may look after the queue: there is no usable token; put a random one of at least 16 characters into \
-         {FILE} of the configuration directory (on Kubernetes: a Secret that is mounted there)"
+        "nobody may ask this: there is no usable token; put a random one of at least 16 characters into {FILE} \
+         of the configuration directory (on Kubernetes: a Secret that is mounted there)"
     )]
     NoToken,
     /// The file is there, but cannot be used.
-    #[error("nobody may look after the queue: {FILE} cannot be read: {0}")]
+    #[error("nobody may ask this: {FILE} cannot be read: {0}")]
     Unreadable(String),
     /// This one may not.
     #[error("the token is missing or wrong; send the header `Authorization: Bearer TOKEN` with a token of {FILE}")]
     Wrong,
 }
 
+/// Whose token a request has shown.
+#[derive(Debug, Clone)]
+pub struct Who(pub String);
+
 /// Where the tokens are.
 #[derive(Debug, Clone)]
-pub(super) struct TokenFile(PathBuf);
+pub struct TokenFile(PathBuf);
 
 impl TokenFile {
-    pub(super) fn new(config_dir: &Path) -> Self {
+    /// The file of a configuration directory.
+    #[must_use]
+    pub fn new(config_dir: &Path) -> Self {
         Self(config_dir.join(FILE))
     }
 
     /// The name of whoever shows this token. Blocks for the reading of a small file.
-    pub(super) fn check(&self, shown: Option<&str>) -> Result<String, Refused> {
+    fn check(&self, shown: Option<&str>) -> Result<String, Refused> {
         let text = match self.read() {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Refused::NoToken),
@@ -57,6 +70,35 @@ impl TokenFile {
         let mut text = Zeroizing::new(String::new());
         File::open(&self.0)?.take(LONGEST_FILE).read_to_string(&mut text)?;
         Ok(text)
+    }
+}
+
+/// Lets only those in who show a token; whose it is goes with the request as [`Who`].
+pub async fn authorize(State(tokens): State<TokenFile>, mut request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.split_once(' '));
+    let shown =
+        shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim().to_owned());
+    let checked = tokio::task::spawn_blocking(move || tokens.check(shown.as_deref())).await;
+    match checked.unwrap_or_else(|error| Err(Refused::Unreadable(error.to_string()))) {
+        Ok(name) => {
+            request.extensions_mut().insert(Who(name));
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "error": self.to_string() }));
+        match self {
+            Self::Wrong => {
+                let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+                (StatusCode::UNAUTHORIZED, challenge, body).into_response()
+            }
+            Self::NoToken | Self::Unreadable(_) => (StatusCode::FORBIDDEN, body).into_response(),
+        }
     }
 }
 

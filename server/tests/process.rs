@@ -6,6 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use paquebot_config::ShardName;
 use support::client::Client;
 use support::{Home, Server, content, wait_for};
 
@@ -107,14 +108,15 @@ fn a_configuration_is_reloaded_without_dropping_a_session() {
     assert!(fresh(&server, "new@server1.com", "new-password").starts_with("+OK"));
 
     // A bad set is refused whole, the old one keeps serving, and /configz says why.
-    let domains = server.home.config_dir().join("domains.json");
+    let shard = ShardName::of("server1.com").to_string();
+    let domains = server.home.config_dir().join(&shard);
     let good = std::fs::read(&domains).unwrap();
     let index = server.home.config_dir().join("index.json");
     let good_index = std::fs::read_to_string(&index).unwrap();
-    std::fs::write(&domains, b"[]").unwrap();
+    std::fs::write(&domains, b"").unwrap();
     std::fs::write(&index, format!("{good_index} ")).unwrap();
     let configz = wait_for("the refusal", || Some(server.configz()).filter(|page| !page["error"].is_null()));
-    assert!(configz["error"].as_str().unwrap().contains("domains.json"), "{configz}");
+    assert!(configz["error"].as_str().unwrap().contains(&shard), "{configz}");
     assert!(fresh(&server, "new@server1.com", "new-password").starts_with("+OK"));
     assert_eq!(server.get("/readyz").0, 200);
     std::fs::write(&domains, good).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paquebot_config::bundle::{DOMAINS_FILE, INDEX_FILE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
+use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
 use paquebot_config::{Address, Configuration, Domain, LocalPart, ShardName};
 
 use crate::input::Input;
@@ -29,7 +29,7 @@ pub fn address(bytes: &[u8]) {
 /// Any files are a configuration, or an error that names the file.
 pub fn files(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let names = [INDEX_FILE, SERVER_FILE, DOMAINS_FILE, RELAY_FILE, SECRETS_FILE].map(str::to_owned);
+    let names = [INDEX_FILE, SERVER_FILE, RELAY_FILE, SECRETS_FILE].map(str::to_owned);
     let names: Vec<String> = names.into_iter().chain(ShardName::all().take(2).map(|shard| shard.to_string())).collect();
     let mut files = BTreeMap::new();
     for name in &names {

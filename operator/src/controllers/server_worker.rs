@@ -120,7 +120,6 @@ impl Work {
 
     async fn configuration(&mut self, pass: &Pass) -> Result<(), Failure> {
         let configuration = &pass.configuration;
-        self.apply(Desired::new(&configuration.domains)?).await?;
         for shard in configuration.shards.values() {
             self.apply(Desired::new(shard)?).await?;
         }

@@ -40,8 +40,6 @@ impl Changes {
 pub struct DirtyFiles {
     /// `server.json`, and perhaps the Kubernetes objects: the MailServer itself has changed or is gone.
     pub server: bool,
-    /// `domains.json`.
-    pub domains: bool,
     /// `relay.json`.
     pub relay: bool,
     /// The shards of the directory.
@@ -52,7 +50,6 @@ impl DirtyFiles {
     /// Adds what another call has changed.
     pub fn merge(&mut self, other: Self) {
         self.server |= other.server;
-        self.domains |= other.domains;
         self.relay |= other.relay;
         self.shards.extend(other.shards);
     }

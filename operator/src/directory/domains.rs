@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use paquebot_config::{CatchAll, Domain, DomainConfig};
+use paquebot_config::{CatchAll, Domain, DomainConfig, ShardName};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
@@ -202,6 +202,40 @@ impl Directory {
             local_parts: paquebot_config::LocalParts::default(),
         };
         (verdict, Some((server, config)))
+    }
+
+    /// Puts a domain's record where it belongs, and notes which shards differ then.
+    fn publish_domain(
+        &mut self,
+        name: &NamespacedName,
+        config: Option<(NamespacedName, DomainConfig)>,
+        work: &mut Work,
+    ) {
+        let old = self.domain_places.get(name).cloned();
+        let new = config.as_ref().map(|(server, config)| (server.clone(), ShardName::of(config.domain.as_str())));
+        if let Some((server, shard)) = old.filter(|old| Some(old) != new.as_ref()) {
+            self.remove_domain(&server, shard, name);
+            work.changes.files(&server).shards.insert(shard);
+        }
+        let (Some((_, config)), Some((server, shard))) = (config, new) else { return };
+        let domains = self.published.entry(server.clone()).or_default().domains.entry(shard).or_default();
+        if domains.get(name) != Some(&config) {
+            domains.insert(name.clone(), config);
+            work.changes.files(&server).shards.insert(shard);
+            self.domain_places.insert(name.clone(), (server, shard));
+        }
+    }
+
+    fn remove_domain(&mut self, server: &NamespacedName, shard: ShardName, name: &NamespacedName) {
+        self.domain_places.remove(name);
+        let Some(published) = self.published.get_mut(server) else { return };
+        if let Some(domains) = published.domains.get_mut(&shard) {
+            domains.remove(name);
+            if domains.is_empty() {
+                published.domains.remove(&shard);
+            }
+        }
+        self.forget_empty_server(server);
     }
 
     /// Whether mail for an address of the directory reaches somebody.

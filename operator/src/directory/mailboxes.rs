@@ -111,8 +111,7 @@ impl Directory {
             old_place.as_ref().map(|(server, _)| server),
             record.as_ref().map(|(server, _)| server),
         );
-        let new_place =
-            record.as_ref().map(|(server, record)| (server.clone(), ShardName::of(&record.address().canonical())));
+        let new_place = record.as_ref().map(|(server, record)| (server.clone(), record.shard()));
         if let Some((server, shard)) = &old_place
             && old_place != new_place
         {

@@ -90,7 +90,8 @@ pub struct Directory {
     published: HashMap<NamespacedName, Published>,
     /// Whose record is where.
     record_places: HashMap<RecordSource, (NamespacedName, ShardName)>,
-    /// MailDomain or RelayPolicy → the server that has its entry.
-    domain_places: HashMap<NamespacedName, NamespacedName>,
+    /// MailDomain → the server and the shard that have its record.
+    domain_places: HashMap<NamespacedName, (NamespacedName, ShardName)>,
+    /// RelayPolicy → the server that has its rule.
     rule_places: HashMap<NamespacedName, NamespacedName>,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use paquebot_config::{Address, Domain, DomainConfig, RecipientScope, RelayRule, RelaySource, SenderScope};
+use paquebot_config::{Address, Domain, RecipientScope, RelayRule, RelaySource, SenderScope};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::relay_policy::RelaySourceKind;
 use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
@@ -217,20 +217,6 @@ impl Directory {
             file: |files| &mut files.relay,
         };
         self.publish(&part, name, rule, work);
-    }
-
-    pub(super) fn publish_domain(
-        &mut self,
-        name: &NamespacedName,
-        config: Option<(NamespacedName, DomainConfig)>,
-        work: &mut Work,
-    ) {
-        let part = Part {
-            places: |directory| &mut directory.domain_places,
-            entries: |published| &mut published.domains,
-            file: |files| &mut files.domains,
-        };
-        self.publish(&part, name, config, work);
     }
 
     /// Puts an object's entry where it belongs, and notes which files differ then.

@@ -1,5 +1,7 @@
 //! What can be asked of the index: reports for statuses, accepted objects for rendering, and who depends on a Secret.
 
+use std::collections::BTreeMap;
+
 use paquebot_config::{DomainConfig, Record, RelayRule, ShardName};
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
@@ -119,13 +121,19 @@ impl Directory {
 
     /// The MailDomains that a server serves.
     pub fn accepted_domains(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&Entry<MailDomainSpec>>> {
-        let names = self.published(server).into_iter().flat_map(|published| published.domains.keys());
+        let shards = self.published(server).into_iter().flat_map(|published| published.domains.values());
+        let names = shards.flat_map(|domains| domains.keys());
         names.filter_map(|name| self.domains.get(name)).map(|node| Accepted::new(&node.entry))
     }
 
-    /// The entries of a server's `domains.json`.
-    pub fn domain_configs(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&DomainConfig>> {
-        self.published(server).into_iter().flat_map(|published| published.domains.values()).map(Accepted::new)
+    /// The domains of a server's directory, or of one shard of it.
+    pub fn domain_configs(
+        &self,
+        server: &NamespacedName,
+        shard: Option<ShardName>,
+    ) -> impl Iterator<Item = Accepted<&DomainConfig>> {
+        let published = self.published(server).into_iter();
+        published.flat_map(move |published| of_shard(&published.domains, shard)).map(Accepted::new)
     }
 
     /// The entries of a server's `relay.json`.
@@ -133,19 +141,14 @@ impl Directory {
         self.published(server).into_iter().flat_map(|published| published.rules.values()).map(Accepted::new)
     }
 
-    /// The lines of a server's directory, or of one shard of it.
+    /// The mailboxes and aliases of a server's directory, or of one shard of it.
     pub fn records(
         &self,
         server: &NamespacedName,
         shard: Option<ShardName>,
     ) -> impl Iterator<Item = Accepted<&Record>> {
-        self.published(server)
-            .into_iter()
-            .flat_map(move |published| {
-                published.records.iter().filter(move |(name, _)| shard.is_none_or(|s| s == **name))
-            })
-            .flat_map(|(_, records)| records.values())
-            .map(Accepted::new)
+        let published = self.published(server).into_iter();
+        published.flat_map(move |published| of_shard(&published.records, shard)).map(Accepted::new)
     }
 
     fn published(&self, server: &NamespacedName) -> Option<&Published> {
@@ -156,7 +159,7 @@ impl Directory {
     /// object is programmed when the pods report that file's digest. `None` while the object is not in force.
     #[must_use]
     pub fn place(&self, key: &ObjectKey) -> Option<(NamespacedName, String)> {
-        use paquebot_config::bundle::{DOMAINS_FILE, RELAY_FILE, SERVER_FILE};
+        use paquebot_config::bundle::{RELAY_FILE, SERVER_FILE};
         let name = &key.name;
         let record = |source: RecordSource| {
             let (server, shard) = self.record_places.get(&source)?;
@@ -164,7 +167,7 @@ impl Directory {
         };
         match key.kind {
             Kind::MailServer => self.accepted_server(name).map(|_| (name.clone(), SERVER_FILE.to_owned())),
-            Kind::MailDomain => self.domain_places.get(name).map(|server| (server.clone(), DOMAINS_FILE.to_owned())),
+            Kind::MailDomain => self.domain_places.get(name).map(|(server, shard)| (server.clone(), shard.to_string())),
             Kind::Mailbox => record(RecordSource::Mailbox(name.clone())),
             Kind::MailAlias => record(RecordSource::Alias(AliasSource::Alias(name.clone()))),
             Kind::RelayPolicy => {
@@ -209,4 +212,13 @@ impl Directory {
             && self.pending.keys().next().is_none()
             && self.links.is_empty()
     }
+}
+
+/// What one shard holds, or all of them.
+fn of_shard<K, V>(shards: &BTreeMap<ShardName, BTreeMap<K, V>>, shard: Option<ShardName>) -> impl Iterator<Item = &V> {
+    let (one, all) = match shard {
+        Some(shard) => (shards.get(&shard), None),
+        None => (None, Some(shards.values())),
+    };
+    one.into_iter().chain(all.into_iter().flatten()).flat_map(BTreeMap::values)
 }

@@ -223,7 +223,7 @@ pub(super) struct DomainSeats {
 /// The content of one server's configuration, kept up to date.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    pub(super) domains: BTreeMap<NamespacedName, DomainConfig>,
+    pub(super) domains: BTreeMap<ShardName, BTreeMap<NamespacedName, DomainConfig>>,
     pub(super) rules: BTreeMap<NamespacedName, RelayRule>,
     pub(super) records: BTreeMap<ShardName, BTreeMap<RecordSource, Record>>,
 }

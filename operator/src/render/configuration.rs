@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use paquebot_config::bundle::DOMAINS_FILE;
 use paquebot_config::{Bundle, ShardName};
 
 use super::Server;
@@ -13,8 +12,6 @@ use super::names::{self, metadata};
 /// The objects that carry one bundle. Written in this order: the index, which the server begins with, comes last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
-    /// The Secret with `domains.json`.
-    pub domains: Secret,
     /// The Secrets with the shards that have records.
     pub shards: BTreeMap<ShardName, Secret>,
     /// The ConfigMap with `server.json`, `relay.json` and `index.json`.
@@ -35,22 +32,18 @@ impl Configuration {
 #[must_use]
 pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
     let name = &server.name.name;
-    let mut domains = BTreeMap::new();
     let mut shards = BTreeMap::new();
     let mut plain = BTreeMap::new();
     for (file, bytes) in bundle.files() {
         if let Some(shard) = ShardName::from_file_name(file) {
             let data = BTreeMap::from([(file.clone(), ByteString(bytes.clone()))]);
             shards.insert(shard, secret(server, names::shard_secret(name, shard), data));
-        } else if file == DOMAINS_FILE {
-            domains.insert(file.clone(), ByteString(bytes.clone()));
         } else {
             // JSON is UTF-8 always, so nothing is lost.
             plain.insert(file.clone(), String::from_utf8_lossy(bytes).into_owned());
         }
     }
     Configuration {
-        domains: secret(server, names::domains_secret(name), domains),
         shards,
         config_map: ConfigMap {
             metadata: metadata(server, names::config_map(name)),

@@ -36,7 +36,7 @@ pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content
     let entry = directory.accepted_server(server).ok_or_else(|| RenderError::NotAccepted(server.clone()))?;
     Ok(Content {
         server: server_config(&entry.into_inner().spec)?,
-        domains: directory.domain_configs(server).map(|config| config.into_inner().clone()).collect(),
+        domains: directory.domain_configs(server, None).map(|config| config.into_inner().clone()).collect(),
         relay: directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect(),
         records: directory.records(server, None).map(|record| record.into_inner().clone()).collect(),
         secrets: paquebot_config::Secrets::default(),
@@ -62,14 +62,13 @@ pub fn refresh(
     dirty: &DirtyFiles,
 ) -> Result<(), RenderError> {
     let entry = directory.accepted_server(server).ok_or_else(|| RenderError::NotAccepted(server.clone()))?;
-    let domains = || directory.domain_configs(server).map(|config| config.into_inner().clone()).collect();
     let rules = || directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect();
-    let lines = |shard| {
-        directory.records(server, Some(shard)).map(|record| record.into_inner().clone()).collect::<Vec<Record>>()
+    let lines = |shard| -> Vec<Record> {
+        let domains = directory.domain_configs(server, Some(shard)).map(|config| Record::Domain((*config).clone()));
+        domains.chain(directory.records(server, Some(shard)).map(|record| (*record).clone())).collect()
     };
     bundle.update(Update {
         server: dirty.server.then(|| server_config(&entry.into_inner().spec)).transpose()?,
-        domains: dirty.domains.then(domains),
         relay: dirty.relay.then(rules),
         shards: dirty.shards.iter().map(|shard| (*shard, lines(*shard))).collect(),
         secrets: None,

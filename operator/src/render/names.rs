@@ -39,12 +39,6 @@ pub fn config_map(server: &str) -> String {
     format!("{server}-config")
 }
 
-/// The Secret with `domains.json`.
-#[must_use]
-pub fn domains_secret(server: &str) -> String {
-    format!("{server}-domains")
-}
-
 /// The Secret with one shard of the directory; its one key is the shard's name.
 #[must_use]
 pub fn shard_secret(server: &str, shard: ShardName) -> String {

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paquebot_config::ShardName;
-use paquebot_config::bundle::{DOMAINS_FILE, INDEX_FILE, RELAY_FILE, SERVER_FILE, digest};
+use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SERVER_FILE, digest};
 use paquebot_crds::mail_server::{PodTemplate, StorageKind};
 
 use super::Server;
@@ -213,7 +213,6 @@ fn config_volume(server: &Server) -> Volume {
         }),
         ..VolumeProjection::default()
     };
-    let domains = secret(names::domains_secret(name), vec![item(DOMAINS_FILE, DOMAINS_FILE)], false);
     let shards = ShardName::all().map(|shard| {
         let file = shard.to_string();
         secret(names::shard_secret(name, shard), vec![item(&file, &file)], true)
@@ -227,7 +226,7 @@ fn config_volume(server: &Server) -> Volume {
         name: "config".to_owned(),
         projected: Some(ProjectedVolumeSource {
             default_mode: Some(0o440),
-            sources: Some([config_map, domains].into_iter().chain(shards).chain([tls, keys]).collect()),
+            sources: Some(std::iter::once(config_map).chain(shards).chain([tls, keys]).collect()),
         }),
         ..Volume::default()
     }

@@ -129,7 +129,7 @@ fn the_configuration_of_a_small_server() {
     let bundle = bundle(&directory, &name()).unwrap();
     let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
     let shards: Vec<String> = configuration.shards.values().map(yaml).collect();
-    let all = [yaml(&configuration.domains), shards.join("---\n"), yaml(&configuration.config_map)].join("---\n");
+    let all = [shards.join("---\n"), yaml(&configuration.config_map)].join("---\n");
     insta::assert_snapshot!(all);
     let empty: Vec<String> = configuration.empty_shards(directory.server(&name()).unwrap()).collect();
     assert_eq!(empty.len() + configuration.shards.len(), 64);
@@ -142,7 +142,7 @@ fn the_objects_hold_the_files_that_the_server_reads() {
     let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     files.extend(configuration.config_map.data.unwrap().into_iter().map(|(key, text)| (key, text.into_bytes())));
-    for secret in configuration.shards.into_values().chain([configuration.domains]) {
+    for secret in configuration.shards.into_values() {
         files.extend(secret.data.unwrap().into_iter().map(|(key, bytes)| (key, bytes.0)));
     }
     let contract = Contract::read(&files, "0.1.0").unwrap();

@@ -11,6 +11,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
+use paquebot_config::ShardName;
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use serde_json::json;
@@ -220,9 +221,10 @@ pub async fn drift_is_put_right(client: &Client) {
     space.domain("server1.com", "mx1").await;
     space.condition::<MailDomain>("server1.com", Type::Accepted, "True", "Accepted").await;
     space.exists::<PodDisruptionBudget>("mx1").await;
+    let shard = ShardName::of("server1.com").to_string();
     let index = eventually("the domain is in the configuration", async || {
         let index = space.index("mx1").await?;
-        let has_domain = index.shards.iter().any(|entry| entry.name == "domains.json" && entry.records == 1);
+        let has_domain = index.shards.iter().any(|entry| entry.name == shard && entry.records == 1);
         has_domain.then_some(index)
     })
     .await;
@@ -239,8 +241,8 @@ pub async fn drift_is_put_right(client: &Client) {
     .await;
     space.api::<Service>().delete("mx1", &DeleteParams::default()).await.unwrap();
     space.exists::<Service>("mx1").await;
-    space.api::<Secret>().delete("mx1-domains", &DeleteParams::default()).await.unwrap();
-    space.exists::<Secret>("mx1-domains").await;
+    space.api::<Secret>().delete(&format!("mx1-{shard}"), &DeleteParams::default()).await.unwrap();
+    space.exists::<Secret>(&format!("mx1-{shard}")).await;
     operator.stop().await;
 }
 
@@ -304,9 +306,10 @@ pub async fn deletion_retains(client: &Client) {
     assert!(policy.is_none_or(|policy| policy.when_deleted.as_deref() != Some("Delete")));
     space.api::<Mailbox>().delete("anna", &DeleteParams::default()).await.unwrap();
     present(false).await;
+    let shard = format!("mx1-{}", ShardName::of("anna@server1.com"));
     eventually("the empty shard's Secret is gone", async || {
         let secrets = space.api::<Secret>().list(&ListParams::default()).await.unwrap();
-        secrets.iter().all(|secret| !secret.metadata.name.as_deref().unwrap().contains("directory")).then_some(())
+        secrets.iter().all(|secret| secret.metadata.name.as_deref() != Some(&shard)).then_some(())
     })
     .await;
     space.apply::<Mailbox>("anna", json!({ "spec": spec })).await;

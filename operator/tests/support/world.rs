@@ -173,7 +173,7 @@ impl Space {
             let bytes = secret.and_then(|secret| secret.data?.remove(&entry.name)).unwrap_or_default().0;
             for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let record: Record = serde_json::from_slice(line).unwrap();
-                records.insert(record.address().to_string(), record);
+                records.insert(record.key(), record);
             }
         }
         records
@@ -183,7 +183,7 @@ impl Space {
     pub async fn verifier(&self, server: &str, address: &str) -> Option<String> {
         match self.records(server).await.remove(address)? {
             Record::Mailbox(mailbox) => mailbox.verifiers.first().map(|verifier| verifier.expose().to_owned()),
-            Record::Alias(_) => None,
+            Record::Domain(_) | Record::Alias(_) => None,
         }
     }
 

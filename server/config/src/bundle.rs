@@ -20,8 +20,6 @@ pub const MAX_FILE_SIZE: usize = (1 << 20) - (1 << 14);
 pub const INDEX_FILE: &str = "index.json";
 /// What the MailServer says.
 pub const SERVER_FILE: &str = "server.json";
-/// The domains that are served.
-pub const DOMAINS_FILE: &str = "domains.json";
 /// The relay rules.
 pub const RELAY_FILE: &str = "relay.json";
 /// What nobody else may know; not there where there is nothing of the kind.
@@ -77,11 +75,11 @@ pub struct IndexEntry {
 pub struct Content {
     /// `server.json`.
     pub server: ServerConfig,
-    /// `domains.json`.
+    /// The domains that are served: lines of the directory shards, as `records` are.
     pub domains: Vec<DomainConfig>,
     /// `relay.json`.
     pub relay: Vec<RelayRule>,
-    /// The lines of the directory shards.
+    /// The other lines of the directory shards.
     pub records: Vec<Record>,
     /// `secrets.json`.
     pub secrets: Secrets,
@@ -92,8 +90,6 @@ pub struct Content {
 pub struct Update {
     /// `server.json`.
     pub server: Option<ServerConfig>,
-    /// `domains.json`.
-    pub domains: Option<Vec<DomainConfig>>,
     /// `relay.json`.
     pub relay: Option<Vec<RelayRule>>,
     /// All the lines of the directory shards that have changed; a shard without lines goes.
@@ -139,12 +135,12 @@ impl Bundle {
     /// [`BuildError`] when a file would be too large.
     pub fn build(content: Content) -> Result<Self, BuildError> {
         let mut shards: BTreeMap<ShardName, Vec<Record>> = BTreeMap::new();
-        for record in content.records {
-            shards.entry(ShardName::of(&record.address().canonical())).or_default().push(record);
+        for record in content.domains.into_iter().map(Record::Domain).chain(content.records) {
+            shards.entry(record.shard()).or_default().push(record);
         }
         let mut bundle = Self { files: BTreeMap::new(), index: index_of(Vec::new()) };
-        let (server, domains, relay) = (Some(content.server), Some(content.domains), Some(content.relay));
-        bundle.update(Update { server, domains, relay, shards, secrets: Some(content.secrets) })?;
+        let (server, relay) = (Some(content.server), Some(content.relay));
+        bundle.update(Update { server, relay, shards, secrets: Some(content.secrets) })?;
         Ok(bundle)
     }
 
@@ -206,10 +202,6 @@ fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> 
     if let Some(server) = &update.server {
         files.insert(SERVER_FILE.to_owned(), Some((json(SERVER_FILE, server)?, 1)));
     }
-    if let Some(mut domains) = update.domains {
-        domains.sort_by(|a, b| a.domain.cmp(&b.domain));
-        files.insert(DOMAINS_FILE.to_owned(), Some((json(DOMAINS_FILE, &domains)?, domains.len())));
-    }
     if let Some(mut relay) = update.relay {
         relay.sort_by(|a, b| a.name.cmp(&b.name));
         files.insert(RELAY_FILE.to_owned(), Some((json(RELAY_FILE, &relay)?, relay.len())));
@@ -221,7 +213,7 @@ fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> 
     }
     for (shard, mut records) in update.shards {
         let name = shard.to_string();
-        records.sort_by_cached_key(|record| record.address().canonical());
+        records.sort_by_cached_key(Record::key);
         let mut bytes = Vec::new();
         for record in &records {
             bytes.append(&mut json(&name, record)?);

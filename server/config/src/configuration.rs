@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::address::{Address, Domain, LocalPart};
 use crate::bundle::{
-    DOMAINS_FILE, FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SECRETS_FILE, SERVER_FILE, digest,
-    revision_of,
+    FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SECRETS_FILE, SERVER_FILE, digest, revision_of,
 };
 use crate::model::{
     AliasRecord, CatchAll, DomainConfig, LocalParts, MailboxRecord, Record, RelayRule, Secrets, ServerConfig,
@@ -105,7 +104,6 @@ impl Configuration {
         let index: Index = parse(INDEX_FILE, find(files, INDEX_FILE)?)?;
         check_index(&index, files, running_version)?;
         let server: ServerConfig = parse(SERVER_FILE, find(files, SERVER_FILE)?)?;
-        let domains: Vec<DomainConfig> = parse(DOMAINS_FILE, find(files, DOMAINS_FILE)?)?;
         let relay: Vec<RelayRule> = parse(RELAY_FILE, find(files, RELAY_FILE)?)?;
         let secrets = match index.shards.iter().any(|entry| entry.name == SECRETS_FILE) {
             true => parse(SECRETS_FILE, find(files, SECRETS_FILE)?)?,
@@ -117,15 +115,10 @@ impl Configuration {
             server,
             relay,
             secrets,
-            domains: HashMap::with_capacity(domains.len()),
+            domains: HashMap::new(),
             mailboxes: HashMap::new(),
             aliases: HashMap::new(),
         };
-        for domain in domains {
-            if let Some(twice) = configuration.domains.insert(domain.domain.clone(), domain) {
-                return Err(ReadError::Inconsistent(format!("domains.json has {} twice", twice.domain)));
-            }
-        }
         for entry in &index.shards {
             if let Some(shard) = ShardName::from_file_name(&entry.name) {
                 configuration.read_shard(shard, find(files, &entry.name)?, entry.records)?;
@@ -141,29 +134,36 @@ impl Configuration {
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let malformed = |reason: String| ReadError::Malformed { file: file.clone(), line: number + 1, reason };
             let record: Record = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
-            let canonical = record.address().canonical();
-            if ShardName::of(&canonical) != shard {
-                return Err(malformed(format!("{canonical} belongs into {}", ShardName::of(&canonical))));
+            let key = record.key();
+            if ShardName::of(&key) != shard {
+                return Err(malformed(format!("{key} belongs into {}", ShardName::of(&key))));
             }
-            if self.mailboxes.contains_key(&canonical) || self.aliases.contains_key(&canonical) {
-                return Err(malformed(format!("{canonical} is there twice")));
-            }
-            match record {
-                Record::Mailbox(mailbox) => drop(self.mailboxes.insert(canonical, mailbox)),
-                Record::Alias(alias) => drop(self.aliases.insert(canonical, alias)),
+            if !self.insert(&key, record) {
+                return Err(malformed(format!("{key} is there twice")));
             }
             read += 1;
         }
         if read == records { Ok(()) } else { Err(ReadError::Mismatch(file)) }
     }
 
+    /// Takes a record in; `false`: there is one of that key already.
+    fn insert(&mut self, key: &str, record: Record) -> bool {
+        if self.mailboxes.contains_key(key) || self.aliases.contains_key(key) {
+            return false;
+        }
+        match record {
+            Record::Domain(config) => return self.domains.insert(config.domain.clone(), config).is_none(),
+            Record::Mailbox(mailbox) => drop(self.mailboxes.insert(key.to_owned(), mailbox)),
+            Record::Alias(alias) => drop(self.aliases.insert(key.to_owned(), alias)),
+        }
+        true
+    }
+
     fn check_consistency(&self) -> Result<(), ReadError> {
         let addresses = self.mailboxes.values().map(|m| &m.address).chain(self.aliases.values().map(|a| &a.address));
         for address in addresses {
             if !self.domains.contains_key(address.domain()) {
-                return Err(ReadError::Inconsistent(format!(
-                    "{address} is of a domain that domains.json does not have"
-                )));
+                return Err(ReadError::Inconsistent(format!("{address} is of a domain that the set does not have")));
             }
         }
         for domain in self.domains.values() {

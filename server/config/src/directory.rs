@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use crate::bundle::{Bundle, DOMAINS_FILE, INDEX_FILE, MAX_FILE_SIZE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
+use crate::bundle::{Bundle, INDEX_FILE, MAX_FILE_SIZE, RELAY_FILE, SECRETS_FILE, SERVER_FILE};
 use crate::configuration::{Configuration, ReadError};
 use crate::model::SecretText;
 use crate::shard::ShardName;
@@ -40,7 +40,7 @@ fn own_srs_key(directory: &Path) -> Result<Option<SecretText>, ReadError> {
 /// The contract's files in a directory, by name; whatever else lies there (the certificate, the kubelet's own links) is
 /// left alone.
 fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReadError> {
-    let fixed = [INDEX_FILE, SERVER_FILE, DOMAINS_FILE, RELAY_FILE, SECRETS_FILE];
+    let fixed = [INDEX_FILE, SERVER_FILE, RELAY_FILE, SECRETS_FILE];
     let names = fixed.into_iter().map(str::to_owned).chain(ShardName::all().map(|shard| shard.to_string()));
     let mut files = BTreeMap::new();
     for name in names {

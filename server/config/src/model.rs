@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, AddressError, Domain};
+use crate::shard::ShardName;
 
 /// `server.json`: what a MailServer says about the process itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,7 +277,7 @@ pub struct Shutdown {
     pub drain_timeout_seconds: u64,
 }
 
-/// One entry of `domains.json`: a domain that is served.
+/// A domain that is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DomainConfig {
@@ -327,6 +328,8 @@ pub enum CatchAll {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 pub enum Record {
+    /// A domain that is served.
+    Domain(DomainConfig),
     /// A maildrop and login.
     Mailbox(MailboxRecord),
     /// An address that stands for others.
@@ -334,13 +337,31 @@ pub enum Record {
 }
 
 impl Record {
-    /// The address that the record is about.
+    /// The address that the record is about; a domain has none.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> Option<&Address> {
         match self {
-            Self::Mailbox(mailbox) => &mailbox.address,
-            Self::Alias(alias) => &alias.address,
+            Self::Domain(_) => None,
+            Self::Mailbox(mailbox) => Some(&mailbox.address),
+            Self::Alias(alias) => Some(&alias.address),
         }
+    }
+
+    /// What the record is found by: a canonical address, or the name of a domain, which has no `@`. No two records of a
+    /// set have the same.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Domain(config) => config.domain.as_str().to_owned(),
+            Self::Mailbox(mailbox) => mailbox.address.canonical(),
+            Self::Alias(alias) => alias.address.canonical(),
+        }
+    }
+
+    /// The shard that holds the record.
+    #[must_use]
+    pub fn shard(&self) -> ShardName {
+        ShardName::of(&self.key())
     }
 }
 

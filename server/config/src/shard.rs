@@ -1,4 +1,4 @@
-//! Which of the 64 directory shards holds an address. Used by [`crate::bundle`] to write and to check what is read.
+//! Which of the 64 directory shards holds a domain or an address. Used by [`crate::bundle`] to write and to check what is read.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ pub const SHARD_COUNT: u8 = 64;
 pub struct ShardName(u8);
 
 impl ShardName {
-    /// The shard of a canonical address (see [`crate::Address::canonical`]).
+    /// The shard of a domain's name or of a canonical address (see [`crate::model::Record::key`]).
     #[must_use]
-    pub fn of(canonical: &str) -> Self {
-        Self(Sha256::digest(canonical.as_bytes())[0] % SHARD_COUNT)
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes())[0] % SHARD_COUNT)
     }
 
     /// All shards, in order.

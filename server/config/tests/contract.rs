@@ -140,7 +140,7 @@ fn nothing_that_is_in_a_file_may_be_missing_twice_or_strange() {
         (
             "a mailbox of a foreign domain",
             Content { records: vec![Record::Mailbox(mailbox("a@foreign.example"))], ..content() },
-            "a@foreign.example is of a domain that domains.json does not have",
+            "a@foreign.example is of a domain that the set does not have",
         ),
         (
             "a catch-all that is no mailbox",
@@ -156,7 +156,7 @@ fn nothing_that_is_in_a_file_may_be_missing_twice_or_strange() {
         (
             "a domain twice",
             Content { domains: vec![domain("server1.com"), domain("server1.com")], ..content() },
-            "domains.json has server1.com twice",
+            "server1.com is there twice",
         ),
         (
             "an address twice, in other spelling",
@@ -254,8 +254,12 @@ fn forged(name: &str, bytes: &[u8], records: usize) -> ReadError {
 fn a_file_that_says_something_unknown_is_refused_with_its_place() {
     let error = forged("server.json", br#"{"hostname":"a.example","surprise":1}"#, 1).to_string();
     assert!(error.starts_with("server.json line 1: unknown field `surprise`"), "{error}");
-    let error = forged("domains.json", b"[\n{\"domain\":\"not a domain\"}]", 1).to_string();
-    assert!(error.starts_with("domains.json line 2: the domain is not valid"), "{error}");
+    let shard = ShardName::of("server1.com").to_string();
+    let error = forged(&shard, b"\n{\"kind\":\"Domain\",\"domain\":\"not a domain\"}", 1).to_string();
+    assert!(error.starts_with(&format!("{shard} line 2: the domain is not valid")), "{error}");
+    let elsewhere = br#"{"kind":"Domain","domain":"server2.com"}"#;
+    let error = forged(&shard, elsewhere, 1).to_string();
+    assert!(error.starts_with(&format!("{shard} line 1: server2.com belongs into ")), "{error}");
     let error = forged("relay.json", b"{}", 0).to_string();
     assert!(error.starts_with("relay.json line 1: "), "{error}");
     let shard = ShardName::of("tom@server1.com").to_string();
@@ -327,14 +331,16 @@ fn a_directory_takes_a_set_and_gives_it_back() {
     let second = Bundle::build(Content { records: Vec::new(), ..content() }).unwrap();
     paquebot_config::directory::write(&second, &path).unwrap();
     assert_eq!(&paquebot_config::directory::read(&path, VERSION).unwrap().revision, second.revision());
+    let wanted: std::collections::BTreeSet<String> =
+        ["server1.com", "other.example"].map(|domain| ShardName::of(domain).to_string()).into();
     let shards = std::fs::read_dir(&path).unwrap().filter(|entry| {
         entry.as_ref().unwrap().file_name().to_str().is_some_and(|name| name.starts_with("directory-"))
     });
-    assert_eq!(shards.count(), 0);
+    assert_eq!(shards.count(), wanted.len(), "the domains are all that is left");
     assert!(path.join("tls.crt").exists());
     // Nobody else on the machine reads verifiers.
     use std::os::unix::fs::PermissionsExt as _;
-    assert_eq!(std::fs::metadata(path.join("domains.json")).unwrap().permissions().mode() & 0o077, 0);
+    assert_eq!(std::fs::metadata(path.join(wanted.first().unwrap())).unwrap().permissions().mode() & 0o077, 0);
     let nowhere = paquebot_config::directory::read(&directory.path().join("nowhere"), VERSION).unwrap_err();
     assert_eq!(nowhere, ReadError::Missing("index.json".to_owned()));
 }
@@ -368,8 +374,9 @@ proptest! {
             let expected = match record {
                 Record::Mailbox(mailbox) => Resolution::Mailbox(mailbox),
                 Record::Alias(alias) => Resolution::Alias(alias),
+                Record::Domain(_) => unreachable!(),
             };
-            prop_assert_eq!(configuration.resolve(record.address()), expected);
+            prop_assert_eq!(configuration.resolve(record.address().unwrap()), expected);
         }
         let (_, mailboxes, aliases) = configuration.counts();
         prop_assert_eq!(mailboxes + aliases, records.len());

@@ -109,14 +109,15 @@ fn a_half_written_set_is_refused_and_the_last_good_one_stays() {
     assert_eq!(bench.domains(), 1);
     let next = Bundle::build(content(&["server1.com", "server2.com"])).unwrap();
 
+    let shard = paquebot_config::ShardName::of("server2.com").to_string();
     // The files of the next set come one by one, in either order: index first, or index last.
     std::fs::write(bench.file("index.json"), &next.files()["index.json"]).unwrap();
     assert_eq!(bench.domains(), 1);
     let status = bench.status.get();
     assert_eq!(status.revision.as_ref(), Some(&first));
-    assert!(status.error.as_ref().unwrap().contains("domains.json"), "{status:?}");
+    assert!(status.error.as_ref().unwrap().contains(&shard), "{status:?}");
 
-    std::fs::write(bench.file("domains.json"), &next.files()["domains.json"]).unwrap();
+    std::fs::write(bench.file(&shard), &next.files()[&shard]).unwrap();
     assert_eq!(bench.domains(), 2);
     let status = bench.status.get();
     assert_eq!((status.revision.clone(), status.error.clone()), (Some(next.revision().to_string()), None));

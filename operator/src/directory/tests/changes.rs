@@ -16,7 +16,7 @@ fn verifiers(directory: &Directory) -> Vec<String> {
     let records = directory.records(&server, None).map(|record| record.into_inner().clone());
     let mailboxes = records.filter_map(|record| match record {
         Record::Mailbox(mailbox) => Some(mailbox.verifiers),
-        Record::Alias(_) => None,
+        Record::Domain(_) | Record::Alias(_) => None,
     });
     mailboxes.flatten().map(|verifier| verifier.expose().to_owned()).collect()
 }
@@ -30,7 +30,8 @@ fn what_waits_for_another_object_recovers_when_it_appears() {
     let changes = directory.apply(server("mail/default"));
     assert_eq!(reason(&directory, Kind::Mailbox, "one/m"), "Accepted");
     assert!(changes.statuses.contains(&key(Kind::Mailbox, "one/m")));
-    assert!(changes.servers[&default_server()].server && changes.servers[&default_server()].domains);
+    let files = &changes.servers[&default_server()];
+    assert!(files.server && files.shards.contains(&ShardName::of("a.example")));
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn domain_settings_reach_the_configuration() {
             json!({"protocols": {"pop3": "Disabled"}, "forwarding": {"to": ["x@y.example"], "keepCopy": false}}),
         ),
     ]);
-    let config = directory.domain_configs(&default_server()).next().unwrap().into_inner().clone();
+    let config = directory.domain_configs(&default_server(), None).next().unwrap().into_inner().clone();
     assert_eq!(config.catch_all, CatchAll::Mailbox("a@a.example".parse().unwrap()));
     assert_eq!((config.subaddress_separator, config.max_message_size), (None, Some(1 << 20)));
     let Record::Mailbox(record) = directory.records(&default_server(), None).next().unwrap().into_inner().clone()
@@ -178,9 +179,9 @@ fn domain_settings_reach_the_configuration() {
     assert!(!record.protocols.pop3 && record.protocols.submission);
     assert!(!record.forwarding.unwrap().keep_copy);
     let changes = directory.delete(&key(Kind::Mailbox, "one/m"));
-    let config = directory.domain_configs(&default_server()).next().unwrap().into_inner().clone();
+    let config = directory.domain_configs(&default_server(), None).next().unwrap().into_inner().clone();
     assert_eq!(config.catch_all, CatchAll::Reject, "a configuration never names a mailbox that it does not have");
-    assert!(changes.servers[&default_server()].domains);
+    assert!(changes.servers[&default_server()].shards.contains(&ShardName::of("a.example")));
 }
 
 fn networks(directory: &Directory) -> Vec<String> {

@@ -29,7 +29,7 @@ fn script(directory: &Directory) -> Option<String> {
     let records = directory.records(&server, None);
     records.into_iter().find_map(|record| match record.into_inner() {
         Record::Mailbox(mailbox) => mailbox.filter.clone(),
-        Record::Alias(_) => None,
+        Record::Domain(_) | Record::Alias(_) => None,
     })
 }
 

@@ -116,6 +116,7 @@ pub(super) fn lines(directory: &Directory) -> BTreeMap<String, String> {
         .records(&default_server(), None)
         .map(|record| match record.into_inner() {
             Record::Mailbox(mailbox) => (mailbox.address.to_string(), "mailbox".to_owned()),
+            Record::Domain(config) => (config.domain.to_string(), "domain".to_owned()),
             Record::Alias(alias) => {
                 let targets: Vec<String> = alias.targets.iter().map(ToString::to_string).collect();
                 (alias.address.to_string(), targets.join(" "))

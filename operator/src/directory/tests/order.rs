@@ -209,7 +209,7 @@ fn view(directory: &Directory) -> BTreeMap<String, String> {
     let reports = directory.objects().into_iter().map(|key| (key.to_string(), format!("{:?}", directory.report(&key))));
     let contents = directory.servers().map(|server| {
         let content = (
-            directory.domain_configs(server).collect::<Vec<_>>(),
+            directory.domain_configs(server, None).collect::<Vec<_>>(),
             directory.relay_rules(server).collect::<Vec<_>>(),
             directory.records(server, None).collect::<Vec<_>>(),
         );

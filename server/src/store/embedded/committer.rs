@@ -1,8 +1,9 @@
 //! The one thread that writes. It takes all that waits as one transaction, so that one fsync serves many messages
 //! (group commit). Refusals are rare: the work is done without savepoints, which cost a copy of each page that it touches;
 //! when a piece of it is refused, all is taken back and done again, each piece within a savepoint of its own, so that the
-//! refusal does not touch the others.
+//! refusal does not touch the others. Deletions of many messages go in rounds, one with each batch ([`super::deletion`]).
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,7 @@ impl Committer {
                 faults(Access::Write)?;
                 let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
                 writer.commit_together(vec![job]);
+                writer.finish_deletions();
                 while writer.tidy() == Tidied::MoreToDo {}
             }
         }
@@ -97,6 +99,10 @@ pub(super) struct Writer {
     pub(super) lock: fs::File,
     /// Batches that are done with savepoints from the beginning.
     pub(super) careful: u32,
+    /// Deletions that were decided on, each with its next round and whoever waits for the last one.
+    pub(super) deletions: VecDeque<Job>,
+    /// The last round failed: the next one waits until there is other work.
+    pub(super) is_stalled: bool,
 }
 
 /// Starts the thread. It ends, with everything committed, when every [`Committer`] is gone.
@@ -142,12 +148,40 @@ impl Aborted {
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
-        while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+        while self.next_batch(&mut jobs, &mut batch) {
             self.commit_together(std::mem::take(&mut batch));
             // At the end of the process there is no time for it.
             while self.tidy() == Tidied::MoreToDo && jobs.is_empty() && !jobs.is_closed() {}
         }
         self.close();
+    }
+
+    /// Takes what waits, and a round of a deletion; waits itself where there is neither. Whether there is anything: at the
+    /// end of the process, too, a deletion is finished, unless it cannot be.
+    fn next_batch(&mut self, jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) -> bool {
+        if self.deletions.is_empty() || self.is_stalled {
+            if jobs.blocking_recv_many(batch, BATCH) == 0 {
+                return false;
+            }
+        } else {
+            while batch.len() < BATCH
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+        }
+        batch.extend(self.deletions.pop_front());
+        true
+    }
+
+    /// Does all rounds that can be done.
+    fn finish_deletions(&mut self) {
+        while let Some(round) = self.deletions.pop_front() {
+            self.commit_together(vec![round]);
+            if self.is_stalled {
+                break;
+            }
+        }
     }
 
     /// One transaction for the whole batch. Should it fail as a whole, each piece of work gets one of its own.
@@ -164,7 +198,7 @@ impl Writer {
             Err(Aborted::Unknown(error)) => self.break_off(batch, &error),
             Err(Aborted::Cleanly(error)) if batch.len() == 1 => {
                 self.roll_back();
-                answer_all(batch, || error.clone());
+                self.report(batch, vec![Err(error)]);
             }
             Err(Aborted::Cleanly(_)) => {
                 self.roll_back();
@@ -281,16 +315,50 @@ impl Writer {
     }
 
     /// Answers after the commit; files go when no row names them any more.
-    fn report(&self, batch: Vec<Job>, outcomes: Vec<Result<Unreferenced>>) {
+    fn report(&mut self, batch: Vec<Job>, outcomes: Vec<Result<Unreferenced>>) {
         for (Job { mut work, reply }, outcome) in batch.into_iter().zip(outcomes) {
             let answer = outcome.map(|unreferenced| {
                 work.own_files();
                 self.remove(&unreferenced);
             });
+            let Some((work, reply)) = self.keep_deleting(work, reply, &answer) else { continue };
             // Files that nobody owns are gone before the answer.
             drop(work);
             // Whoever asked may be gone; what is committed stays so.
             let _ = reply.send(answer);
+        }
+    }
+
+    /// Keeps a deletion that has rounds left; other work comes back, to be answered.
+    fn keep_deleting(
+        &mut self,
+        work: Work,
+        reply: oneshot::Sender<Result<()>>,
+        answer: &Result<()>,
+    ) -> Option<(Work, oneshot::Sender<Result<()>>)> {
+        match (work, answer) {
+            (Work::Decide(deletion), Ok(())) => {
+                self.deletions.push_back(Job { work: Work::Round(deletion), reply });
+                None
+            }
+            (Work::Round(mut deletion), Ok(())) => {
+                self.is_stalled = false;
+                if deletion.count_round() {
+                    return Some((Work::Round(deletion), reply));
+                }
+                self.deletions.push_back(Job { work: Work::Round(deletion), reply });
+                None
+            }
+            (Work::Round(deletion), Err(error)) => {
+                // It is decided: it goes on when it can, here or at the next start. Whoever waits need not.
+                tracing::warn!(%error, "a deletion of many messages is interrupted");
+                let _ = reply.send(Err(error.clone()));
+                self.is_stalled = true;
+                let (nobody, _) = oneshot::channel();
+                self.deletions.push_back(Job { work: Work::Round(deletion), reply: nobody });
+                None
+            }
+            (work, _) => Some((work, reply)),
         }
     }
 
@@ -342,7 +410,8 @@ impl Writer {
         let is_full = !self.space.has_room(0).unwrap_or(true);
         let free = number("PRAGMA freelist_count", 0)?;
         let is_wasteful = free >= VACUUM_PAGES && free >= number("PRAGMA page_count", 0)? / FREE_SHARE;
-        let vacuum = is_wasteful || is_full && free > 0;
+        // What is deleted in rounds is given back when all of it is gone.
+        let vacuum = is_wasteful && self.deletions.is_empty() || is_full && free > 0;
         if vacuum && !self.empty_log()? {
             // Somebody reads what the log hides. Moving pages now would only lengthen it.
             return Ok(Tidied::Done);

@@ -4,6 +4,9 @@
 mod checksum;
 mod claim;
 mod committer;
+mod deletion;
+#[cfg(test)]
+mod deletion_tests;
 mod error;
 mod manage;
 #[cfg(test)]
@@ -21,7 +24,7 @@ pub mod tools;
 mod transaction;
 mod volume;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::committer::{Access, Faults};
 use self::committer::{Committer, Writer, stopped};
+use self::deletion::Deletion;
 use self::readers::{MessageFile, PieceReader, Readers};
 pub use self::recovery::is_in_use;
 use self::space::Space;
@@ -54,6 +58,8 @@ pub struct EmbeddedStore {
     thread: Mutex<Option<JoinHandle<()>>>,
     broken: CancellationToken,
     open_maildrops: OpenMaildrops,
+    /// Maildrops of which many messages are going.
+    emptied: OpenMaildrops,
 }
 
 impl EmbeddedStore {
@@ -90,6 +96,8 @@ impl EmbeddedStore {
             broken: broken.clone(),
             lock: opened.lock,
             careful: 0,
+            deletions: VecDeque::new(),
+            is_stalled: false,
         };
         let (committer, thread) = match in_place.clone() {
             Some(faults) => (Committer::InPlace(Arc::new(Mutex::new(writer)), faults), None),
@@ -103,6 +111,7 @@ impl EmbeddedStore {
             thread: Mutex::new(thread),
             broken,
             open_maildrops: Arc::default(),
+            emptied: Arc::default(),
         }))
     }
 
@@ -182,9 +191,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 type OpenMaildrops = Arc<Mutex<HashSet<(String, Folder)>>>;
 
 /// Marks a maildrop as open until it is dropped.
+#[derive(Debug)]
 struct MaildropLock {
     name: (String, Folder),
     open: OpenMaildrops,
+}
+
+impl MaildropLock {
+    fn take(open: &OpenMaildrops, name: (String, Folder)) -> Result<Self> {
+        let is_free = lock(open).insert(name.clone());
+        if is_free { Ok(Self { name, open: Arc::clone(open) }) } else { Err(StoreError::MaildropInUse) }
+    }
 }
 
 impl Drop for MaildropLock {
@@ -238,11 +255,11 @@ impl Store for EmbeddedStore {
 
     async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop> {
         let name = (maildrop.mailbox.canonical(), maildrop.folder.clone());
-        if !lock(&self.open_maildrops).insert(name.clone()) {
+        // It frees itself, whatever happens.
+        let held = MaildropLock::take(&self.open_maildrops, name.clone())?;
+        if lock(&self.emptied).contains(&name) {
             return Err(StoreError::MaildropInUse);
         }
-        // From here on the lock frees itself, whatever happens.
-        let held = MaildropLock { name: name.clone(), open: Arc::clone(&self.open_maildrops) };
         let entries = self.readers.query(move |connection| list(connection, &name.0, &name.1)).await?;
         Ok(Maildrop { entries, lock: Box::new(held) })
     }
@@ -283,7 +300,17 @@ impl Store for EmbeddedStore {
         // In the order in which they lie on the pages, so that a page is written once at most.
         let mut keys = keys.to_vec();
         keys.sort_unstable();
-        self.commit_work(Work::Delete { maildrop: maildrop.clone(), keys }).await
+        let maildrop = maildrop.clone();
+        if keys.len() <= deletion::ROUND {
+            return self.commit_work(Work::Delete { maildrop, keys }).await;
+        }
+        let lock = MaildropLock::take(&self.emptied, (maildrop.mailbox.canonical(), maildrop.folder.clone()))?;
+        let query = self.readers.query(move |connection| {
+            let is_there = deletion::holds_all(connection, &maildrop, &keys)?;
+            is_there.then(|| Deletion::new(maildrop, keys, lock)).ok_or(StoreError::NotFound)
+        });
+        let deletion = query.await?;
+        self.commit_work(Work::Decide(Box::new(deletion))).await
     }
 
     async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>> {

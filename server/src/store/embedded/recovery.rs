@@ -1,5 +1,5 @@
-//! What the store does before it opens: takes its directory for itself, refuses to start empty where mail was, removes
-//! message files that no row names, and reports rows whose file is gone.
+//! What the store does before it opens: takes its directory for itself, refuses to start empty where mail was, finishes
+//! deletions that had begun, removes message files that no row names, and reports rows whose file is gone.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 
-use super::schema;
+use super::{deletion, schema};
 use crate::store::{Result, StoreError};
 
 /// Locked while a process has the store; says which database belongs here.
@@ -47,11 +47,12 @@ pub(super) fn open(directory: &Path) -> Result<Opened> {
             directory.join(schema::DATABASE_FILE).display()
         )));
     }
-    let connection = schema::open_database(directory, !had_mail)?;
+    let mut connection = schema::open_database(directory, !had_mail)?;
     let identity = schema::identity(&connection)?;
     if known.trim() != identity {
         record_identity(&mut lock, &identity).map_err(cannot)?;
     }
+    deletion::finish_all(&mut connection, &bodies)?;
     sweep(&connection, &bodies, LEFT_BY_A_CRASH)?;
     Ok(Opened { lock, connection, bodies })
 }

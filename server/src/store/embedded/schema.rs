@@ -23,7 +23,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -145,6 +145,16 @@ const VERSION_3: &str = "
 const VERSION_4: &str = "
     ALTER TABLE message ADD COLUMN checksums BLOB;
     CREATE INDEX message_file ON message (file) WHERE file IS NOT NULL;
+";
+
+// Deletions of many messages that have begun, by their first entry: its keys, eight octets each, in ascending order.
+const VERSION_5: &str = "
+    CREATE TABLE deletion (
+        first INTEGER PRIMARY KEY,
+        maildrop INTEGER NOT NULL,
+        folder INTEGER NOT NULL,
+        keys BLOB NOT NULL
+    ) STRICT;
 ";
 
 /// Opens the database of `directory`, making it when `may_create`.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::checksum;
+use super::deletion::{Deletion, delete};
 use super::manage::Management;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{Deferral, MessageNumber, Settlement};
@@ -18,8 +19,12 @@ use crate::store::{
 pub(super) enum Work {
     /// A message and its recipients.
     Accept(Box<Acceptance>),
-    /// Messages of a maildrop.
+    /// A few messages of a maildrop.
     Delete { maildrop: MaildropName, keys: Vec<i64> },
+    /// Many messages of a maildrop: that they go …
+    Decide(Box<Deletion>),
+    /// … and some of them, which are to go.
+    Round(Box<Deletion>),
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
     /// What a person does with rows of the queue.
@@ -38,6 +43,8 @@ impl Work {
         match self {
             Self::Accept(acceptance) => accept(connection, acceptance, run)?,
             Self::Delete { maildrop, keys } => delete(connection, maildrop, keys, &mut unreferenced)?,
+            Self::Decide(deletion) => deletion.decide(connection)?,
+            Self::Round(deletion) => deletion.perform_round(connection, &mut unreferenced)?,
             Self::Settle(settlement) => settle(connection, settlement, run, &mut unreferenced)?,
             Self::Manage(management) => management.perform(connection)?,
             Self::MakeRoom => {}
@@ -60,7 +67,7 @@ impl Work {
         let acceptances: &mut [Acceptance] = match self {
             Self::Accept(acceptance) => std::slice::from_mut(acceptance),
             Self::Settle(settlement) => &mut settlement.reports,
-            Self::Delete { .. } | Self::Manage(_) | Self::MakeRoom => &mut [],
+            Self::Delete { .. } | Self::Decide(_) | Self::Round(_) | Self::Manage(_) | Self::MakeRoom => &mut [],
         };
         for acceptance in acceptances.iter_mut().filter(|acceptance| references(acceptance) > 0) {
             if let Body::File(file) = &mut acceptance.body {
@@ -376,36 +383,8 @@ fn remember(connection: &Connection, remembrance: &Remembrance, now: Timestamp) 
     Ok(())
 }
 
-fn delete(
-    connection: &Connection,
-    maildrop: &MaildropName,
-    keys: &[i64],
-    unreferenced: &mut Unreferenced,
-) -> Result<()> {
-    let number: Option<i64> = connection
-        .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
-        .query_row([maildrop.mailbox.canonical()], |row| row.get(0))
-        .optional()?;
-    let number = number.ok_or(StoreError::NotFound)?;
-    let folder = find_folder(connection, number, &maildrop.folder)?.ok_or(StoreError::NotFound)?;
-    let mut octets = 0;
-    for key in keys {
-        let (message, freed): (i64, i64) = connection
-            .prepare_cached(
-                "DELETE FROM entry WHERE key = ?1 AND maildrop = ?2 AND folder = ?3 RETURNING message, octets",
-            )?
-            .query_row([*key, number, folder], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        octets += freed;
-        release(connection, MessageNumber(message), unreferenced)?;
-    }
-    connection
-        .prepare_cached("UPDATE maildrop SET messages = messages - ?2, octets = octets - ?3 WHERE number = ?1")?
-        .execute([number, to_sql(keys.len() as u64), octets])?;
-    Ok(())
-}
-
 /// One reference fewer; the last one takes the message with it, and the reference that it holds.
-fn release(connection: &Connection, message: MessageNumber, unreferenced: &mut Unreferenced) -> Result<()> {
+pub(super) fn release(connection: &Connection, message: MessageNumber, unreferenced: &mut Unreferenced) -> Result<()> {
     let (left, file, content_of): (i64, Option<String>, Option<i64>) = connection
         .prepare_cached(
             "UPDATE message SET message_references = message_references - 1 WHERE number = ?1 \

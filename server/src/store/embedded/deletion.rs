@@ -1,0 +1,173 @@
+//! Deleting messages of a maildrop. A few go in one transaction. Many would keep everybody's mail waiting behind it: they are
+//! decided on in a small transaction, which writes down what is to go, and go in rounds, each of which shares a transaction
+//! with the mail that waits. All or nothing it is all the same (RFC 1939 §6): what was decided on and not finished when the
+//! process ended, the next one finishes before it serves anybody. Called by [`super::committer`] and [`super::recovery`].
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::MaildropLock;
+use super::transaction::{Unreferenced, find_folder, release, to_sql};
+use crate::store::outgoing::MessageNumber;
+use crate::store::{MaildropName, Result, StoreError};
+
+/// Messages that go at once: a few milliseconds' work, which is what others wait longer for their own.
+pub(super) const ROUND: usize = 256;
+/// Messages in one transaction where nobody waits.
+const BEFORE_SERVING: usize = 8192;
+
+/// Many messages that go in rounds.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    maildrop: MaildropName,
+    /// In ascending order, and of this maildrop when it was decided.
+    keys: Vec<i64>,
+    /// How many are gone.
+    done: usize,
+    /// Keeps sessions from listing what is half gone, also when the one that asked has ended.
+    #[expect(dead_code, reason = "held until the last round")]
+    lock: MaildropLock,
+}
+
+impl Deletion {
+    pub(super) fn new(maildrop: MaildropName, keys: Vec<i64>, lock: MaildropLock) -> Self {
+        Self { maildrop, keys, done: 0, lock }
+    }
+
+    /// Writes down what is to go. Once this is durable, it goes.
+    pub(super) fn decide(&self, connection: &Connection) -> Result<()> {
+        let (maildrop, folder) = place(connection, &self.maildrop)?;
+        let keys: Vec<u8> = self.keys.iter().flat_map(|key| key.to_be_bytes()).collect();
+        connection
+            .prepare_cached("INSERT INTO deletion (first, maildrop, folder, keys) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![self.keys.first(), maildrop, folder, keys])?;
+        Ok(())
+    }
+
+    /// Does the next round, which [`Deletion::count_round`] counts once it is durable.
+    pub(super) fn perform_round(&self, connection: &Connection, unreferenced: &mut Unreferenced) -> Result<()> {
+        let place = place(connection, &self.maildrop)?;
+        let end = self.end_of_round();
+        remove(connection, place, self.keys.get(self.done..end).unwrap_or_default(), unreferenced)?;
+        if end == self.keys.len() {
+            forget(connection, self.keys.first().copied())?;
+        }
+        Ok(())
+    }
+
+    /// After a round was committed; whether it was the last one.
+    pub(super) fn count_round(&mut self) -> bool {
+        self.done = self.end_of_round();
+        self.done == self.keys.len()
+    }
+
+    fn end_of_round(&self) -> usize {
+        self.keys.len().min(self.done + ROUND)
+    }
+}
+
+/// Deletes a few messages: all of them or none.
+pub(super) fn delete(
+    connection: &Connection,
+    maildrop: &MaildropName,
+    keys: &[i64],
+    unreferenced: &mut Unreferenced,
+) -> Result<()> {
+    let place = place(connection, maildrop)?;
+    let removed = remove(connection, place, keys, unreferenced)?;
+    if removed == keys.len() { Ok(()) } else { Err(StoreError::NotFound) }
+}
+
+/// Whether a maildrop has all of these messages; the keys ascend.
+pub(super) fn holds_all(connection: &Connection, maildrop: &MaildropName, keys: &[i64]) -> Result<bool> {
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(true) };
+    let (number, folder) = place(connection, maildrop)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key FROM entry WHERE maildrop = ?1 AND folder = ?2 AND key BETWEEN ?3 AND ?4 ORDER BY key",
+    )?;
+    let mut rows = statement.query([number, folder, *first, *last])?;
+    let mut wanted = keys.iter().peekable();
+    while let Some(row) = rows.next()? {
+        let key: i64 = row.get(0)?;
+        wanted.next_if(|wanted| **wanted == key);
+    }
+    Ok(wanted.peek().is_none())
+}
+
+/// Finishes what a process that ended had decided on. Nobody is served yet.
+pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<()> {
+    while let Some((first, place, keys)) = unfinished(connection)? {
+        tracing::info!(messages = keys.len(), "finishing a deletion that the last process began");
+        for keys in keys.chunks(BEFORE_SERVING) {
+            let mut unreferenced = Vec::new();
+            let transaction = connection.transaction()?;
+            remove(&transaction, place, keys, &mut unreferenced)?;
+            transaction.commit()?;
+            for name in unreferenced {
+                // What stays is found as a file of no message.
+                let _ = std::fs::remove_file(bodies.join(name));
+            }
+            // Else the log would grow by all that is deleted.
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        forget(connection, Some(first))?;
+    }
+    Ok(())
+}
+
+/// A deletion's first key, its maildrop's and folder's numbers, and its keys.
+type Unfinished = (i64, (i64, i64), Vec<i64>);
+
+fn unfinished(connection: &Connection) -> Result<Option<Unfinished>> {
+    let mut statement = connection.prepare("SELECT first, maildrop, folder, keys FROM deletion LIMIT 1")?;
+    let found = statement
+        .query_row([], |row| {
+            let keys = row.get_ref(3)?.as_blob()?.as_chunks().0.iter().map(|key| i64::from_be_bytes(*key)).collect();
+            Ok((row.get(0)?, (row.get(1)?, row.get(2)?), keys))
+        })
+        .optional()?;
+    Ok(found)
+}
+
+fn forget(connection: &Connection, first: Option<i64>) -> Result<()> {
+    connection.prepare_cached("DELETE FROM deletion WHERE first = ?1")?.execute([first])?;
+    Ok(())
+}
+
+/// The numbers of a maildrop and its folder.
+fn place(connection: &Connection, maildrop: &MaildropName) -> Result<(i64, i64)> {
+    let number: Option<i64> = connection
+        .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
+        .query_row([maildrop.mailbox.canonical()], |row| row.get(0))
+        .optional()?;
+    let number = number.ok_or(StoreError::NotFound)?;
+    let folder = find_folder(connection, number, &maildrop.folder)?.ok_or(StoreError::NotFound)?;
+    Ok((number, folder))
+}
+
+/// Deletes those that are there, and counts them.
+fn remove(
+    connection: &Connection,
+    (maildrop, folder): (i64, i64),
+    keys: &[i64],
+    unreferenced: &mut Unreferenced,
+) -> Result<usize> {
+    let (mut removed, mut octets) = (0, 0);
+    for key in keys {
+        let gone: Option<(i64, i64)> = connection
+            .prepare_cached(
+                "DELETE FROM entry WHERE key = ?1 AND maildrop = ?2 AND folder = ?3 RETURNING message, octets",
+            )?
+            .query_row([*key, maildrop, folder], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((message, freed)) = gone else { continue };
+        octets += freed;
+        removed += 1;
+        release(connection, MessageNumber(message), unreferenced)?;
+    }
+    connection
+        .prepare_cached("UPDATE maildrop SET messages = messages - ?2, octets = octets - ?3 WHERE number = ?1")?
+        .execute([maildrop, to_sql(removed as u64), octets])?;
+    Ok(removed)
+}

@@ -71,11 +71,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
         "tls.certManager",
         "create the Certificate yourself and name its Secret in tls.secretRef",
     );
-    found.refuse(
-        spec.outbound.smart_host.is_some(),
-        "outbound.smartHost",
-        "mail goes to the recipients' MX hosts; remove it",
-    );
     let enabled = |feature: &Option<OutboundFeature>| feature.as_ref().is_some_and(|feature| feature.mode.is_enabled());
     found.refuse(enabled(&spec.outbound.dane), "outbound.dane", "outgoing TLS is opportunistic; set mode: Disabled");
     found.refuse(
@@ -183,7 +178,6 @@ pub fn relay_policy(spec: &RelayPolicySpec) -> Vec<UnsupportedField> {
         );
     }
     found.refuse(spec.rate_limit.is_some(), "rateLimit", "the clients could send without limit; remove it");
-    found.refuse(spec.upstream.is_some(), "upstream", "mail would go to the recipients' MX hosts; remove it");
     found.0
 }
 
@@ -249,7 +243,6 @@ mod tests {
             {"name": "b", "protocol": "SMTP", "port": 25, "proxyProtocol": proxy}]);
         assert_eq!(of(json!({"listeners": listeners})), refused("spec.listeners[1].proxyProtocol"));
         assert_eq!(of(json!({"tls": {"certManager": {"issuerRef": {"name": "a"}}}})), refused("spec.tls.certManager"));
-        assert_eq!(of(json!({"outbound": {"smartHost": {"host": "a.example"}}})), refused("spec.outbound.smartHost"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Enabled"}}})), refused("spec.outbound.dane"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Disabled"}}})), []);
         assert_eq!(of(json!({"outbound": {"mtaSTS": {"mode": "Enabled"}}})), refused("spec.outbound.mtaSTS"));
@@ -303,7 +296,6 @@ mod tests {
         let from = json!([{"podSelector": {}}, {"clientCertificates": [{"sanDNS": "a.example"}]}]);
         assert_eq!(of(json!({"from": from})), refused("spec.from[1].clientCertificates"));
         assert_eq!(of(json!({"rateLimit": {}})), refused("spec.rateLimit"));
-        assert_eq!(of(json!({"upstream": {"smartHost": "a.example"}})), refused("spec.upstream"));
     }
 
     #[test]

@@ -11,4 +11,5 @@ pub mod dns;
 pub mod leader;
 pub mod metrics;
 pub mod render;
+pub mod secrets;
 mod uri;

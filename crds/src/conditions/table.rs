@@ -106,6 +106,8 @@ pub const fn reasons(condition_type: ConditionType) -> Reasons {
                 R::QuotaExceedsDomainLimit,
                 R::OpenRelayRefused,
                 R::AliasLoop,
+                R::SecretNotFound,
+                R::SecretKeyMissing,
             ],
             NONE,
         ),

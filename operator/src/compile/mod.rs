@@ -19,7 +19,7 @@ use paquebot_crds::Kind;
 
 use crate::directory::{
     ConfigMapContent, CredentialOutcome, CredentialsReport, Details, Directory, FilterReport, NamespacedName,
-    ObjectKey, Options,
+    ObjectKey, Options, SecretUse,
 };
 use crate::render::{self, RenderError};
 use manifests::Manifests;
@@ -90,6 +90,7 @@ pub fn index(manifests: &Manifests, server: Option<NamespacedName>) -> Compiled 
         directory.apply(object.clone());
     }
     read_filters(&mut directory, manifests);
+    read_secrets(&mut directory, manifests);
     Compiled { directory, server, sources }
 }
 
@@ -133,6 +134,18 @@ pub fn choose(manifests: &Manifests, wanted: Option<&NamespacedName>) -> Result<
     }
 }
 
+/// Gives each MailServer and RelayPolicy what its Secrets hold.
+fn read_secrets(directory: &mut Directory, manifests: &Manifests) {
+    let uses: Vec<SecretUse> = directory.secret_uses().cloned().collect();
+    for used in uses {
+        let Some(reference) = directory.secret_reference(&used) else { continue };
+        let namespace = &used.object.name.namespace;
+        let secret = manifests.secrets.get(&NamespacedName::new(namespace, &reference.name));
+        let value = crate::secrets::value(used.purpose, &reference, namespace, secret);
+        directory.apply_secret(&used, &reference, value);
+    }
+}
+
 impl Compiled {
     /// The Mailboxes that have a password.
     #[must_use]
@@ -152,7 +165,7 @@ impl Compiled {
         self.directory.apply_credentials(mailbox, outcome);
     }
 
-    /// Every object that is not in force, and every password and filter that cannot be used.
+    /// Every object that is not in force, and every password, login and filter that cannot be used.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -162,6 +175,11 @@ impl Compiled {
             if !report.verdict.is_accepted() {
                 let (reason, message) = (report.verdict.reason(), report.verdict.message());
                 problems.push(Problem::of_object(source.clone(), &key, reason.as_str(), message));
+            }
+            if key.kind == Kind::MailServer
+                && let Some(refusal) = self.directory.secret_refusal(&key.name)
+            {
+                problems.push(Problem::of_object(source.clone(), &key, refusal.reason.as_str(), &refusal.message));
             }
             if let Details::Mailbox { credentials: CredentialsReport::Failed(failure), .. } = &report.details {
                 problems.push(Problem::of_object(source.clone(), &key, failure.reason.as_str(), &failure.message));

@@ -12,6 +12,7 @@ use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
 use super::dns_worker::Looked;
 use super::filters_worker::FilterRead;
+use super::secrets_worker::SecretRead;
 use super::server_worker::{Failure, PassDone, Recovered};
 use super::status::StatusWritten;
 use crate::directory::{NamespacedName, ObjectKey};
@@ -68,6 +69,8 @@ pub enum Input {
     Credentials(CredentialsRead),
     /// The ConfigMap of a mailbox's filter was read.
     Filter(FilterRead),
+    /// A Secret that a MailServer or RelayPolicy names was read.
+    SecretRead(Box<SecretRead>),
     /// A domain's records were looked at.
     Looked(Box<Looked>),
     /// A status was written, or was not.

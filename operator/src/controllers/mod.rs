@@ -2,7 +2,7 @@
 //!
 //! [`watches`] feed the one [`engine`], which owns the index ([`crate::directory`]) and all that was observed. The engine
 //! starts workers: [`server_worker`] writes a MailServer's objects by [`apply`], [`configz`] asks pods what they serve,
-//! [`dns_worker`] asks name servers, [`credentials_worker`] reads Secrets, [`status`] writes statuses. What a worker
+//! [`dns_worker`] asks name servers, [`credentials_worker`] and [`secrets_worker`] read Secrets, [`status`] writes statuses. What a worker
 //! learns comes back to the engine as an [`input::Input`]. Pure parts: [`availability`], [`certificate`],
 //! [`propagation`], [`timers`], and `wanted` of [`status`].
 
@@ -17,6 +17,7 @@ pub mod filters_worker;
 pub mod health;
 pub mod input;
 pub mod propagation;
+pub mod secrets_worker;
 pub mod server_worker;
 pub mod status;
 pub mod timers;

@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use paquebot_config::{Record, ShardName, Verifier};
+use paquebot_config::bundle::SECRETS_FILE;
+use paquebot_config::{Login, Record, Secrets, ShardName, Verifier};
 use paquebot_crds::conditions::ConditionUpdate;
 use paquebot_crds::mail_server::CertificateSource;
 use serde_json::json;
@@ -122,6 +123,9 @@ impl Work {
         let configuration = &pass.configuration;
         for shard in configuration.shards.values() {
             self.apply(Desired::new(shard)?).await?;
+        }
+        if let Some(secrets) = &configuration.secrets {
+            self.apply(Desired::new(secrets)?).await?;
         }
         // The index speaks of all the others, so it comes last.
         self.apply(Desired::new(&configuration.config_map)?).await?;
@@ -259,6 +263,8 @@ pub struct Recovered {
     pub verifiers: HashMap<String, Vec<Verifier>>,
     /// The Secrets of shards that exist.
     pub shards: Vec<String>,
+    /// The logins in `secrets.json`, so that a Secret that went meanwhile keeps its last good login.
+    pub logins: BTreeMap<String, Login>,
     /// The digests of the files in the index that is there.
     pub digests: HashMap<String, String>,
 }
@@ -273,7 +279,8 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
     let api: Api<Secret> = Api::namespaced(client, &server.namespace);
     let selector = names::labels(&server.name).into_iter().map(|(key, value)| format!("{key}={value}"));
     let selector = selector.collect::<Vec<_>>().join(",");
-    let mut recovered = Recovered { verifiers: HashMap::new(), shards: Vec::new(), digests: digests(config) };
+    let mut recovered =
+        Recovered { verifiers: HashMap::new(), shards: Vec::new(), logins: BTreeMap::new(), digests: digests(config) };
     let mut parameters = ListParams::default().labels(&selector).limit(16);
     loop {
         let page = within_deadline(api.list(&parameters)).await?;
@@ -298,6 +305,12 @@ impl Recovered {
     fn take(&mut self, server: &NamespacedName, secret: Secret) {
         let name = secret.metadata.name.unwrap_or_default();
         let Some(file) = name.strip_prefix(&format!("{}-", server.name)) else { return };
+        if name == names::secrets_secret(&server.name) {
+            let bytes = secret.data.and_then(|mut data| data.remove(SECRETS_FILE)).unwrap_or_default().0;
+            self.logins = serde_json::from_slice::<Secrets>(&bytes).map(|secrets| secrets.logins).unwrap_or_default();
+            self.shards.push(name);
+            return;
+        }
         if ShardName::from_file_name(file).is_none() {
             return;
         }

@@ -173,8 +173,11 @@ impl Directory {
         if old.is_none_or(|old| old.spec.allowed_namespaces != entry.spec.allowed_namespaces) {
             self.add_server_users(&name, work);
         }
-        work.changes.files(&name).server = true;
+        let files = work.changes.files(&name);
+        files.server = true;
+        files.secrets |= old.is_none_or(|old| old.spec.outbound.smart_host != entry.spec.outbound.smart_host);
         self.servers.insert(name.clone(), ServerNode { entry, verdict: Verdict::Refused(pending()) });
+        self.hold_secrets(&ObjectKey::new(Kind::MailServer, name.clone()));
         work.add(Task::Server(name));
         true
     }
@@ -183,6 +186,7 @@ impl Directory {
         if self.servers.remove(name).is_none() {
             return false;
         }
+        self.hold_secrets(&ObjectKey::new(Kind::MailServer, name.clone()));
         self.add_server_users(name, work);
         work.changes.files(name).server = true;
         true
@@ -325,6 +329,7 @@ impl Directory {
         };
         self.policies.insert(name.clone(), node);
         self.link_policy(&name, true);
+        self.hold_secrets(&ObjectKey::new(Kind::RelayPolicy, name.clone()));
         self.select_pods(&name);
         work.add(Task::Policy(name));
         true
@@ -335,6 +340,7 @@ impl Directory {
         if self.policies.remove(name).is_none() {
             return false;
         }
+        self.hold_secrets(&ObjectKey::new(Kind::RelayPolicy, name.clone()));
         work.add(Task::Policy(name.clone()));
         true
     }

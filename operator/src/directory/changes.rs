@@ -42,6 +42,8 @@ pub struct DirtyFiles {
     pub server: bool,
     /// `relay.json`.
     pub relay: bool,
+    /// `secrets.json`.
+    pub secrets: bool,
     /// The shards of the directory.
     pub shards: BTreeSet<ShardName>,
 }
@@ -51,6 +53,7 @@ impl DirtyFiles {
     pub fn merge(&mut self, other: Self) {
         self.server |= other.server;
         self.relay |= other.relay;
+        self.secrets |= other.secrets;
         self.shards.extend(other.shards);
     }
 }

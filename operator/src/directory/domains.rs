@@ -8,6 +8,7 @@ use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::secrets::bad_smart_host;
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
 use super::verdict::{Refusal, Verdict};
@@ -321,6 +322,12 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
             "Its Services cannot be named after it: create it again with a name of at most {MOST_SERVER_NAME} lower case \
              letters, digits and dashes that begins with a letter."
         ));
+    }
+    if let Some(smart_host) = &spec.outbound.smart_host
+        && let Some(message) =
+            bad_smart_host(smart_host.host.as_str(), spec.hostname.as_str(), "spec.outbound.smartHost.host")
+    {
+        return Some(message);
     }
     let unusable = |text: &&String| text.parse::<IpAddr>().is_err() && text.parse::<SocketAddr>().is_err();
     spec.dns.resolvers.iter().find(unusable).map(|text| {

@@ -31,6 +31,7 @@ mod mailboxes;
 mod networks;
 mod policies;
 mod queries;
+mod secrets;
 mod state;
 mod tenancy;
 mod verdict;
@@ -46,6 +47,7 @@ pub use input::{
     ClusterRanges, CredentialFailure, CredentialOutcome, Entry, Meta, Object, Options, Pod, SecretVersion,
 };
 pub use key::{NamespacedName, ObjectKey};
+pub use secrets::{SecretPurpose, SecretReference, SecretUse, SecretValue, server_login, smart_host_tls};
 pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork, Report, Verdict};
 
 use std::collections::BTreeSet;
@@ -86,6 +88,10 @@ pub struct Directory {
     counts: HashMap<NamespacedName, (usize, usize)>,
     /// MailServer → its mailboxes whose Secrets nobody has reported on yet.
     pending: Index<NamespacedName, NamespacedName>,
+    /// What objects name in Secrets, apart from passwords.
+    held: HashMap<SecretUse, secrets::Held>,
+    /// Of that, what nobody has read yet.
+    unread: BTreeSet<SecretUse>,
     /// MailServer → the content of its configuration.
     published: HashMap<NamespacedName, Published>,
     /// Whose record is where.

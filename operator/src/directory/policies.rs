@@ -12,6 +12,7 @@ use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
 
 use super::key::{NamespacedName, ObjectKey};
 use super::networks;
+use super::secrets::Upstream;
 use super::state::{PolicyNode, Published, Task, Work};
 use super::tenancy::matches;
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
@@ -115,11 +116,23 @@ impl Directory {
             Ok((admitted, server)) => (Ok(server), admitted),
             Err(refusal) => (Err(refusal), Admitted::default()),
         };
-        let rule =
-            server.as_ref().ok().and_then(|server| Some((server.clone(), rule(name, &node.entry.spec, &admitted)?)));
+        let upstream = server.and_then(|server| Ok((self.upstream(name, &node.entry.spec, &server)?, server)));
+        let (server, upstream, admitted) = match upstream {
+            Ok((upstream, server)) => (Ok(server), upstream, admitted),
+            Err(refusal) => (Err(refusal), Upstream::default(), Admitted::default()),
+        };
+        let rule = server.as_ref().ok().and_then(|server| {
+            let rule = rule(name, &node.entry.spec, &admitted)?;
+            Some((server.clone(), RelayRule { upstream: upstream.host.clone(), ..rule }))
+        });
         let verdict = match &server {
             Err(refusal) => Verdict::Refused(refusal.clone()),
-            Ok(server) => verdict(server, &node.entry.spec, &admitted, rule.is_some()),
+            Ok(server) => match verdict(server, &node.entry.spec, &admitted, rule.is_some()) {
+                Verdict::Accepted { message } => {
+                    upstream.complaint.map_or(Verdict::Accepted { message }, Verdict::Refused)
+                }
+                refused => refused,
+            },
         };
         self.publish_rule(name, rule, work);
         let Some(node) = self.policies.get_mut(name) else { return };
@@ -216,7 +229,21 @@ impl Directory {
             entries: |published| &mut published.rules,
             file: |files| &mut files.relay,
         };
+        let before = self.login_place(name);
         self.publish(&part, name, rule, work);
+        let after = self.login_place(name);
+        if before != after {
+            for (server, _) in [before, after].into_iter().flatten() {
+                work.changes.files(&server).secrets = true;
+            }
+        }
+    }
+
+    /// The server whose `secrets.json` has the login of a policy, and its name there.
+    fn login_place(&self, name: &NamespacedName) -> Option<(NamespacedName, String)> {
+        let server = self.rule_places.get(name)?;
+        let host = self.published.get(server)?.rules.get(name)?.upstream.as_ref()?;
+        Some((server.clone(), host.credentials.clone()?))
     }
 
     /// Puts an object's entry where it belongs, and notes which files differ then.

@@ -11,6 +11,7 @@ use super::changes::Changes;
 use super::filters::Filter;
 use super::input::{CredentialFailure, Entry, SecretVersion};
 use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::secrets::SecretUse;
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
 
 /// A role that RFC 2142 names, when the MailDomain says who holds it.
@@ -245,6 +246,8 @@ pub(super) struct Links {
     pub(super) senders_as: Index<String, NamespacedName>,
     /// Secret → the Mailboxes that name it.
     pub(super) secret_users: Index<NamespacedName, NamespacedName>,
+    /// Secret → the MailServers and RelayPolicies that name it.
+    pub(super) secret_uses: Index<NamespacedName, SecretUse>,
     /// ConfigMap → the Mailboxes whose filter is in it.
     pub(super) config_map_users: Index<NamespacedName, NamespacedName>,
     /// Namespace → its MailDomains, Mailboxes, MailAliases and RelayPolicies.
@@ -350,6 +353,7 @@ impl Links {
             && self.mailbox_catch_alls.0.is_empty()
             && self.senders_as.0.is_empty()
             && self.secret_users.0.is_empty()
+            && self.secret_uses.0.is_empty()
             && self.config_map_users.0.is_empty()
             && self.by_namespace.0.is_empty()
             && self.pod_policies.0.is_empty()

@@ -7,7 +7,7 @@ use paquebot_config::{
 use paquebot_crds::{MailServerSpec, mail_server};
 
 use super::ports::container_ports;
-use crate::directory::{Directory, DirtyFiles, NamespacedName};
+use crate::directory::{Directory, DirtyFiles, NamespacedName, server_login, smart_host_tls};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content
         domains: directory.domain_configs(server, None).map(|config| config.into_inner().clone()).collect(),
         relay: directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect(),
         records: directory.records(server, None).map(|record| record.into_inner().clone()).collect(),
-        secrets: paquebot_config::Secrets::default(),
+        secrets: directory.secrets(server),
     })
 }
 
@@ -71,7 +71,7 @@ pub fn refresh(
         server: dirty.server.then(|| server_config(&entry.into_inner().spec)).transpose()?,
         relay: dirty.relay.then(rules),
         shards: dirty.shards.iter().map(|shard| (*shard, lines(*shard))).collect(),
-        secrets: None,
+        secrets: dirty.secrets.then(|| directory.secrets(server)),
     })?;
     Ok(())
 }
@@ -98,7 +98,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             max_age_seconds: spec.outbound.max_age.whole_seconds(),
             delay_warning_seconds: spec.outbound.delay_warning.whole_seconds(),
             port: 25,
-            smart_host: None,
+            smart_host: spec.outbound.smart_host.as_ref().map(smart_host).transpose()?,
             allowed_networks: Vec::new(),
             trusted_certificates: None,
         },
@@ -115,6 +115,17 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             drain_timeout_seconds: spec.shutdown.drain_timeout.whole_seconds(),
         },
         filters: paquebot_config::Filters::default(),
+    })
+}
+
+/// Where all outgoing mail goes. The login that it names may be missing in `secrets.json`: mail waits then.
+fn smart_host(host: &mail_server::SmartHost) -> Result<paquebot_config::SmartHost, RenderError> {
+    let field = "spec.outbound.smartHost.host";
+    Ok(paquebot_config::SmartHost {
+        host: Domain::parse(host.host.as_str()).map_err(|source| RenderError::Name { field, source })?,
+        port: host.port,
+        tls: smart_host_tls(host.tls),
+        credentials: host.credentials_secret_ref.as_ref().map(|secret| server_login(&secret.name)),
     })
 }
 

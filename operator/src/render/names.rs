@@ -39,6 +39,12 @@ pub fn config_map(server: &str) -> String {
     format!("{server}-config")
 }
 
+/// The Secret with `secrets.json`; there is none where there is nothing to say in it.
+#[must_use]
+pub fn secrets_secret(server: &str) -> String {
+    format!("{server}-secrets")
+}
+
 /// The Secret with one shard of the directory; its one key is the shard's name.
 #[must_use]
 pub fn shard_secret(server: &str, shard: ShardName) -> String {

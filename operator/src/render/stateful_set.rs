@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paquebot_config::ShardName;
-use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SERVER_FILE, digest};
+use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SECRETS_FILE, SERVER_FILE, digest};
 use paquebot_crds::mail_server::{PodTemplate, StorageKind};
 
 use super::Server;
@@ -213,6 +213,7 @@ fn config_volume(server: &Server) -> Volume {
         }),
         ..VolumeProjection::default()
     };
+    let secrets = secret(names::secrets_secret(name), vec![item(SECRETS_FILE, SECRETS_FILE)], true);
     let shards = ShardName::all().map(|shard| {
         let file = shard.to_string();
         secret(names::shard_secret(name, shard), vec![item(&file, &file)], true)
@@ -226,7 +227,7 @@ fn config_volume(server: &Server) -> Volume {
         name: "config".to_owned(),
         projected: Some(ProjectedVolumeSource {
             default_mode: Some(0o440),
-            sources: Some(std::iter::once(config_map).chain(shards).chain([tls, keys]).collect()),
+            sources: Some([config_map, secrets].into_iter().chain(shards).chain([tls, keys]).collect()),
         }),
         ..Volume::default()
     }

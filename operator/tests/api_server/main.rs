@@ -8,6 +8,7 @@
 mod election;
 mod honesty;
 mod scenarios;
+mod smart_hosts;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,6 +24,8 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::objects_become_a_server(&client).await;
     eprintln!("passwords follow their Secrets");
     scenarios::passwords_follow_their_secrets(&client).await;
+    eprintln!("logins of smart hosts follow their Secrets");
+    smart_hosts::logins_follow_their_secrets(&client).await;
     eprintln!("references that appear later heal, and conflicts are settled");
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");

@@ -3,12 +3,13 @@
 //! statuses. Those run beside it and report back as inputs, so nothing here waits, and no lock is held over an await.
 //!
 //! - [`objects`]: what the watches say; - [`servers`]: passes, polls, what has arrived where;
-//! - [`domains`]: DNS; - [`mailboxes`]: Secrets; - [`statuses`]: what is reported.
+//! - [`domains`]: DNS; - [`mailboxes`], [`secrets`]: Secrets; - [`statuses`]: what is reported.
 
 mod domains;
 mod filters;
 mod mailboxes;
 mod objects;
+mod secrets;
 mod servers;
 mod statuses;
 
@@ -30,7 +31,7 @@ use super::health::Health;
 use super::input::Input;
 use super::timers::Timers;
 use crate::credentials::Hasher;
-use crate::directory::{Changes, Directory, NamespacedName, ObjectKey, Options};
+use crate::directory::{Changes, Directory, NamespacedName, ObjectKey, Options, SecretUse};
 use crate::dns::seen;
 use crate::metrics::Metrics;
 use crate::render::Defaults;
@@ -87,6 +88,8 @@ enum Timer {
     Credentials(NamespacedName),
     /// The ConfigMap of a Mailbox's filter, again.
     Filter(NamespacedName),
+    /// A Secret that a MailServer or RelayPolicy names, again.
+    Secret(SecretUse),
     /// A status, again.
     Status(ObjectKey),
     /// The recovery of a MailServer, again.
@@ -116,6 +119,7 @@ pub struct Engine {
     homes: HashMap<ObjectKey, NamespacedName>,
     mailboxes: HashMap<NamespacedName, mailboxes::CredentialState>,
     filters: HashMap<NamespacedName, filters::FilterState>,
+    secrets: HashMap<SecretUse, secrets::SecretState>,
     domains: HashMap<NamespacedName, domains::DomainState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
@@ -149,6 +153,7 @@ impl Engine {
             homes: HashMap::new(),
             mailboxes: HashMap::new(),
             filters: HashMap::new(),
+            secrets: HashMap::new(),
             domains: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
@@ -247,6 +252,7 @@ impl Engine {
             Input::ConfigMap(metadata) => self.config_map_applied(&metadata),
             Input::ConfigMapDeleted(name) => self.config_map_deleted(&name),
             Input::Filter(read) => self.filter_read(read),
+            Input::SecretRead(read) => self.secret_read(*read),
             Input::Looked(looked) => self.looked(*looked),
             Input::Status(written) => self.status_written(*written),
         }
@@ -268,6 +274,7 @@ impl Engine {
             }
             self.check_all_credentials();
             self.check_all_filters();
+            self.check_all_secrets();
         }
     }
 
@@ -283,6 +290,7 @@ impl Engine {
                 Timer::Dns(domain) => self.look(&domain),
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),
+                Timer::Secret(used) => self.check_secret(&used),
                 Timer::Status(key) => drop(self.status_dirty.insert(key)),
                 Timer::Recover(server) => self.recover(&server),
             }
@@ -306,13 +314,17 @@ impl Engine {
             self.move_home(key, &changes);
             self.status_dirty.insert(key.clone());
             match key.kind {
-                Kind::MailServer => self.refresh_domains_of(&key.name),
+                Kind::MailServer => {
+                    self.refresh_domains_of(&key.name);
+                    self.check_secrets_of(key);
+                }
                 Kind::MailDomain => self.refresh_dns(&key.name),
                 Kind::Mailbox => {
                     self.check_credentials(&key.name);
                     self.check_filter(&key.name);
                 }
-                Kind::MailAlias | Kind::RelayPolicy => {}
+                Kind::RelayPolicy => self.check_secrets_of(key),
+                Kind::MailAlias => {}
             }
         }
     }

@@ -132,6 +132,7 @@ impl Engine {
                     if key.kind == Kind::Mailbox {
                         self.mailboxes.remove(&key.name);
                     }
+                    self.forget_secrets_of(&key);
                     let changes = self.directory.delete(&key);
                     self.absorb(changes);
                 }
@@ -159,6 +160,7 @@ impl Engine {
         {
             state.forget(key);
         }
+        self.forget_secrets_of(key);
         match key.kind {
             Kind::MailServer => drop(self.servers.remove(&key.name)),
             Kind::MailDomain => self.forget_dns(&key.name),
@@ -309,6 +311,7 @@ impl Engine {
             }
             self.check_credentials(&mailbox);
         }
+        self.named_secret_changed(name, gone);
         let served: Vec<NamespacedName> = self
             .directory
             .servers()

@@ -242,6 +242,7 @@ impl Engine {
                 state.shards = recovered.shards.iter().cloned().collect();
                 state.touch(Instant::now());
                 self.restore_verifiers(&recovered);
+                self.restore_logins(server, recovered.logins);
                 self.check_all_credentials();
             }
             Err(failure) => {
@@ -302,7 +303,11 @@ impl Engine {
             .collect();
         for (server, since) in due {
             let settled = since + SETTLE;
-            if now < settled && self.directory.pending_credentials(&server).next().is_some() {
+            let unread = || {
+                let mut mailboxes = self.directory.pending_credentials(&server);
+                mailboxes.next().is_some() || self.directory.has_unread_secrets(&server)
+            };
+            if now < settled && unread() {
                 self.timers.set_by(Timer::Settled(server), settled);
                 continue;
             }
@@ -353,7 +358,8 @@ impl Engine {
         state.known.retain(|target, applied| seen.get(target).is_none_or(|seen| *seen == applied.token));
         let stale_shards = empty.into_iter().filter(|name| state.shards.contains(name)).collect();
         // A shard counts as there until it is known to be deleted.
-        state.shards.extend(configuration.shards.values().filter_map(|secret| secret.metadata.name.clone()));
+        let optional = configuration.shards.values().chain(&configuration.secrets);
+        state.shards.extend(optional.filter_map(|secret| secret.metadata.name.clone()));
         let budget_is_gone = state.budget_is_gone && workload.disruption_budget.is_none();
         let known = state.known.clone();
         self.tools.metrics.passes.inc();

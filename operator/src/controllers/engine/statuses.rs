@@ -68,8 +68,12 @@ impl Engine {
         Some(status::wanted(key, &report, programmed, &facts, present, now))
     }
 
-    /// An object that the API server refuses makes the MailServer one that cannot be.
+    /// An object that the API server refuses makes the MailServer one that cannot be, and one whose Secret is missing is
+    /// not what it says.
     fn add_failure(&self, server: &NamespacedName, report: &mut Report) {
+        if let Some(refusal) = self.directory.secret_refusal(server).filter(|_| report.verdict.is_accepted()) {
+            report.verdict = Verdict::Refused(refusal);
+        }
         let state = self.servers.get(server);
         let failures = state.iter().flat_map(|state| [&state.failure, &state.workload_failure]).flatten();
         if let Some(failure) = failures.into_iter().find(|failure| failure.invalid && report.verdict.is_accepted()) {

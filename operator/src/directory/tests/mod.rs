@@ -5,6 +5,7 @@ mod filters;
 mod mailboxes_and_aliases;
 mod order;
 mod relay_policies;
+mod secrets;
 mod servers_and_domains;
 
 use std::collections::BTreeMap;

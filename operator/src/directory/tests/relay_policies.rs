@@ -35,8 +35,8 @@ fn relay_policies() {
             "a field that must not be passed over",
             (RelayPolicy, "one/p"),
             "InvalidSpec",
-            &["spec.upstream"],
-            served(vec![policy("one/p", cidr("192.0.2.0/24"), json!({"upstream": {"smartHost": "x.example"}}))]),
+            &["spec.rateLimit"],
+            served(vec![policy("one/p", cidr("192.0.2.0/24"), json!({"rateLimit": {}}))]),
         ),
         case(
             "the whole Internet is refused",

@@ -1,0 +1,117 @@
+//! The Secrets that MailServers and RelayPolicies name: which are to be read, and what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paquebot_config::Login;
+use tokio::time::Instant;
+
+use super::objects::is_older;
+use super::{Engine, Timer};
+use crate::controllers::input::Input;
+use crate::controllers::secrets_worker::{SecretRead, run};
+use crate::directory::{NamespacedName, ObjectKey, SecretPurpose, SecretReference, SecretUse};
+
+/// How soon a Secret that could not be read is read again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What is known of one Secret that an object names.
+#[derive(Default)]
+pub struct SecretState {
+    /// What the spec said, and the version of the Secret, when it was last read; absent: it was not.
+    read: Option<(SecretReference, Option<String>)>,
+    /// The version that the watch had reported when that read began.
+    reported: Option<String>,
+    busy: bool,
+}
+
+impl SecretState {
+    fn needs_read(&self, reference: &SecretReference, version: Option<&String>) -> bool {
+        match &self.read {
+            None => true,
+            Some((read, _)) if read != reference => true,
+            Some((_, Some(read))) => version.is_some_and(|version| version != read && !is_older(version, read)),
+            Some((_, None)) => version.is_some() && version != self.reported.as_ref(),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn check_all_secrets(&mut self) {
+        let uses: Vec<SecretUse> = self.directory.secret_uses().cloned().collect();
+        for used in uses {
+            self.check_secret(&used);
+        }
+    }
+
+    /// Reads what an object names if there is something new to read.
+    pub(super) fn check_secrets_of(&mut self, object: &ObjectKey) {
+        for purpose in SecretPurpose::ALL {
+            self.check_secret(&SecretUse { object: object.clone(), purpose });
+        }
+    }
+
+    pub(super) fn check_secret(&mut self, used: &SecretUse) {
+        if !self.is_synced() {
+            return;
+        }
+        let Some(reference) = self.directory.secret_reference(used) else {
+            self.secrets.remove(used);
+            return;
+        };
+        let secret = NamespacedName::new(&used.object.name.namespace, &reference.name);
+        let version = self.secret_versions.get(&secret).cloned();
+        let state = self.secrets.entry(used.clone()).or_default();
+        if state.busy || !state.needs_read(&reference, version.as_ref()) {
+            return;
+        }
+        state.busy = true;
+        state.reported = version;
+        self.tools.metrics.secret_reads.inc();
+        let (client, used, reads) = (self.tools.client.clone(), used.clone(), Arc::clone(&self.secret_reads));
+        self.start(async move {
+            let _turn = reads.acquire().await;
+            Input::SecretRead(Box::new(run(client, used, reference).await))
+        });
+    }
+
+    pub(super) fn secret_read(&mut self, read: SecretRead) {
+        let Some(state) = self.secrets.get_mut(&read.used) else { return };
+        state.busy = false;
+        match read.outcome {
+            Ok(outcome) => {
+                state.read = Some((read.reference.clone(), read.version));
+                let changes = self.directory.apply_secret(&read.used, &read.reference, outcome);
+                self.absorb(changes);
+                self.check_secret(&read.used);
+            }
+            Err(error) => {
+                tracing::warn!(object = %read.used.object, error, "a Secret could not be read; it is tried again");
+                self.tools.metrics.errors.inc();
+                self.timers.set(Timer::Secret(read.used), Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// A Secret has changed, or is gone.
+    pub(super) fn named_secret_changed(&mut self, secret: &NamespacedName, gone: bool) {
+        let uses: Vec<SecretUse> = self.directory.uses_of_secret(secret).cloned().collect();
+        for used in uses {
+            if gone && let Some(state) = self.secrets.get_mut(&used) {
+                state.read = None;
+            }
+            self.check_secret(&used);
+        }
+    }
+
+    /// Takes over the logins that lie in a server's Secret, so that a restart takes nothing out of force.
+    pub(super) fn restore_logins(&mut self, server: &NamespacedName, logins: BTreeMap<String, Login>) {
+        let changes = self.directory.restore_logins(server, logins);
+        self.absorb(changes);
+    }
+
+    pub(super) fn forget_secrets_of(&mut self, object: &ObjectKey) {
+        self.secrets.retain(|used, _| used.object != *object);
+    }
+}

@@ -1,0 +1,119 @@
+//! Logins of smart hosts: from the Secret that somebody else keeps to the server's own, and nowhere else.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::Client;
+use kube::api::{DeleteParams, ListParams};
+use paquebot_config::{RelayRule, Secrets};
+use paquebot_crds::conditions::ConditionType as Type;
+use paquebot_crds::{MailDomain, MailServer, RelayPolicy};
+use serde_json::{Value, json};
+
+use crate::world::{Operator, Space, eventually, serve_configz};
+
+async fn login(space: &Space, name: &str, password: &str) {
+    let data = json!({ "stringData": { "username": "app", "password": password } });
+    space.apply::<Secret>(name, data).await;
+}
+
+/// The logins that were written for the server, as `name password`.
+async fn written(space: &Space) -> Vec<String> {
+    let secret: Option<Secret> = space.get("mx1-secrets").await;
+    let Some(bytes) = secret.and_then(|secret| secret.data?.remove("secrets.json")) else { return Vec::new() };
+    let secrets: Secrets = serde_json::from_slice(&bytes.0).unwrap();
+    secrets.logins.into_iter().map(|(name, login)| format!("{name} {}", login.password.expose())).collect()
+}
+
+async fn until_written(space: &Space, wanted: &[String]) {
+    eventually(&format!("the logins are {wanted:?}"), async || (written(space).await == wanted).then_some(())).await;
+}
+
+/// The smart host of each rule that was written for the server.
+async fn upstreams(space: &Space) -> Vec<Option<String>> {
+    let config: Option<ConfigMap> = space.get("mx1-config").await;
+    let Some(text) = config.and_then(|config| config.data?.remove("relay.json")) else { return Vec::new() };
+    let rules: Vec<RelayRule> = serde_json::from_str(&text).unwrap();
+    rules.into_iter().map(|rule| rule.upstream.map(|host| host.host.to_string())).collect()
+}
+
+fn server(smart_host: &Value) -> Value {
+    let outbound = if smart_host.is_null() { json!({}) } else { json!({ "smartHost": smart_host }) };
+    json!({ "spec": { "hostname": "mx1.server1.com", "dns": { "resolvers": ["127.0.0.1:1"] }, "outbound": outbound } })
+}
+
+pub async fn logins_follow_their_secrets(client: &Client) {
+    let space = Space::new(client, "smart").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    // The server does without its login, and nobody's change waits for it.
+    let smart_host = json!({ "host": "smart.provider.example", "credentialsSecretRef": { "name": "of-server" } });
+    space.apply::<MailServer>("mx1", server(&smart_host)).await;
+    let words = space.condition::<MailServer>("mx1", Type::Accepted, "False", "SecretNotFound").await;
+    assert!(words.contains("of-server") && words.contains("waits in the queue"), "{words}");
+    space.pod("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    login(&space, "of-server", "server-first").await;
+    space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
+    let of_server = |password: &str| format!("smart-host of-server {password}");
+    until_written(&space, &[of_server("server-first")]).await;
+
+    // A policy without its login is not in force.
+    let upstream = json!({ "smartHost": "policy.provider.example", "credentialsSecretRef": { "name": "of-policy" } });
+    let policy =
+        json!({ "serverRef": { "name": "mx1" }, "from": [{ "cidrs": ["192.0.2.0/24"] }], "upstream": upstream });
+    space.apply::<RelayPolicy>("office", json!({ "spec": policy })).await;
+    let words = space.condition::<RelayPolicy>("office", Type::Ready, "False", "SecretNotFound").await;
+    assert!(words.contains("of-policy") && words.contains("nothing of the policy is in force"), "{words}");
+    assert_eq!(upstreams(&space).await, []);
+    space.secret("of-policy", "username", "app").await;
+    let words = space.condition::<RelayPolicy>("office", Type::Ready, "False", "SecretKeyMissing").await;
+    assert!(words.contains("no key password"), "{words}");
+    login(&space, "of-policy", "policy-first").await;
+    space.condition::<RelayPolicy>("office", Type::Ready, "True", "Ready").await;
+    assert_eq!(upstreams(&space).await, [Some("policy.provider.example".to_owned())]);
+    let of_policy = |password: &str| format!("{}/office of-policy {password}", space.name);
+    until_written(&space, &[of_policy("policy-first"), of_server("server-first")]).await;
+
+    // Rotation.
+    login(&space, "of-policy", "policy-second").await;
+    login(&space, "of-server", "server-second").await;
+    let second = [of_policy("policy-second"), of_server("server-second")];
+    until_written(&space, &second).await;
+
+    // What went meanwhile keeps working, also over a restart.
+    space.api::<Secret>().delete("of-policy", &DeleteParams::default()).await.unwrap();
+    let words = space.condition::<RelayPolicy>("office", Type::Ready, "False", "SecretNotFound").await;
+    assert!(words.contains("last good login stays"), "{words}");
+    operator.stop().await;
+    let operator = Operator::start(&space, port);
+    space.domain("server2.com", "mx1").await;
+    space.condition::<MailDomain>("server2.com", Type::Ready, "True", "Ready").await;
+    assert_eq!(written(&space).await, second);
+    let words = space.condition::<RelayPolicy>("office", Type::Ready, "False", "SecretNotFound").await;
+    assert!(words.contains("last good login stays"), "{words}");
+    login(&space, "of-policy", "policy-third").await;
+    space.condition::<RelayPolicy>("office", Type::Ready, "True", "Ready").await;
+    until_written(&space, &[of_policy("policy-third"), of_server("server-second")]).await;
+
+    nobody_else_was_told(&space).await;
+
+    // Nothing is left of logins that nobody names.
+    space.api::<RelayPolicy>().delete("office", &DeleteParams::default()).await.unwrap();
+    space.apply::<MailServer>("mx1", server(&Value::Null)).await;
+    eventually("the Secret is deleted", async || space.get::<Secret>("mx1-secrets").await.is_none().then_some(()))
+        .await;
+    operator.stop().await;
+}
+
+/// No status, event or ConfigMap holds a password.
+async fn nobody_else_was_told(space: &Space) {
+    let list = ListParams::default();
+    let mut all = serde_json::to_string(&space.api::<Event>().list(&list).await.unwrap().items).unwrap();
+    all += &serde_json::to_string(&space.api::<ConfigMap>().list(&list).await.unwrap().items).unwrap();
+    all += &serde_json::to_string(&space.api::<RelayPolicy>().list(&list).await.unwrap().items).unwrap();
+    all += &serde_json::to_string(&space.api::<MailServer>().list(&list).await.unwrap().items).unwrap();
+    for password in ["policy-first", "policy-second", "policy-third", "server-first", "server-second"] {
+        assert!(!all.contains(password), "{password} was told");
+    }
+}

@@ -125,12 +125,6 @@ pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
         "dns.mtaSTS",
         "no MTA-STS policy is served or looked up",
     );
-    found.ignore(spec.dns.tls_rpt.is_some(), "dns.tlsRpt", "the TLS report record is not looked up");
-    found.refuse(
-        spec.dns.require_ownership,
-        "dns.requireOwnership",
-        "the domain would be served without proof; set it to false",
-    );
     found.refuse(
         !spec.relay_policy_refs.is_empty(),
         "relayPolicyRefs",
@@ -267,8 +261,6 @@ mod tests {
         assert_eq!(of(json!({"dkim": {"existingKeys": keys}})), refused("spec.dkim.existingKeys"));
         assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
         assert_eq!(of(json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})), ignored("spec.dns.mtaSTS"));
-        assert_eq!(of(json!({"dns": {"tlsRpt": {"rua": ["a@example.com"]}}})), ignored("spec.dns.tlsRpt"));
-        assert_eq!(of(json!({"dns": {"requireOwnership": true}})), refused("spec.dns.requireOwnership"));
         assert_eq!(of(json!({"relayPolicyRefs": [{"name": "a"}]})), refused("spec.relayPolicyRefs"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));
     }

@@ -142,7 +142,9 @@ pub const fn reasons(condition_type: ConditionType) -> Reasons {
         ConditionType::CertificateReady => {
             (&[R::Valid, R::SelfSigned], &[R::NotFound, R::Expired, R::NameMismatch, R::KeyMismatch], &[R::Issuing])
         }
-        ConditionType::ReverseDNSReady => (&[R::Matches], &[R::Missing, R::Mismatch], &[R::NoPublicAddress]),
+        ConditionType::ReverseDNSReady => {
+            (&[R::Matches, R::Disabled], &[R::Missing, R::Mismatch], &[R::NoPublicAddress, R::LookupFailed])
+        }
         ConditionType::Available => (&[R::PodsReady], POD_FAILURES, NONE),
         ConditionType::Progressing => {
             (&[R::RollingOut, R::PodsNotReady, R::VolumePending, R::ImagePullFailed], &[R::Complete], NONE)

@@ -194,7 +194,7 @@ fn words_are_stable() {
             &["NotFound", "Expired", "NameMismatch", "KeyMismatch"],
             &["Issuing"],
         ),
-        ("ReverseDNSReady", &["Matches"], &["Missing", "Mismatch"], &["NoPublicAddress"]),
+        ("ReverseDNSReady", &["Matches", "Disabled"], &["Missing", "Mismatch"], &["NoPublicAddress", "LookupFailed"]),
         ("Available", &["PodsReady"], &["PodsNotReady", "VolumePending", "ImagePullFailed"], &[]),
         ("Paused", &["Paused"], &["NotPaused"], &[]),
     ];

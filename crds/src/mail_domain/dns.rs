@@ -32,7 +32,7 @@ pub struct DomainDns {
     /// Reports about TLS failures (RFC 8460).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_rpt: Option<TlsRpt>,
-    /// Serve the domain only after a TXT record proves that its owner agrees.
+    /// Serve the domain only after a TXT record proves that its owner agrees. The MailServer may ask for it as well.
     #[serde(default)]
     pub require_ownership: bool,
 }
@@ -178,7 +178,7 @@ pub struct DnsStatus {
 /// One record that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsRecordStatus {
-    /// `MX`, `SPF`, `DKIM`, `DMARC`, `MTASTS`, `TLSRPT` or `Ownership`.
+    /// `MX`, `SPF`, `DKIM`, `DMARC`, `MTASTS`, `TLSRPT`, `Ownership`, `TLSA`, `SRV` or `CAA`.
     pub purpose: DnsRecordPurpose,
     /// The record's type, such as MX or TXT.
     #[serde(rename = "type")]
@@ -222,6 +222,12 @@ pub enum DnsRecordPurpose {
     TLSRPT,
     /// That the domain's owner agrees.
     Ownership,
+    /// Which certificate the exchanger shows (DANE).
+    TLSA,
+    /// Where mail programs find the server.
+    SRV,
+    /// Who may issue certificates.
+    CAA,
 }
 
 /// What was seen of a record.

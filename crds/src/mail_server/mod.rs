@@ -200,11 +200,19 @@ pub struct ServerDns {
     /// How often records that were found are looked up again.
     #[serde(default = "default_verify_interval")]
     pub verify_interval: Duration,
+    /// Serve a domain only after a TXT record proves that its owner agrees, whatever the MailDomain says.
+    #[serde(default)]
+    pub require_ownership: bool,
 }
 
 impl Default for ServerDns {
     fn default() -> Self {
-        Self { mode: DnsMode::default(), resolvers: Vec::new(), verify_interval: default_verify_interval() }
+        Self {
+            mode: DnsMode::default(),
+            resolvers: Vec::new(),
+            verify_interval: default_verify_interval(),
+            require_ownership: false,
+        }
     }
 }
 

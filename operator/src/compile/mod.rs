@@ -77,7 +77,8 @@ pub struct Compiled {
 /// Puts manifests into an index.
 #[must_use]
 pub fn index(manifests: &Manifests, server: Option<NamespacedName>) -> Compiled {
-    let mut directory = Directory::new(Options { default_server: server.clone(), ..Options::default() });
+    let mut directory =
+        Directory::new(Options { default_server: server.clone(), ownership_is_assumed: true, ..Options::default() });
     let homes: BTreeSet<&String> = manifests.objects.iter().map(|(object, _)| &object.name().namespace).collect();
     for namespace in homes.into_iter().chain(manifests.namespaces.keys()) {
         let mut labels = manifests.namespaces.get(namespace).cloned().unwrap_or_default();

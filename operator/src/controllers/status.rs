@@ -107,6 +107,17 @@ pub struct DnsFacts {
     pub dns: DnsStatus,
 }
 
+/// What was observed of a MailDomain.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DomainFacts {
+    /// `OwnershipVerified`; absent while nobody has looked and what the status says may still be so.
+    pub ownership: Option<ConditionUpdate>,
+    /// Its records; absent while nobody has looked.
+    pub records: Option<DnsFacts>,
+    /// What else people should know, for the message of `Accepted`.
+    pub remark: Option<String>,
+}
+
 /// What only one kind has, beside the index's report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Facts {
@@ -115,7 +126,7 @@ pub enum Facts {
     /// Of a MailServer.
     Server(Box<ServerFacts>),
     /// Of a MailDomain.
-    Domain(Option<Box<DnsFacts>>),
+    Domain(Box<DomainFacts>),
     /// Of a Mailbox.
     Mailbox {
         /// `credentials.generate` is its source: the operator made the Secret.
@@ -133,7 +144,7 @@ pub fn wanted(
     present: &Status,
     now: Timestamp,
 ) -> Status {
-    let mut updates = vec![accepted(report), programmed];
+    let mut updates = vec![accepted(report, facts), programmed];
     updates.extend(kind_updates(key.kind, report, facts));
     let conditions = next_conditions(key.kind, present.conditions(), &updates, report.generation, now);
     match (&report.details, present, facts) {
@@ -230,7 +241,13 @@ fn dns_ready(list: &[Condition], generation: Option<i64>) -> ConditionUpdate {
     conditions::dns_ready(list)
 }
 
-fn accepted(report: &Report) -> ConditionUpdate {
+fn accepted(report: &Report, facts: &Facts) -> ConditionUpdate {
+    let mut message = report.verdict.message().to_owned();
+    if let Facts::Domain(facts) = facts
+        && let Some(remark) = facts.remark.as_ref().filter(|_| report.verdict.is_accepted())
+    {
+        message = format!("{message} {remark}");
+    }
     let status = if report.verdict.is_accepted() {
         ConditionStatus::True
     } else if report.verdict.reason() == Reason::Pending {
@@ -238,7 +255,7 @@ fn accepted(report: &Report) -> ConditionUpdate {
     } else {
         ConditionStatus::False
     };
-    ConditionUpdate::new(ConditionType::Accepted, status, report.verdict.reason(), report.verdict.message())
+    ConditionUpdate::new(ConditionType::Accepted, status, report.verdict.reason(), message)
 }
 
 fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpdate> {
@@ -250,15 +267,14 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
             updates.push(ConditionUpdate::unknown(ConditionType::ReverseDNSReady, Reason::Pending, unseen));
             updates
         }
-        (Kind::MailDomain, facts) => {
-            let ownership = "No proof of ownership is asked for.";
-            let mut updates =
-                vec![ConditionUpdate::yes(ConditionType::OwnershipVerified, Reason::NotRequired, ownership)];
-            if !report.verdict.is_accepted() {
+        (Kind::MailDomain, Facts::Domain(facts)) => {
+            let mut updates: Vec<ConditionUpdate> = facts.ownership.clone().into_iter().collect();
+            // One that waits for its proof may have everything published together.
+            if !report.verdict.is_accepted() && report.verdict.reason() != Reason::Pending {
                 updates
                     .extend(unseen_records("The domain is not in force, see Accepted; nobody looks at its records."));
-            } else if let Facts::Domain(Some(dns)) = facts {
-                updates.extend(dns.updates.clone());
+            } else if let Some(records) = &facts.records {
+                updates.extend(records.updates.clone());
             }
             updates
         }
@@ -338,7 +354,10 @@ fn domain_status(
     now: Timestamp,
 ) -> MailDomainStatus {
     let dns = match facts {
-        Facts::Domain(Some(facts)) => Some(with_time(&facts.dns, present.dns.as_ref(), now)),
+        Facts::Domain(facts) => match &facts.records {
+            Some(records) => Some(with_time(&records.dns, present.dns.as_ref(), now)),
+            None => present.dns.clone(),
+        },
         _ => present.dns.clone(),
     };
     let server_ref =
@@ -441,7 +460,8 @@ mod tests {
     fn facts(zone: &str) -> Facts {
         let updates = crate::dns::compare::disabled();
         let dns = DnsStatus { zone_file: Some(zone.to_owned()), ..DnsStatus::default() };
-        Facts::Domain(Some(Box::new(DnsFacts { updates, dns })))
+        let ownership = Some(crate::dns::ownership::not_required());
+        Facts::Domain(Box::new(DomainFacts { ownership, records: Some(DnsFacts { updates, dns }), remark: None }))
     }
 
     fn verified(status: &Status) -> i64 {
@@ -463,7 +483,7 @@ mod tests {
     #[test]
     fn every_condition_is_there_from_the_first_time_on() {
         let empty = Status::empty(Kind::MailDomain);
-        let status = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(None), &empty, at(100));
+        let status = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(Box::default()), &empty, at(100));
         let types: Vec<&str> = status.conditions().iter().map(|condition| condition.type_.as_str()).collect();
         let all: Vec<&str> = conditions::condition_types(Kind::MailDomain).iter().map(|kind| kind.as_str()).collect();
         assert_eq!(types, all);
@@ -497,14 +517,14 @@ mod tests {
         let seen = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &empty, at(100));
         assert_eq!(dns_ready_of(&seen), ("True".to_owned(), "Disabled".to_owned(), Some(3)));
         // Nobody has looked since the operator began: what was seen of this generation still stands.
-        let carried = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(None), &seen, at(200));
+        let carried = wanted(&key(), &accepted_report(), programmed(), &Facts::Domain(Box::default()), &seen, at(200));
         assert_eq!(dns_ready_of(&carried).0, "True");
         let edited = Report { generation: 4, ..accepted_report() };
-        let unseen = wanted(&key(), &edited, programmed(), &Facts::Domain(None), &seen, at(200));
+        let unseen = wanted(&key(), &edited, programmed(), &Facts::Domain(Box::default()), &seen, at(200));
         assert_eq!(dns_ready_of(&unseen), verifying(4));
         let refusal = Refusal { reason: Reason::DomainConflict, message: "another has it".to_owned() };
         let refused = report(Verdict::Refused(refusal));
-        let refused = wanted(&key(), &refused, programmed(), &Facts::Domain(None), &seen, at(200));
+        let refused = wanted(&key(), &refused, programmed(), &Facts::Domain(Box::default()), &seen, at(200));
         assert_eq!(dns_ready_of(&refused), verifying(3));
     }
 

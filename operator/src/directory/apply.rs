@@ -170,7 +170,11 @@ impl Directory {
             return false;
         }
         // Only this of a MailServer matters to those who name it.
-        if old.is_none_or(|old| old.spec.allowed_namespaces != entry.spec.allowed_namespaces) {
+        let concerns_users = |old: &Entry<MailServerSpec>| {
+            old.spec.allowed_namespaces != entry.spec.allowed_namespaces
+                || old.spec.dns.require_ownership != entry.spec.dns.require_ownership
+        };
+        if old.is_none_or(concerns_users) {
             self.add_server_users(&name, work);
         }
         let files = work.changes.files(&name);
@@ -215,8 +219,9 @@ impl Directory {
         let limits = &entry.spec.limits;
         let (mailboxes, aliases) = (limits.max_mailboxes, limits.max_aliases);
         let node = match old {
-            Some(old) => DomainNode { entry, ..old },
-            None => DomainNode { entry, claim: None, standing: Err(pending()), verdict: Verdict::Refused(pending()) },
+            // The challenge names one object: another one of the same name has to prove it anew.
+            Some(old) => DomainNode { proven: old.proven && old.entry.meta.uid == entry.meta.uid, entry, ..old },
+            None => DomainNode::new(entry),
         };
         work.add_all([Task::DomainGate(name.clone()), Task::DomainName(node.entry.spec.domain.to_string())]);
         self.domains.insert(name.clone(), node);

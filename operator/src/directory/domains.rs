@@ -8,6 +8,7 @@ use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::ownership::Strength;
 use super::secrets::bad_smart_host;
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
@@ -102,8 +103,18 @@ impl Directory {
     }
 
     pub(super) fn settle_domain_name(&mut self, domain: &str, work: &mut Work) {
-        let claims: Vec<Seniority> = self.domain_claims.get(domain).into_iter().flatten().cloned().collect();
-        let winner = claims.first().map(|rank| rank.key().name);
+        let mut claims: Vec<(Strength, NamespacedName)> = self
+            .domain_claims
+            .get(domain)
+            .into_iter()
+            .flatten()
+            .map(|rank| rank.key().name)
+            .filter_map(|name| Some((self.strength(&name, self.domains.get(&name)?), name)))
+            .collect();
+        // The sort keeps the order of age within each strength.
+        claims.sort_by_key(|(strength, _)| *strength);
+        let best = claims.first().filter(|(strength, _)| *strength != Strength::Unproven).cloned();
+        let winner = best.as_ref().map(|(_, name)| name.clone());
         let before = match &winner {
             Some(winner) => self.domain_holders.insert(domain.to_owned(), winner.clone()),
             None => self.domain_holders.remove(domain),
@@ -112,9 +123,15 @@ impl Directory {
             work.add_all(Role::ALL.map(|role| Task::Address(format!("{}@{domain}", role.local_part()))));
         }
         work.add_all(self.links.senders_as.of(&domain.to_owned()).cloned().map(Task::Mailbox));
-        let Some(winner) = winner else { return };
-        for loser in claims.into_iter().skip(1).map(|rank| rank.key().name) {
-            let refusal = Refusal::new(Reason::DomainConflict, domain_conflict(domain, &winner, &loser));
+        let Some((best, winner)) = best else {
+            for (_, name) in claims {
+                self.set_domain_standing(&name, Err(unproven(domain)), work);
+            }
+            return;
+        };
+        for (strength, loser) in claims.into_iter().skip(1) {
+            let refusal =
+                Refusal::new(Reason::DomainConflict, domain_conflict(domain, &winner, &loser, best, strength));
             self.set_domain_standing(&loser, Err(refusal), work);
         }
         self.set_domain_standing(&winner, Ok(()), work);
@@ -335,13 +352,35 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
     })
 }
 
-fn domain_conflict(domain: &str, winner: &NamespacedName, loser: &NamespacedName) -> String {
-    if winner.namespace == loser.namespace {
-        format!("MailDomain {winner}, which is older, has {domain} already; delete one of the two.")
-    } else {
-        format!(
-            "An older MailDomain of another namespace has {domain} already; delete this one, or ask the administrators of \
-             the mail system to whom the domain belongs."
-        )
-    }
+/// The domain is nobody's yet: what the condition `OwnershipVerified` says decides.
+fn unproven(domain: &str) -> Refusal {
+    let message = format!(
+        "{domain} is served as soon as OwnershipVerified is True: the record that proves whose it is stands in \
+         status.dns.records."
+    );
+    Refusal::new(Reason::Pending, message)
+}
+
+fn domain_conflict(
+    domain: &str,
+    winner: &NamespacedName,
+    loser: &NamespacedName,
+    best: Strength,
+    strength: Strength,
+) -> String {
+    let own = winner.namespace == loser.namespace;
+    let who = if own { format!("MailDomain {winner}") } else { "A MailDomain of another namespace".to_owned() };
+    let why = match (best, strength) {
+        (Strength::Proven, Strength::Proven) | (Strength::Free, Strength::Free) => ", which is older,",
+        (Strength::Proven, _) => ", whose owner has proven in DNS that the domain is theirs,",
+        (Strength::Free | Strength::Unproven, _) => "",
+    };
+    let cure = match (strength, own) {
+        (Strength::Unproven, _) => {
+            "publish the record of purpose Ownership in status.dns.records to prove that it is yours, or delete this one."
+        }
+        (_, true) => "delete one of the two.",
+        (_, false) => "delete this one, or ask the administrators of the mail system to whom the domain belongs.",
+    };
+    format!("{who}{why} has {domain} already; {cure}")
 }

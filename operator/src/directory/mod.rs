@@ -29,6 +29,7 @@ mod key;
 mod links;
 mod mailboxes;
 mod networks;
+mod ownership;
 mod policies;
 mod queries;
 mod secrets;

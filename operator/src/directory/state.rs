@@ -83,8 +83,16 @@ pub(super) struct DomainNode {
     pub(super) entry: Entry<MailDomainSpec>,
     /// The domain name that it claims; absent while something else stands against it.
     pub(super) claim: Option<(String, Seniority)>,
+    /// The challenge of this very object was seen in DNS.
+    pub(super) proven: bool,
     pub(super) standing: Result<(), Refusal>,
     pub(super) verdict: Verdict,
+}
+
+impl DomainNode {
+    pub(super) fn new(entry: Entry<MailDomainSpec>) -> Self {
+        Self { entry, claim: None, proven: false, standing: Err(pending()), verdict: Verdict::Refused(pending()) }
+    }
 }
 
 /// What Mailboxes and MailAliases have in common.

@@ -1,12 +1,13 @@
 //! What is wanted against what was seen: a state for each record, a verdict for each condition. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use paquebot_crds::conditions::{ConditionType, ConditionUpdate, Reason};
+use paquebot_crds::conditions::{ConditionType, ConditionUpdate, DNS_PARTS, Reason};
 use paquebot_crds::mail_domain::{DnsRecordPurpose, DnsRecordState, DnsRecordStatus};
 
-use super::wanted::{Exchanger, RecordType, ServerAddresses, Wanted, WantedRecord};
+use super::further::{ownership_verdict, record_of, verdicts};
+use super::wanted::{Exchanger, LookedAt, RecordType, ServerAddresses, Wanted, WantedRecord};
 use super::{dmarc, spf};
 
 /// What one question was answered.
@@ -55,6 +56,10 @@ pub struct Seen {
     pub hosts: BTreeMap<String, SeenHost>,
     /// The SPF records of the domains that ours includes, as far as they were found.
     pub included: BTreeMap<String, String>,
+    /// The names that our SPF record asks about, directly or by what it includes, and that have nothing.
+    pub void: BTreeSet<String>,
+    /// What further names have, in the form of zone files but for TXT, which is the plain text.
+    pub further: BTreeMap<(String, RecordType), Answer<Vec<String>>>,
 }
 
 /// What is to be reported.
@@ -62,13 +67,20 @@ pub struct Seen {
 pub struct Comparison {
     /// `status.dns.records`.
     pub records: Vec<DnsRecordStatus>,
-    /// MXReady, SPFReady, DMARCReady, and the ones that nobody looks at in this release.
+    /// All of `DNS_PARTS`.
     pub verdicts: Vec<ConditionUpdate>,
+    /// `OwnershipVerified`; absent where no proof is asked for.
+    pub ownership: Option<ConditionUpdate>,
 }
 
 /// Compares.
 #[must_use]
 pub fn compare(wanted: &Wanted, seen: &Seen) -> Comparison {
+    let ownership = ownership_verdict(wanted, seen);
+    if wanted.looked_at != LookedAt::Everything {
+        let records = wanted.further_looked_at().map(|further| record_of(further, seen, &wanted.domain)).collect();
+        return Comparison { records, verdicts: disabled(), ownership };
+    }
     let fault = exchangers_fault(wanted, seen);
     let judged = Judged {
         exchangers_differ: fault.is_some(),
@@ -76,9 +88,16 @@ pub fn compare(wanted: &Wanted, seen: &Seen) -> Comparison {
         spf: spf_verdict(wanted, seen),
         dmarc: dmarc_verdict(wanted, seen),
     };
-    let records = wanted.records().iter().map(|record| record_status(record, wanted, seen, &judged)).collect();
-    let verdicts = [judged.mx, judged.spf, judged.dmarc].into_iter().chain(not_looked_at()).collect();
-    Comparison { records, verdicts }
+    let status = |record: &WantedRecord| {
+        let further = wanted.further.iter().find(|further| further.record == *record);
+        further.map_or_else(
+            || record_status(record, wanted, seen, &judged),
+            |further| record_of(further, seen, &wanted.domain),
+        )
+    };
+    let records = wanted.records().iter().map(status).collect();
+    let verdicts = [judged.mx, judged.spf, judged.dmarc].into_iter().chain(verdicts(wanted, seen)).collect();
+    Comparison { records, verdicts, ownership }
 }
 
 /// The verdicts on one domain's records.
@@ -94,21 +113,7 @@ struct Judged {
 #[must_use]
 pub fn disabled() -> Vec<ConditionUpdate> {
     let off = "DNS records are not looked at: dns.mode is Disabled.";
-    [ConditionType::MXReady, ConditionType::SPFReady, ConditionType::DMARCReady]
-        .into_iter()
-        .map(|part| ConditionUpdate::yes(part, Reason::Disabled, off))
-        .chain(not_looked_at())
-        .collect()
-}
-
-fn not_looked_at() -> impl Iterator<Item = ConditionUpdate> {
-    [
-        (ConditionType::DKIMReady, "No DKIM record is wanted: spec.dkim.mode is Disabled."),
-        (ConditionType::MTASTSReady, "No MTA-STS record is looked up in this release."),
-        (ConditionType::TLSRPTReady, "No TLS report record is looked up in this release."),
-    ]
-    .into_iter()
-    .map(|(part, message)| ConditionUpdate::yes(part, Reason::Disabled, message))
+    DNS_PARTS.iter().map(|part| ConditionUpdate::yes(*part, Reason::Disabled, off)).collect()
 }
 
 /// What is wrong with the MX records themselves; `None`: nothing.
@@ -244,11 +249,21 @@ fn spf_verdict(wanted: &Wanted, seen: &Seen) -> ConditionUpdate {
                 Reason::RecordMismatch,
                 format!("The SPF record of {domain} is \"{text}\": {why}. Publish: {advice}"),
             ),
+            None if seen.void.len() > spf::VOID_LIMIT => ConditionUpdate::no(
+                TYPE,
+                Reason::TooManyLookups,
+                format!(
+                    "The SPF record of {domain} asks about names that have nothing ({}); with more than {} receivers take it for an error (RFC 7208, section 4.6.4). Remove those terms.",
+                    list(seen.void.iter().cloned()),
+                    spf::VOID_LIMIT
+                ),
+            ),
             None if spf::lookups(text, &seen.included) > spf::LOOKUP_LIMIT => ConditionUpdate::no(
                 TYPE,
                 Reason::TooManyLookups,
                 format!(
-                    "The SPF record of {domain} needs more than {} lookups (RFC 7208, section 4.6.4), so that receivers take it for an error. Remove includes from it.",
+                    "The SPF record of {domain} needs at least {} lookups, and receivers take more than {} for an error (RFC 7208, section 4.6.4). Remove includes from it.",
+                    spf::lookups(text, &seen.included),
                     spf::LOOKUP_LIMIT
                 ),
             ),
@@ -310,7 +325,7 @@ fn dmarc_verdict(wanted: &Wanted, seen: &Seen) -> ConditionUpdate {
     }
 }
 
-fn failed(part: ConditionType, what: &str, why: &str) -> ConditionUpdate {
+pub(super) fn failed(part: ConditionType, what: &str, why: &str) -> ConditionUpdate {
     let message = format!("Could not look up {what}: {why}. It is tried again.");
     ConditionUpdate::unknown(part, Reason::LookupFailed, message)
 }
@@ -324,7 +339,7 @@ fn mx_line(domain: &str, mx: &Exchanger) -> String {
 }
 
 /// Values for a message: the first few.
-fn list(values: impl Iterator<Item = String>) -> String {
+pub(super) fn list(values: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 5;
     let mut values: Vec<String> = values.collect();
     let more = values.len().saturating_sub(SHOWN);
@@ -378,7 +393,9 @@ fn found_state(record: &WantedRecord, values: &[String], wanted: &Wanted, judged
         }
         (RecordType::Mx, _) => !judged.exchangers_differ,
         (RecordType::Txt, DnsRecordPurpose::SPF) => judged.spf.reason == Reason::RecordsMatch,
-        (RecordType::Txt, _) => judged.dmarc.reason == Reason::RecordsMatch,
+        (RecordType::Txt | RecordType::Tlsa | RecordType::Srv | RecordType::Caa, _) => {
+            judged.dmarc.reason == Reason::RecordsMatch
+        }
     };
     if right { DnsRecordState::Match } else { DnsRecordState::Mismatch }
 }
@@ -391,7 +408,7 @@ fn values<T>(answer: &Answer<Vec<T>>, text: impl Fn(&T) -> String) -> Answer<Vec
     }
 }
 
-fn texts(answer: &Answer<Vec<String>>, is: impl Fn(&str) -> bool) -> Answer<Vec<String>> {
+pub(super) fn texts(answer: &Answer<Vec<String>>, is: impl Fn(&str) -> bool) -> Answer<Vec<String>> {
     match answer {
         Answer::Found(found) => {
             let found: Vec<String> = found.iter().filter(|text| is(text)).cloned().collect();
@@ -415,7 +432,7 @@ fn host_values(record: &WantedRecord, seen: &Seen) -> Answer<Vec<String>> {
 }
 
 /// What a status may hold: 32 values of 4096 characters. What others publish is not ours to trust.
-fn bounded(mut values: Vec<String>) -> Vec<String> {
+pub(super) fn bounded(mut values: Vec<String>) -> Vec<String> {
     values.truncate(32);
     for value in &mut values {
         let end = value.floor_char_boundary(value.len().min(1024));

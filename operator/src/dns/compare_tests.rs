@@ -33,6 +33,8 @@ fn right() -> Seen {
         dmarc: texts_of(&["v=DMARC1; p=none"]),
         hosts: [("mx.a.org".to_owned(), host(ADDRESS))].into(),
         included: BTreeMap::new(),
+        void: BTreeSet::new(),
+        further: BTreeMap::new(),
     }
 }
 
@@ -174,4 +176,94 @@ fn what_others_publish_is_bounded() {
     let comparison = compare(&wanted_with("{}", public()), &seen);
     let record = comparison.records.iter().find(|record| record.purpose == DnsRecordPurpose::SPF).unwrap();
     assert!(record.observed.len() <= 32 && record.observed.iter().all(|value| value.len() <= 4096));
+}
+
+/// Each way that a record beside the others can be wrong, as data.
+#[test]
+fn further_records_have_their_reasons() {
+    use ConditionStatus::{False, True, Unknown};
+    let wanted = wanted_with("{tlsRpt: {rua: [tls@a.org]}}", public()).with_challenge("proof=1".to_owned());
+    let (proof, reports) = ("_paquebot-challenge.a.org", "_smtp._tls.a.org");
+    for (name, part, texts, status, reason, words) in [
+        (proof, ConditionType::OwnershipVerified, texts_of(&["x", "proof=1"]), True, Reason::Verified, ""),
+        (
+            proof,
+            ConditionType::OwnershipVerified,
+            Answer::Missing,
+            False,
+            Reason::ChallengeMissing,
+            "IN TXT \"proof=1\"",
+        ),
+        (proof, ConditionType::OwnershipVerified, texts_of(&["proof=2"]), False, Reason::ChallengeMissing, "proof=2"),
+        (
+            proof,
+            ConditionType::OwnershipVerified,
+            Answer::Failed("REFUSED".to_owned()),
+            Unknown,
+            Reason::LookupFailed,
+            "REFUSED",
+        ),
+        (
+            reports,
+            ConditionType::TLSRPTReady,
+            texts_of(&["v=TLSRPTv1; rua=mailto:tls@a.org"]),
+            True,
+            Reason::RecordsMatch,
+            "",
+        ),
+        (reports, ConditionType::TLSRPTReady, texts_of(&["unrelated"]), False, Reason::RecordMissing, "v=TLSRPTv1"),
+        (
+            reports,
+            ConditionType::TLSRPTReady,
+            texts_of(&["v=TLSRPTv1; rua=mailto:x@a.org"]),
+            False,
+            Reason::RecordMismatch,
+            "mailto:tls@a.org",
+        ),
+        (
+            reports,
+            ConditionType::TLSRPTReady,
+            texts_of(&["v=TLSRPTv1", "v=TLSRPTv1"]),
+            False,
+            Reason::RecordMismatch,
+            "2 such records",
+        ),
+    ] {
+        let further = [((name.to_owned(), RecordType::Txt), texts)].into();
+        let comparison = compare(&wanted, &Seen { further, ..right() });
+        let all = comparison.verdicts.iter().chain(&comparison.ownership);
+        let found = all.into_iter().find(|verdict| verdict.condition_type == part).unwrap();
+        assert_eq!((found.status, found.reason), (status, reason), "{}", found.message);
+        assert!(found.message.contains(words), "{}", found.message);
+        let record = comparison.records.iter().find(|record| record.name == name).unwrap();
+        assert_eq!(record.state == DnsRecordState::Match, status == True, "{record:?}");
+        assert_eq!(record.message.is_empty(), status == True, "{record:?}");
+    }
+}
+
+#[test]
+fn what_is_not_looked_at_is_not_reported() {
+    let wanted = wanted_with("{}", public()).with_challenge("proof=1".to_owned()).looked_at(LookedAt::Ownership);
+    let further = [(("_paquebot-challenge.a.org".to_owned(), RecordType::Txt), texts_of(&["proof=1"]))].into();
+    let comparison = compare(&wanted, &Seen { further, ..right() });
+    assert_eq!(comparison.records.len(), 1);
+    assert_eq!(comparison.verdicts, disabled());
+    assert_eq!(comparison.ownership.unwrap().reason, Reason::Verified);
+    let off = wanted.looked_at(LookedAt::Nothing);
+    assert!(compare(&off, &right()).ownership.is_none() && compare(&off, &right()).records.is_empty());
+    assert!(off.records().len() > 1, "the zone text is whole whatever is looked at");
+}
+
+#[test]
+fn questions_that_find_nothing_are_counted() {
+    let wanted = wanted_with("{}", public());
+    let texts = texts_of(&["v=spf1 mx a:x.org a:y.org a:z.org ~all"]);
+    let void = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    for (void, reason) in [
+        (void(&["x.org", "y.org"]), Reason::RecordsMatch),
+        (void(&["x.org", "y.org", "z.org"]), Reason::TooManyLookups),
+    ] {
+        let comparison = compare(&wanted, &Seen { texts: texts.clone(), void, ..right() });
+        assert_eq!(verdict(&comparison, ConditionType::SPFReady).1, reason);
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use paquebot_crds::mail_domain::{DmarcPolicy, DnsRecordPurpose, DomainDns, SpfAll};
+use paquebot_crds::conditions::ConditionType;
+use paquebot_crds::mail_domain::{DmarcPolicy, DnsRecordPurpose, DomainDns, MtaStsMode, SpfAll};
 
+use super::{ownership, tls_report};
 use crate::uri::percent_encoded;
 
 /// Seconds that resolvers may keep our records: long enough to be kind, short enough that a move takes an hour.
@@ -40,8 +42,14 @@ pub enum RecordType {
     Aaaa,
     /// A mail exchanger.
     Mx,
-    /// Text: SPF and DMARC.
+    /// Text: SPF, DMARC and others.
     Txt,
+    /// The certificate of a server (RFC 6698).
+    Tlsa,
+    /// Where a service is (RFC 2782).
+    Srv,
+    /// Who may issue certificates (RFC 8659).
+    Caa,
 }
 
 impl RecordType {
@@ -53,6 +61,9 @@ impl RecordType {
             Self::Aaaa => "AAAA",
             Self::Mx => "MX",
             Self::Txt => "TXT",
+            Self::Tlsa => "TLSA",
+            Self::Srv => "SRV",
+            Self::Caa => "CAA",
         }
     }
 }
@@ -68,8 +79,40 @@ pub struct WantedRecord {
     pub name: String,
     /// Seconds.
     pub ttl: u32,
-    /// `10 mx1.example.net` for MX, the text for TXT, the address for A and AAAA.
+    /// `10 mx1.example.net` for MX, the text for TXT, the address for A and AAAA, what zone files have for the others.
     pub values: Vec<String>,
+}
+
+/// A record set beside those of MX, SPF and DMARC: it is looked up and compared by what is said here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Further {
+    /// The record set.
+    pub record: WantedRecord,
+    /// The condition that speaks of it.
+    pub condition: ConditionType,
+    /// When what was seen does what is wanted.
+    pub check: Check,
+}
+
+/// When a record set does what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Every wanted value is among those that were seen.
+    Contains,
+    /// One record of RFC 8460 sends reports to all of these addresses.
+    TlsReports(Vec<String>),
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LookedAt {
+    /// Everything that is wanted.
+    #[default]
+    Everything,
+    /// The proof of ownership alone: `dns.mode` is Disabled, or somebody else has the domain so far.
+    Ownership,
+    /// Nothing: `dns.mode` is Disabled.
+    Nothing,
 }
 
 /// A mail exchanger.
@@ -116,6 +159,12 @@ pub struct Wanted {
     pub spf: Option<WantedSpf>,
     /// `None`: DMARC is somebody else's matter.
     pub dmarc: Option<WantedDmarc>,
+    /// Records beside those.
+    pub further: Vec<Further>,
+    /// Whether an MTA-STS policy is asked for, which no server serves yet.
+    pub mta_sts: bool,
+    /// What is looked at.
+    pub looked_at: LookedAt,
 }
 
 /// What is wanted for `domain`, served by the host `hostname`.
@@ -141,10 +190,63 @@ pub fn wanted(domain: &str, dns: &DomainDns, hostname: &str, addresses: ServerAd
         policy: dns.dmarc.policy,
         rua: dns.dmarc.rua.iter().map(|address| address.as_str().to_owned()).collect(),
     });
-    Wanted { domain: domain.to_owned(), hostname: hostname.to_owned(), addresses, exchangers, spf, dmarc }
+    Wanted {
+        domain: domain.to_owned(),
+        hostname: hostname.to_owned(),
+        addresses,
+        exchangers,
+        spf,
+        dmarc,
+        further: dns.tls_rpt.iter().map(|reports| tls_reports(domain, &reports.rua)).collect(),
+        mta_sts: dns.mta_sts.as_ref().is_some_and(|policy| policy.mode != MtaStsMode::Disabled),
+        looked_at: LookedAt::Everything,
+    }
+}
+
+fn tls_reports(domain: &str, rua: &[paquebot_crds::EmailAddress]) -> Further {
+    let rua: Vec<String> = rua.iter().map(|address| address.as_str().to_owned()).collect();
+    Further {
+        record: text(DnsRecordPurpose::TLSRPT, tls_report::name(domain), tls_report::text(&rua)),
+        condition: ConditionType::TLSRPTReady,
+        check: Check::TlsReports(rua),
+    }
 }
 
 impl Wanted {
+    /// With the record that proves the claim to the domain.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: String) -> Self {
+        self.further.push(Further {
+            record: text(DnsRecordPurpose::Ownership, ownership::name(&self.domain), challenge),
+            condition: ConditionType::OwnershipVerified,
+            check: Check::Contains,
+        });
+        self
+    }
+
+    /// With less that is looked at.
+    #[must_use]
+    pub fn looked_at(mut self, looked_at: LookedAt) -> Self {
+        self.looked_at = looked_at;
+        self
+    }
+
+    /// The value of the record that proves the claim, where a proof is asked for.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&String> {
+        let proof = self.further.iter().find(|further| further.condition == ConditionType::OwnershipVerified)?;
+        proof.record.values.first()
+    }
+
+    /// The further records that are looked at.
+    pub fn further_looked_at(&self) -> impl Iterator<Item = &Further> {
+        let only_ownership = self.looked_at == LookedAt::Ownership;
+        let none = self.looked_at == LookedAt::Nothing;
+        self.further
+            .iter()
+            .filter(move |further| !none && (!only_ownership || further.condition == ConditionType::OwnershipVerified))
+    }
+
     /// Whether a name lies in the domain, so that its records belong into the same zone file.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -182,6 +284,7 @@ impl Wanted {
         if let Some(dmarc) = &self.dmarc {
             records.push(text(DnsRecordPurpose::DMARC, self.dmarc_name(), dmarc.text()));
         }
+        records.extend(self.further.iter().map(|further| further.record.clone()));
         records
     }
 
@@ -231,16 +334,17 @@ impl WantedDmarc {
     pub fn text(&self) -> String {
         let mut text = format!("v=DMARC1; p={}", self.policy.as_record_value());
         if !self.rua.is_empty() {
-            let addresses: Vec<String> = self
-                .rua
-                .iter()
-                .map(|address| format!("mailto:{}", percent_encoded(address, KEPT_IN_ADDRESS)))
-                .collect();
+            let addresses: Vec<String> = self.rua.iter().map(|address| mailto(address)).collect();
             text.push_str("; rua=");
             text.push_str(&addresses.join(","));
         }
         text
     }
+}
+
+/// An address as a URI in a list of them.
+pub(super) fn mailto(address: &str) -> String {
+    format!("mailto:{}", percent_encoded(address, KEPT_IN_ADDRESS))
 }
 
 /// What stays as it is in an address inside a DMARC URI: `,` and `!` divide URIs and sizes there, `;` divides tags

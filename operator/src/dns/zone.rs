@@ -22,14 +22,14 @@ pub fn zone_file(wanted: &Wanted) -> String {
 
 fn data(record: &WantedRecord, value: &str) -> String {
     match record.kind {
-        RecordType::A | RecordType::Aaaa => value.to_owned(),
+        RecordType::A | RecordType::Aaaa | RecordType::Tlsa | RecordType::Srv | RecordType::Caa => value.to_owned(),
         RecordType::Mx => format!("{value}."),
         RecordType::Txt => strings(value),
     }
 }
 
 /// A text as quoted character-strings.
-fn strings(text: &str) -> String {
+pub(super) fn strings(text: &str) -> String {
     let quoted: Vec<String> = text.as_bytes().chunks(STRING_OCTETS).map(quote).collect();
     if quoted.is_empty() { "\"\"".to_owned() } else { quoted.join(" ") }
 }

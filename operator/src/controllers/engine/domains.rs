@@ -4,21 +4,22 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use paquebot_crds::Kind;
-use paquebot_crds::conditions::{self, ConditionUpdate};
+use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionUpdate, Reason};
 use paquebot_crds::mail_domain::DnsStatus;
 use paquebot_crds::mail_server::{DnsMode, ServerDns};
+use paquebot_crds::{Kind, MailDomainStatus};
 use tokio::time::Instant;
 
 use super::{Engine, Timer};
 use crate::controllers::availability::dns_addresses;
 use crate::controllers::dns_worker::{Looked, resolver_addresses};
 use crate::controllers::input::Input;
-use crate::controllers::status::{DnsFacts, unseen_records};
+use crate::controllers::status::{DnsFacts, DomainFacts, Status, unseen_records};
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::dns::compare::{Comparison, compare, disabled};
+use crate::dns::ownership::{self, Proof};
 use crate::dns::schedule::{Outcome, Schedule};
-use crate::dns::wanted::{Wanted, wanted};
+use crate::dns::wanted::{LookedAt, Wanted, wanted};
 use crate::dns::zone::zone_file;
 
 /// The most that the first looks after a change are spread: an owner waits for them.
@@ -30,9 +31,12 @@ const SPREAD_PER_DOMAIN: Duration = Duration::from_millis(10);
 pub struct DomainState {
     wanted: Wanted,
     schedule: Schedule,
+    proof: Proof,
     busy: bool,
-    /// What is to be reported; absent while nobody has looked.
-    pub facts: Option<DnsFacts>,
+    /// What is to be reported of the records; absent while nobody has looked.
+    facts: Option<DnsFacts>,
+    /// What is to be reported of the proof; absent while nobody has looked.
+    ownership: Option<ConditionUpdate>,
 }
 
 /// A number in 0..1 that differs from domain to domain and from time to time.
@@ -48,41 +52,62 @@ impl Engine {
             self.forget_dns(domain);
             return;
         };
-        let off = self.dns_mode(domain, &dns) == DnsMode::Disabled;
-        let present = self.domains.get(domain).filter(|state| state.wanted == wanted);
-        if present.is_some_and(|state| off == self.is_off(state)) {
+        let before = self.domains.get(domain);
+        if before.is_some_and(|state| state.wanted == wanted) {
             return;
         }
         self.status_dirty.insert(ObjectKey::new(Kind::MailDomain, domain.clone()));
-        let zone = Some(zone_file(&wanted));
         // What was seen of other records says nothing about these. At the start nobody has looked yet, and what the status
         // says is carried over.
-        let seen_before = self.domains.get(domain).is_some_and(|state| state.facts.is_some());
-        let updates = match (off, seen_before) {
-            (true, _) => Some(disabled()),
-            (false, true) => Some(unseen_records("The records are looked up again: others are wanted now.")),
-            (false, false) => None,
+        let seen_before = before.is_some_and(|state| state.facts.is_some());
+        let updates = match (wanted.looked_at, seen_before) {
+            (LookedAt::Nothing | LookedAt::Ownership, _) => Some(disabled()),
+            (LookedAt::Everything, true) => {
+                Some(unseen_records("The records are looked up again: others are wanted now."))
+            }
+            (LookedAt::Everything, false) => None,
         };
-        let status = DnsStatus { zone_file: zone, ..DnsStatus::default() };
+        let status = DnsStatus { zone_file: Some(zone_file(&wanted)), ..DnsStatus::default() };
         let facts = updates.map(|updates| DnsFacts { updates, dns: status });
-        let state = DomainState { wanted, schedule: Schedule::default(), busy: false, facts };
-        let spread = FIRST_LOOK + SPREAD_PER_DOMAIN * u32::try_from(self.domains.len()).unwrap_or(u32::MAX);
+        let off = wanted.looked_at == LookedAt::Nothing;
+        let delay = self.first_look(domain, &wanted, &dns);
+        let (proof, ownership) = match self.domains.remove(domain) {
+            Some(state) if state.wanted.challenge() == wanted.challenge() => (state.proof, state.ownership),
+            _ => (Proof::new(self.directory.is_proven(domain)), None),
+        };
+        let state = DomainState { wanted, schedule: Schedule::default(), proof, busy: false, facts, ownership };
         self.domains.insert(domain.clone(), state);
         if off {
             self.timers.clear(&Timer::Dns(domain.clone()));
         } else {
-            let delay = spread.min(dns.verify_interval.to_std()).mul_f64(jitter(domain));
             self.timers.set(Timer::Dns(domain.clone()), Instant::now() + delay);
         }
     }
 
-    fn is_off(&self, state: &DomainState) -> bool {
-        state.facts.as_ref().is_some_and(|facts| facts.updates == disabled())
+    /// How long the first look at what is wanted now waits. Somebody may be waiting for a new domain; one that was right
+    /// when another process looked last is looked at in its turn, so that a restart asks about no more domains at a time
+    /// than any other minute.
+    fn first_look(&self, domain: &NamespacedName, wanted: &Wanted, dns: &ServerDns) -> Duration {
+        let interval = dns.verify_interval.to_std();
+        let live = self.objects.get(&ObjectKey::new(Kind::MailDomain, domain.clone()));
+        let settled = live.is_some_and(|live| match &live.status {
+            Status::MailDomain(status) => {
+                let same = status.dns.as_ref().and_then(|dns| dns.zone_file.as_ref()) == Some(&zone_file(wanted));
+                let current = status.conditions.iter().all(|condition| condition.observed_generation.is_some());
+                same && current && conditions::is_true(&status.conditions, ConditionType::DNSReady)
+            }
+            _ => false,
+        });
+        if settled && !self.domains.contains_key(domain) {
+            return interval.mul_f64(jitter(domain));
+        }
+        let spread = FIRST_LOOK + SPREAD_PER_DOMAIN * u32::try_from(self.domains.len()).unwrap_or(u32::MAX);
+        spread.min(interval).mul_f64(jitter(domain))
     }
 
+    /// The MailDomains of a server, whether they are served or wait for their proof.
     pub(super) fn refresh_domains_of(&mut self, server: &NamespacedName) {
-        let domains: Vec<NamespacedName> =
-            self.directory.accepted_domains(server).map(|domain| domain.name.clone()).collect();
+        let domains: Vec<NamespacedName> = self.directory.domains_of(server).cloned().collect();
         for domain in domains {
             self.refresh_dns(&domain);
         }
@@ -93,18 +118,65 @@ impl Engine {
         self.timers.clear(&Timer::Dns(domain.clone()));
     }
 
+    /// What the status of a MailDomain says was seen of its proof before this process began still holds.
+    pub(super) fn restore_proof(&mut self, domain: &NamespacedName, status: &Status) {
+        let verified = conditions::find(status.conditions(), ConditionType::OwnershipVerified)
+            .is_some_and(|condition| condition.reason == Reason::Verified.as_str());
+        // Nobody could look it up; the records tell whether it was ever seen.
+        let seen = verified || matches!(status, Status::MailDomain(status) if was_proven(status));
+        if seen {
+            let changes = self.directory.set_proven(domain, true);
+            self.absorb(changes);
+        }
+    }
+
     fn wanted_records(&self, domain: &NamespacedName) -> Option<(Wanted, ServerDns)> {
-        let (server, _) = self.directory.place(&ObjectKey::new(Kind::MailDomain, domain.clone()))?;
-        let spec = &self.directory.domain(domain)?.spec;
+        let key = ObjectKey::new(Kind::MailDomain, domain.clone());
+        let served = self.directory.place(&key).map(|(server, _)| server);
+        let proof = self.directory.requires_proof(domain);
+        let server = served.clone().or_else(|| self.directory.claimed_on(domain).filter(|_| proof))?;
+        let entry = self.directory.domain(domain)?;
         let server_spec = &self.directory.server(&server)?.spec;
         let service = self.observed.get(&server).and_then(|observed| observed.service.as_ref());
         let hostname = server_spec.hostname.as_str();
-        let wanted = wanted(spec.domain.as_str(), &spec.dns, hostname, dns_addresses(service));
-        Some((wanted, server_spec.dns.clone()))
+        let name = entry.spec.domain.as_str();
+        let mut wanted = wanted(name, &entry.spec.dns, hostname, dns_addresses(service));
+        if proof {
+            wanted = wanted.with_challenge(ownership::challenge(name, &domain.namespace, &entry.meta.uid));
+        }
+        let everything = served.is_some() || self.directory.waits_for_proof(domain);
+        let off = entry.spec.dns.mode.unwrap_or(server_spec.dns.mode) == DnsMode::Disabled;
+        let looked_at = match (everything && !off, proof) {
+            (true, _) => LookedAt::Everything,
+            (false, true) => LookedAt::Ownership,
+            (false, false) => LookedAt::Nothing,
+        };
+        Some((wanted.looked_at(looked_at), server_spec.dns.clone()))
     }
 
-    fn dns_mode(&self, domain: &NamespacedName, server: &ServerDns) -> DnsMode {
-        self.directory.domain(domain).and_then(|entry| entry.spec.dns.mode).unwrap_or(server.mode)
+    /// What the status of a MailDomain says of DNS.
+    pub(super) fn domain_facts(&self, domain: &NamespacedName) -> DomainFacts {
+        let state = self.domains.get(domain);
+        let ownership = if self.directory.requires_proof(domain) {
+            state.and_then(|state| state.ownership.clone()).or_else(|| self.unseen_proof(domain))
+        } else {
+            Some(ownership::not_required())
+        };
+        DomainFacts { ownership, records: state.and_then(|state| state.facts.clone()), remark: None }
+    }
+
+    /// What is said of a proof that nobody has looked for yet, unless the status speaks of it already.
+    fn unseen_proof(&self, domain: &NamespacedName) -> Option<ConditionUpdate> {
+        const TYPE: ConditionType = ConditionType::OwnershipVerified;
+        let live = self.objects.get(&ObjectKey::new(Kind::MailDomain, domain.clone()))?;
+        let present = conditions::find(live.status.conditions(), TYPE);
+        let speaks = present.is_some_and(|present| {
+            [Reason::Verified, Reason::ChallengeMissing, Reason::LookupFailed]
+                .iter()
+                .any(|reason| present.reason == reason.as_str())
+        });
+        let message = "The record that proves the ownership has not been looked up yet.";
+        (!speaks).then(|| ConditionUpdate::unknown(TYPE, Reason::Pending, message))
     }
 
     /// Starts a look.
@@ -119,36 +191,50 @@ impl Engine {
     }
 
     pub(super) fn looked(&mut self, looked: Looked) {
-        let Some(state) = self.domains.get_mut(&looked.domain) else { return };
-        state.busy = false;
-        let off = state.facts.as_ref().is_some_and(|facts| facts.updates == disabled());
-        if state.wanted != looked.wanted || off {
-            // It was asked before a change; the timer of the change is set already.
+        let domain = looked.domain;
+        let interval = self.wanted_records(&domain).map(|(_, dns)| dns.verify_interval.to_std());
+        let (Some(state), Some(interval)) = (self.domains.get_mut(&domain), interval) else { return };
+        // After a change another look may be under way; the timer of the change is set already.
+        if state.wanted != looked.wanted || state.wanted.looked_at == LookedAt::Nothing {
             return;
         }
+        state.busy = false;
+        let now = Instant::now();
         let seen = match looked.seen {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(domain = %looked.domain, error, "DNS cannot be asked");
+                tracing::warn!(%domain, error, "DNS cannot be asked");
                 self.tools.metrics.errors.inc();
-                self.timers.set(Timer::Dns(looked.domain), Instant::now() + Duration::from_secs(30));
+                self.timers.set(Timer::Dns(domain), now + Duration::from_secs(30));
                 return;
             }
         };
         let comparison = compare(&looked.wanted, &seen);
-        let key = ObjectKey::new(Kind::MailDomain, looked.domain.clone());
+        let key = ObjectKey::new(Kind::MailDomain, domain.clone());
         let present = self.objects.get(&key).map(|live| live.status.conditions()).unwrap_or_default();
         let was_right = |verdict: &ConditionUpdate| conditions::is_true(present, verdict.condition_type);
+        let seen_of_proof = comparison.ownership.clone();
+        let missing = seen_of_proof.as_ref().is_some_and(|verdict| verdict.status != ConditionStatus::True);
+        state.ownership = seen_of_proof.map(|verdict| state.proof.absorb(verdict, interval, now));
+        let proven = state.proof.is_held() && state.ownership.is_some();
         if state.schedule.absorb(&comparison.verdicts, was_right) == Outcome::Report {
             state.facts = Some(facts(&looked.wanted, seen.nameservers, comparison));
-            self.status_dirty.insert(key);
         }
-        let schedule = state.schedule.clone();
-        if let Some((_, dns)) = self.wanted_records(&looked.domain) {
-            let delay = schedule.delay(dns.verify_interval.to_std(), jitter(&looked.domain));
-            self.timers.set(Timer::Dns(looked.domain), Instant::now() + delay);
+        self.status_dirty.insert(key);
+        let delay = state.schedule.delay(interval, missing, jitter(&domain));
+        self.timers.set(Timer::Dns(domain.clone()), now + delay);
+        if looked.wanted.challenge().is_some() {
+            let changes = self.directory.set_proven(&domain, proven);
+            self.absorb(changes);
         }
     }
+}
+
+/// Whether a status remembers a proof: the record was as wanted when it was seen last.
+fn was_proven(status: &MailDomainStatus) -> bool {
+    let unknown = conditions::find(&status.conditions, ConditionType::OwnershipVerified)
+        .is_some_and(|condition| condition.reason == Reason::LookupFailed.as_str());
+    unknown && conditions::find(&status.conditions, ConditionType::Accepted).is_some_and(|c| c.status == "True")
 }
 
 fn facts(wanted: &Wanted, mut nameservers: Vec<String>, comparison: Comparison) -> DnsFacts {

@@ -139,8 +139,12 @@ impl Engine {
             }
         }
         let is_new_server = key.kind == Kind::MailServer && self.directory.server(&key.name).is_none();
+        let is_new_domain = key.kind == Kind::MailDomain && self.directory.domain(&key.name).is_none();
         let changes = self.directory.apply(object);
         self.absorb(changes);
+        if is_new_domain && let Some(status) = self.objects.get(&key).map(|live| live.status.clone()) {
+            self.restore_proof(&key.name, &status);
+        }
         if key.kind == Kind::MailServer {
             self.server_state(&key.name).deleting = metadata.deletion_timestamp.is_some();
         }

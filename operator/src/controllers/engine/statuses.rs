@@ -179,10 +179,7 @@ impl Engine {
             Kind::MailServer => {
                 self.server_facts(&key.name).map_or(Facts::None, |facts| Facts::Server(Box::new(facts)))
             }
-            Kind::MailDomain => {
-                let facts = self.domains.get(&key.name).and_then(|state| state.facts.clone());
-                Facts::Domain(facts.map(Box::new))
-            }
+            Kind::MailDomain => Facts::Domain(Box::new(self.domain_facts(&key.name))),
             Kind::Mailbox => {
                 let spec = self.directory.mailbox(&key.name).map(|entry| &entry.spec);
                 let source = spec.and_then(|spec| spec.credentials.as_ref()?.source());

@@ -4,6 +4,7 @@ mod changes;
 mod filters;
 mod mailboxes_and_aliases;
 mod order;
+mod ownership;
 mod relay_policies;
 mod secrets;
 mod servers_and_domains;

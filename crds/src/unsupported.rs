@@ -7,7 +7,7 @@
 
 use crate::mail_alias::MailAliasSpec;
 use crate::mail_domain::{MailDomainSpec, MtaStsMode};
-use crate::mail_server::{DnsMode, MailServerSpec, OutboundFeature, ProxyProtocolMode};
+use crate::mail_server::{DnsMode, MailServerSpec, OutboundFeature};
 use crate::mailbox::MailboxSpec;
 use crate::references::ReclaimPolicy;
 use crate::relay_policy::RelayPolicySpec;
@@ -58,14 +58,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
     let mut found = Findings::default();
     found.refuse(spec.storage.postgres.is_some(), "storage.postgres", "use storage.embedded");
     found.refuse(spec.replicas > 1, "replicas", "one pod serves; set it to 1");
-    for (index, listener) in spec.listeners.iter().enumerate() {
-        let required = listener.proxy_protocol.mode == ProxyProtocolMode::Required;
-        found.refuse(
-            required,
-            &format!("listeners[{index}].proxyProtocol"),
-            "the server would not read the PROXY header; set mode: Disabled",
-        );
-    }
     found.refuse(
         spec.tls.cert_manager.is_some(),
         "tls.certManager",
@@ -232,10 +224,6 @@ mod tests {
         let postgres = json!({"storage": {"postgres": {"urlSecretRef": {"name": "a", "key": "b"}}}});
         assert_eq!(of(postgres), refused("spec.storage.postgres"));
         assert_eq!(of(json!({"replicas": 2})), refused("spec.replicas"));
-        let proxy = json!({"mode": "Required", "trustedCIDRs": ["192.0.2.0/24"]});
-        let listeners = json!([{"name": "a", "protocol": "POP3", "port": 110},
-            {"name": "b", "protocol": "SMTP", "port": 25, "proxyProtocol": proxy}]);
-        assert_eq!(of(json!({"listeners": listeners})), refused("spec.listeners[1].proxyProtocol"));
         assert_eq!(of(json!({"tls": {"certManager": {"issuerRef": {"name": "a"}}}})), refused("spec.tls.certManager"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Enabled"}}})), refused("spec.outbound.dane"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Disabled"}}})), []);

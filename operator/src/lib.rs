@@ -1,6 +1,6 @@
 //! The operator: turns mail objects into running mail servers, and says in their status what it has observed.
 //!
-//! Pure: [`directory`] (what is in force), [`render`] (what is written), most of [`dns`]. I/O: [`controllers`].
+//! Pure: [`directory`] (what is in force), [`render`] (what is written), [`exposure`], most of [`dns`]. I/O: [`controllers`].
 
 pub mod admin;
 pub mod compile;
@@ -8,6 +8,7 @@ pub mod controllers;
 pub mod credentials;
 pub mod directory;
 pub mod dns;
+pub mod exposure;
 pub mod leader;
 pub mod metrics;
 pub mod render;

@@ -2,6 +2,7 @@
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The counters.
@@ -17,6 +18,10 @@ pub struct Metrics {
     pub secret_reads: Counter,
     /// Looks at the DNS records of a domain.
     pub dns_looks: Counter,
+    /// Probes for an open relay, one for each port of each pod.
+    pub relay_probes: Counter,
+    /// MailServers that took a stranger's mail for strangers when last probed.
+    pub open_relays: Gauge,
     /// Failures that are tried again.
     pub errors: Counter,
 }
@@ -34,8 +39,22 @@ impl Default for Metrics {
         let status_writes = counter("status_writes", "Statuses that were written");
         let secret_reads = counter("secret_reads", "Secrets of mailboxes that were read");
         let dns_looks = counter("dns_looks", "Looks at the DNS records of a domain");
+        let relay_probes = counter("relay_probes", "Probes for an open relay");
         let errors = counter("errors", "Failures that are tried again");
-        Self { registry, passes, objects_written, status_writes, secret_reads, dns_looks, errors }
+        let open_relays = Gauge::default();
+        let help = "MailServers that took a stranger's mail for strangers when last probed";
+        registry.register("open_relays", help, open_relays.clone());
+        Self {
+            registry,
+            relay_probes,
+            open_relays,
+            passes,
+            objects_written,
+            status_writes,
+            secret_reads,
+            dns_looks,
+            errors,
+        }
     }
 }
 

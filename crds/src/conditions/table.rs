@@ -8,8 +8,8 @@ use crate::Kind;
 pub const fn condition_types(kind: Kind) -> &'static [ConditionType] {
     use ConditionType::{
         Accepted, Available, CertificateReady, CredentialsReady, DKIMReady, DMARCReady, DNSReady, FilterReady,
-        MTASTSReady, MXReady, OwnershipVerified, Paused, Programmed, Progressing, Ready, ReverseDNSReady, SPFReady,
-        SourceIPPreserved, TLSRPTReady,
+        MTASTSReady, MXReady, OwnershipVerified, Paused, Programmed, Progressing, Ready, RelayClosed, ReverseDNSReady,
+        SPFReady, SourceIPPreserved, TLSRPTReady,
     };
     match kind {
         Kind::MailServer => &[
@@ -19,6 +19,7 @@ pub const fn condition_types(kind: Kind) -> &'static [ConditionType] {
             Progressing,
             Programmed,
             SourceIPPreserved,
+            RelayClosed,
             ReverseDNSReady,
             Paused,
             Ready,
@@ -139,6 +140,7 @@ pub const fn reasons(condition_type: ConditionType) -> Reasons {
             &[R::TrafficPolicyCluster, R::ObservedNodeSourceIP],
             &[R::NoTrafficYet],
         ),
+        ConditionType::RelayClosed => (&[R::ProbeRefused], &[R::OpenRelay], &[R::NotProbed]),
         ConditionType::CertificateReady => {
             (&[R::Valid, R::SelfSigned], &[R::NotFound, R::Expired, R::NameMismatch, R::KeyMismatch], &[R::Issuing])
         }

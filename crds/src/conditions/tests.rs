@@ -141,7 +141,7 @@ fn dns_is_ready_when_each_record_is_and_disabled_when_none_is_looked_at() {
 #[test]
 fn words_are_stable() {
     type Words = &'static [&'static str];
-    let table: [(&str, Words, Words, Words); 11] = [
+    let table: [(&str, Words, Words, Words); 12] = [
         (
             "Accepted",
             &["Accepted"],
@@ -188,6 +188,7 @@ fn words_are_stable() {
             &["TrafficPolicyCluster", "ObservedNodeSourceIP"],
             &["NoTrafficYet"],
         ),
+        ("RelayClosed", &["ProbeRefused"], &["OpenRelay"], &["NotProbed"]),
         (
             "CertificateReady",
             &["Valid", "SelfSigned"],

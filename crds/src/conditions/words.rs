@@ -66,6 +66,8 @@ words! {
         DNSReady,
         /// The server sees the clients' own addresses.
         SourceIPPreserved,
+        /// The server was seen to refuse strangers' mail for strangers.
+        RelayClosed,
         /// The certificate is valid for the hostname.
         CertificateReady,
         /// The server's address leads back to its hostname.
@@ -178,6 +180,12 @@ words! {
         ObservedNodeSourceIP,
         /// Nobody connected yet.
         NoTrafficYet,
+        /// The operator's probe for an open relay was refused.
+        ProbeRefused,
+        /// The operator's probe was not refused.
+        OpenRelay,
+        /// The operator could not probe.
+        NotProbed,
         /// The certificate is valid.
         Valid,
         /// The certificate is one that the operator signed.

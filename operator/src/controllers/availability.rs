@@ -146,33 +146,6 @@ pub fn dns_addresses(service: Option<&Service>) -> ServerAddresses {
     }
 }
 
-/// `SourceIPPreserved` as far as the Service that is there decides it; what the pods see is not observed.
-#[must_use]
-pub fn source_ip(service: Option<&Service>) -> ConditionUpdate {
-    const TYPE: ConditionType = ConditionType::SourceIPPreserved;
-    let Some(service) = service else {
-        return ConditionUpdate::unknown(TYPE, Reason::Pending, "The Service has not been seen yet.");
-    };
-    if service_type(service) == "ClusterIP" {
-        let message = "The Service is for clients inside the cluster; whether they appear with their own addresses is not observed in this release.";
-        return ConditionUpdate::unknown(TYPE, Reason::NoTrafficYet, message);
-    }
-    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
-    if policy == Some("Local") {
-        ConditionUpdate::yes(
-            TYPE,
-            Reason::TrafficPolicyLocal,
-            "The Service has externalTrafficPolicy Local, which keeps clients' addresses.",
-        )
-    } else {
-        ConditionUpdate::no(
-            TYPE,
-            Reason::TrafficPolicyCluster,
-            "The Service has externalTrafficPolicy Cluster, so that clients appear with a node's address: relay rules by CIDR cannot tell them apart. Set spec.service.externalTrafficPolicy to Local.",
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use paquebot_crds::conditions::ConditionStatus;
@@ -239,26 +212,6 @@ mod tests {
         assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
         let [available, progressing] = conditions(0, None, &[]);
         assert_eq!((available.status, progressing.status), (ConditionStatus::False, ConditionStatus::False));
-    }
-
-    #[test]
-    fn what_keeps_the_clients_address_is_judged_by_the_service_that_is_there() {
-        let service = |value| serde_json::from_value::<Service>(value).unwrap();
-        for (seen, reason) in [
-            (None, Reason::Pending),
-            (Some(json!({"spec": {"type": "ClusterIP"}})), Reason::NoTrafficYet),
-            (
-                Some(json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}})),
-                Reason::TrafficPolicyLocal,
-            ),
-            (
-                Some(json!({"spec": {"type": "NodePort", "externalTrafficPolicy": "Cluster"}})),
-                Reason::TrafficPolicyCluster,
-            ),
-            (Some(json!({"spec": {"type": "LoadBalancer"}})), Reason::TrafficPolicyCluster),
-        ] {
-            assert_eq!(source_ip(seen.map(service).as_ref()).reason, reason);
-        }
     }
 
     #[test]

@@ -1,15 +1,21 @@
-//! Asks the server pods what they serve: `GET /configz` on their admin port.
+//! Asks the server pods on their admin port: `GET /configz`, what they serve, and `GET /peers`, who connected.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::exposure::peers::Peers;
 
 /// A pod that answers at all answers at once.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// More than 67 digests and an error need.
 const LARGEST_ANSWER: usize = 1 << 18;
+/// More than the 256 clients that a server remembers of each of 16 listeners need.
+const LARGEST_PEERS: usize = 1 << 20;
 
 /// What a pod says of its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -35,6 +41,33 @@ pub struct ServedCertificate {
     pub sha256: String,
 }
 
+/// The token of a server's admin port. It cannot be printed.
+#[derive(Clone)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// Of the octets of a Secret; `None` where they are no text.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        std::str::from_utf8(octets).ok().map(|text| Self(Zeroizing::new(text.trim().to_owned())))
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The token is not the pod's.
+    WrongToken,
+    /// A sentence for people.
+    Failed(String),
+}
+
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Failed(error.without_url().to_string())
+    }
+}
+
 /// Asks pods.
 #[derive(Clone)]
 pub struct Poller {
@@ -57,26 +90,47 @@ impl Poller {
         Ok(Self { http, port })
     }
 
-    /// Asks one pod.
+    /// Asks one pod what it serves.
     ///
     /// # Errors
     /// A sentence for people: not reachable, or no answer that can be read.
     pub async fn ask(&self, address: IpAddr) -> Result<Configz, String> {
-        let authority = std::net::SocketAddr::new(address, self.port);
-        let mut response = self
-            .http
-            .get(format!("http://{authority}/configz"))
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(|error| error.without_url().to_string())?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
-            if body.len() + chunk.len() > LARGEST_ANSWER {
-                return Err("the answer is too long".to_owned());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        serde_json::from_slice(&body).map_err(|error| format!("the answer cannot be read: {error}"))
+        let response = self.http.get(self.url(address, "configz")).send().await;
+        let response = response.and_then(reqwest::Response::error_for_status);
+        let read = match response {
+            Ok(response) => read(response, LARGEST_ANSWER).await,
+            Err(error) => Err(error.into()),
+        };
+        read.map_err(|error| match error {
+            NoAnswer::Failed(sentence) => sentence,
+            NoAnswer::WrongToken => "the pod wants a token".to_owned(),
+        })
     }
+
+    /// Asks one pod who connected.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]: not reachable, not allowed, or no answer that can be read.
+    pub async fn peers(&self, address: IpAddr, token: &Token) -> Result<Peers, NoAnswer> {
+        let response = self.http.get(self.url(address, "peers")).bearer_auth(token.0.as_str()).send().await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(NoAnswer::WrongToken),
+            _ => read(response.error_for_status()?, LARGEST_PEERS).await,
+        }
+    }
+
+    fn url(&self, address: IpAddr, page: &str) -> String {
+        format!("http://{}/{page}", std::net::SocketAddr::new(address, self.port))
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(mut response: reqwest::Response, most: usize) -> Result<T, NoAnswer> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Err(NoAnswer::Failed("the answer is too long".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|error| NoAnswer::Failed(format!("the answer cannot be read: {error}")))
 }

@@ -11,6 +11,7 @@ use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
 use super::dns_worker::Looked;
+use super::exposure_worker;
 use super::filters_worker::FilterRead;
 use super::secrets_worker::SecretRead;
 use super::server_worker::{Failure, PassDone, Recovered};
@@ -73,6 +74,8 @@ pub enum Input {
     SecretRead(Box<SecretRead>),
     /// A domain's records were looked at.
     Looked(Box<Looked>),
+    /// How a server stands towards the world was looked at.
+    Exposure(Box<exposure_worker::Looked>),
     /// A status was written, or was not.
     Status(Box<StatusWritten>),
 }

@@ -2,7 +2,8 @@
 //!
 //! [`watches`] feed the one [`engine`], which owns the index ([`crate::directory`]) and all that was observed. The engine
 //! starts workers: [`server_worker`] writes a MailServer's objects by [`apply`], [`configz`] asks pods what they serve,
-//! [`dns_worker`] asks name servers, [`credentials_worker`] and [`secrets_worker`] read Secrets, [`status`] writes statuses. What a worker
+//! [`exposure_worker`] asks them who connected and probes them, [`dns_worker`] asks name servers, [`credentials_worker`] and
+//! [`secrets_worker`] read Secrets, [`status`] writes statuses. What a worker
 //! learns comes back to the engine as an [`input::Input`]. Pure parts: [`availability`], [`certificate`],
 //! [`propagation`], [`timers`], and `wanted` of [`status`].
 
@@ -13,6 +14,7 @@ pub mod configz;
 pub mod credentials_worker;
 pub mod dns_worker;
 pub mod engine;
+pub mod exposure_worker;
 pub mod filters_worker;
 pub mod health;
 pub mod input;

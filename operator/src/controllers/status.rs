@@ -80,7 +80,7 @@ impl Status {
 /// What was observed of a MailServer, beside the index's report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerFacts {
-    /// CertificateReady, Available, Progressing, SourceIPPreserved.
+    /// CertificateReady, Available, Progressing, SourceIPPreserved, RelayClosed; a type that is missing stays as it is.
     pub updates: Vec<ConditionUpdate>,
     /// Whether the MailServer asks for a pause.
     pub paused: bool,

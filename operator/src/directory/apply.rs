@@ -144,6 +144,22 @@ impl Directory {
         self.run(work)
     }
 
+    /// Takes in whether a server is proven to see its clients' own addresses. The RelayPolicies that name it are judged again
+    /// when that changes.
+    pub fn set_source_preserved(&mut self, server: &NamespacedName, preserved: bool) -> Changes {
+        let mut work = Work::default();
+        let changed = if preserved {
+            self.servers.contains_key(server) && self.source_preserved.insert(server.clone())
+        } else {
+            self.source_preserved.remove(server)
+        };
+        if changed {
+            let users = self.links.server_users.of(server).filter(|key| key.kind == Kind::RelayPolicy);
+            work.add_all(users.map(|key| Task::Policy(key.name.clone())));
+        }
+        self.run(work)
+    }
+
     /// Works through the list until nothing is left.
     pub(super) fn run(&mut self, mut work: Work) -> Changes {
         while let Some(task) = work.tasks.pop_first() {
@@ -191,6 +207,7 @@ impl Directory {
             return false;
         }
         self.hold_secrets(&ObjectKey::new(Kind::MailServer, name.clone()));
+        self.source_preserved.remove(name);
         self.add_server_users(name, work);
         work.changes.files(name).server = true;
         true

@@ -69,6 +69,8 @@ pub struct Directory {
     namespaces: HashMap<String, Labels>,
     pods: HashMap<NamespacedName, Pod>,
     pod_addresses: PodAddresses,
+    /// The MailServers that are proven to see their clients' own addresses.
+    source_preserved: BTreeSet<NamespacedName>,
     servers: HashMap<NamespacedName, ServerNode>,
     domains: HashMap<NamespacedName, DomainNode>,
     mailboxes: HashMap<NamespacedName, MailboxNode>,

@@ -45,17 +45,20 @@ impl PodAddresses {
 }
 
 /// Divides the networks that a policy lists into those that may be admitted and those that may not. `pods` are addresses of
-/// pods that run: not every network for pods is announced by the nodes.
+/// pods that run: not every network for pods is announced by the nodes. `preserved`: the server is proven to see its
+/// clients' own addresses, so that a node's or pod's address is that of nobody else. Networks of Services are never
+/// admitted: no client has such an address, and whoever lists one means something else.
 pub(super) fn judge(
     cidrs: &[&Cidr],
     ranges: &ClusterRanges,
     pods: &PodAddresses,
+    preserved: bool,
 ) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
     let everybody = covers_a_family(cidrs, ranges);
     let mut effective = Vec::new();
     let mut rejected = Vec::new();
     for cidr in cidrs {
-        match objection(cidr, ranges, pods, everybody) {
+        match objection(cidr, ranges, pods, everybody, preserved) {
             None => effective.push(cidr.network()),
             Some(reason) => rejected.push(RejectedNetwork { network: cidr.as_str().to_owned(), reason }),
         }
@@ -107,7 +110,13 @@ fn is_wide(network: &IpNet) -> bool {
     }
 }
 
-fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, everybody: bool) -> Option<String> {
+fn objection(
+    cidr: &Cidr,
+    ranges: &ClusterRanges,
+    pods: &PodAddresses,
+    everybody: bool,
+    preserved: bool,
+) -> Option<String> {
     if cidr.is_everything() {
         return Some("it admits everybody, which would be an open relay; list the clients' own networks".to_owned());
     }
@@ -123,16 +132,25 @@ fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, everybody
              with prefixes of /{SHORTEST_V4} and longer, for IPv6 of /{SHORTEST_V6} and longer"
         ));
     }
-    let kinds = [("node", &ranges.nodes), ("pod", &ranges.pods), ("service", &ranges.services)];
+    let network = cidr.network();
+    if let Some(range) = ranges.services.iter().find(|range| meets(&network, range)) {
+        return Some(format!(
+            "it meets the cluster's Service addresses {range}, which no client has; list the clients' own networks"
+        ));
+    }
+    if preserved {
+        return None;
+    }
+    let kinds = [("node", &ranges.nodes), ("pod", &ranges.pods)];
     let met = kinds.into_iter().find_map(|(kind, ranges)| {
-        let met = ranges.iter().find(|range| meets(&cidr.network(), range))?;
+        let met = ranges.iter().find(|range| meets(&network, range))?;
         Some(format!("{kind} addresses {met}"))
     });
-    let met = met.or_else(|| Some(format!("pod addresses, of which {} is one", pods.first_inside(&cidr.network())?)));
+    let met = met.or_else(|| Some(format!("pod addresses, of which {} is one", pods.first_inside(&network)?)));
     met.map(|met| {
         format!(
-            "it meets the cluster's {met}, behind which clients from anywhere may appear; admit pods by podSelector, and \
-             users by mailboxes"
+            "it meets the cluster's {met}, behind which clients from anywhere may appear; admit pods by podSelector and \
+             users by mailboxes, or have the MailServer's SourceIPPreserved become True"
         )
     })
 }
@@ -147,6 +165,10 @@ mod tests {
     use super::*;
 
     fn judged(cidrs: &[&str]) -> (Vec<String>, Vec<String>) {
+        judged_where(false, cidrs)
+    }
+
+    fn judged_where(preserved: bool, cidrs: &[&str]) -> (Vec<String>, Vec<String>) {
         let ranges = ClusterRanges {
             nodes: vec!["10.0.0.0/24".parse().unwrap()],
             pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()],
@@ -158,7 +180,7 @@ mod tests {
             pods.add(address.parse().unwrap());
         }
         let cidrs: Vec<Cidr> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let (effective, rejected) = judge(&cidrs.iter().collect::<Vec<_>>(), &ranges, &pods);
+        let (effective, rejected) = judge(&cidrs.iter().collect::<Vec<_>>(), &ranges, &pods, preserved);
         (
             effective.iter().map(ToString::to_string).collect(),
             rejected.into_iter().map(|rejected| rejected.network).collect(),
@@ -193,6 +215,22 @@ mod tests {
         for (sentence, cidr, admitted) in table {
             let (effective, rejected) = judged(&[cidr]);
             assert_eq!((effective.len(), rejected.len()), if admitted { (1, 0) } else { (0, 1) }, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn where_addresses_are_preserved_nodes_and_pods_are_admitted_and_services_are_not() {
+        for (cidr, admitted) in [
+            ("10.0.0.7/32", true),
+            ("10.244.0.0/16", true),
+            ("172.20.3.9/32", true),
+            ("fd00:10::5/128", true),
+            ("10.96.0.10/32", false),
+            ("10.0.0.0/8", false),
+            ("0.0.0.0/0", false),
+        ] {
+            let (effective, rejected) = judged_where(true, &[cidr]);
+            assert_eq!((effective.len(), rejected.len()), if admitted { (1, 0) } else { (0, 1) }, "{cidr}");
         }
     }
 

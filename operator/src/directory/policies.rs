@@ -174,7 +174,9 @@ impl Directory {
                 _ => {}
             }
         }
-        (admitted.networks, admitted.rejected) = networks::judge(&cidrs, &self.options.ranges, &self.pod_addresses);
+        let preserved = self.source_preserved.contains(server);
+        (admitted.networks, admitted.rejected) =
+            networks::judge(&cidrs, &self.options.ranges, &self.pod_addresses, preserved);
         if !cidrs.is_empty() && !self.options.ranges.unread.is_empty() {
             admitted.remarks.push(format!(
                 "The operator knows no {} of the cluster (none exists, or it may not list them): make sure yourself that \

@@ -1,15 +1,18 @@
 //! What can be asked of the index: reports for statuses, accepted objects for rendering, and who depends on a Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use paquebot_config::{DomainConfig, Record, RelayRule, ShardName};
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
 use super::Directory;
-use super::input::Entry;
+use super::input::{ClusterRanges, Entry};
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{AliasSource, Published, RecordSource};
 use super::verdict::{Accepted, CredentialsReport, Details, Report, Verdict};
+use crate::exposure::peers::{Known, neighbourhood};
 
 impl Directory {
     /// What an object's status is made of; `None` for an object that is not there.
@@ -111,6 +114,27 @@ impl Directory {
     /// The names of all MailServers, accepted or not.
     pub fn servers(&self) -> impl Iterator<Item = &NamespacedName> {
         self.servers.keys()
+    }
+
+    /// The addresses of the cluster itself.
+    #[must_use]
+    pub fn cluster_ranges(&self) -> &ClusterRanges {
+        &self.options.ranges
+    }
+
+    /// What the index knows of the cluster, to tell who is behind these addresses. Goes through all pods.
+    #[must_use]
+    pub fn known_around(&self, addresses: &BTreeSet<IpAddr>) -> Known {
+        let around: BTreeSet<IpNet> = addresses.iter().filter_map(|address| neighbourhood(*address)).collect();
+        let mut known = Known { ranges: self.options.ranges.clone(), ..Known::default() };
+        let running = self.pods.values().filter(|pod| pod.running && !pod.host_network);
+        for address in running.flat_map(|pod| &pod.addresses) {
+            if addresses.contains(address) {
+                known.pods.insert(*address);
+            }
+            known.near_pods.extend(neighbourhood(*address).filter(|network| around.contains(network)));
+        }
+        known
     }
 
     /// A MailServer that is accepted. What it runs on stays as it is while it is not.

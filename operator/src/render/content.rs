@@ -140,9 +140,17 @@ fn listeners(spec: &MailServerSpec) -> Vec<Listener> {
             port,
             clear_text_logins: false,
             bare_line_endings: paquebot_config::BareLineEndings::default(),
-            proxy_protocol: None,
+            proxy_protocol: proxy_protocol(&listener.proxy_protocol),
         })
         .collect()
+}
+
+fn proxy_protocol(given: &mail_server::ProxyProtocol) -> Option<paquebot_config::ProxyProtocol> {
+    let trusted = || given.trusted_cidrs.iter().map(paquebot_crds::Cidr::network).collect();
+    match given.mode {
+        mail_server::ProxyProtocolMode::Disabled => None,
+        mail_server::ProxyProtocolMode::Required => Some(paquebot_config::ProxyProtocol { trusted: trusted() }),
+    }
 }
 
 fn protocol(protocol: mail_server::Protocol) -> Protocol {

@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paquebot_config::ShardName;
 use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SECRETS_FILE, SERVER_FILE, digest};
-use paquebot_crds::mail_server::{PodTemplate, StorageKind};
+use paquebot_crds::mail_server::{Listener, PodTemplate, ProxyProtocolMode, StorageKind};
 
 use super::Server;
 use super::names::{self, ADMIN_PORT, ADMIN_PORT_NAME, CONTAINER, RESTART_ANNOTATION, labels, metadata, selector};
@@ -78,9 +78,14 @@ fn pod_template(server: &Server, defaults: &Defaults) -> PodTemplateSpec {
 /// Changes when and only when the process must be started again: it opens its ports once.
 fn restart_digest(server: &Server) -> String {
     let ports = container_ports(&server.spec.listeners);
+    let proxies = |listener: &Listener| match listener.proxy_protocol.mode {
+        ProxyProtocolMode::Disabled => String::new(),
+        ProxyProtocolMode::Required => format!(" {:?}", listener.proxy_protocol.trusted_cidrs),
+    };
     let lines = server.spec.listeners.iter().zip(ports);
-    let text: String =
-        lines.map(|(listener, port)| format!("{} {:?} {port}\n", listener.name, listener.protocol)).collect();
+    let text: String = lines
+        .map(|(listener, port)| format!("{} {:?} {port}{}\n", listener.name, listener.protocol, proxies(listener)))
+        .collect();
     digest(text.as_bytes()).chars().take(16).collect()
 }
 

@@ -174,6 +174,23 @@ fn mailboxes_and_limits_restart_nothing_and_listeners_do() {
 }
 
 #[test]
+fn proxies_that_are_trusted_are_told_to_the_server_which_starts_again() {
+    let spec = |trusted: &[&str]| {
+        let proxy = json!({"mode": "Required", "trustedCIDRs": trusted});
+        let listener = |name: &str, port: u16, proxy: Value| json!({"name": name, "protocol": "SMTP", "port": port, "proxyProtocol": proxy});
+        let listeners = [listener("smtp", 25, proxy), listener("plain", 2525, json!({"mode": "Disabled"}))];
+        directory(json!({"hostname": "mx.server1.com", "listeners": listeners}))
+    };
+    let one = spec(&["192.0.2.0/24", "2001:db8::1/128"]);
+    let listeners = content(&one, &name()).unwrap().server.listeners;
+    let trusted = ["192.0.2.0/24", "2001:db8::1/128"].map(|network| network.parse().unwrap()).to_vec();
+    assert_eq!(listeners[0].proxy_protocol, Some(paquebot_config::ProxyProtocol { trusted }));
+    assert_eq!(listeners[1].proxy_protocol, None);
+    let template = |directory: &Directory| rendered(directory).stateful_set.spec.unwrap().template;
+    assert_ne!(template(&one), template(&spec(&["192.0.2.0/25"])), "it reads whom it trusts when it opens its ports");
+}
+
+#[test]
 fn a_server_that_is_refused_is_not_rendered() {
     let directory = directory(json!({"hostname": "mx.server1.com", "replicas": 3}));
     assert!(directory.accepted_server(&name()).is_none());

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 mod election;
+mod exposure;
 mod honesty;
 mod scenarios;
 mod smart_hosts;
@@ -40,6 +41,10 @@ async fn the_operator_on_a_real_api_server() {
     honesty::refused_servers_objects_have_statuses(&client).await;
     eprintln!("what changed while no operator ran is looked at before it is said");
     honesty::what_changed_meanwhile_is_observed(&client).await;
+    eprintln!("clients' addresses are measured, and strangers are refused");
+    exposure::clients_addresses_are_measured_and_strangers_refused(&client).await;
+    eprintln!("a Service has its variants, and goes back");
+    exposure::a_service_has_its_variants_and_goes_back(&client).await;
     eprintln!("one of two operators leads");
     election::one_of_two_leads(&client, api_server.kubeconfig()).await;
 }

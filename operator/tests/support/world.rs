@@ -225,7 +225,8 @@ pub async fn serve_frozen_configz(space: &Space, server: &str) -> u16 {
     port
 }
 
-async fn configz(State((space, server)): State<(Space, String)>) -> Json<Value> {
+/// What such a server answers.
+pub async fn configz(State((space, server)): State<(Space, String)>) -> Json<Value> {
     let Some(index) = space.index(&server).await else {
         return Json(json!({ "revision": null, "error": "nothing yet" }));
     };

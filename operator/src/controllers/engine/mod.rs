@@ -3,9 +3,11 @@
 //! statuses. Those run beside it and report back as inputs, so nothing here waits, and no lock is held over an await.
 //!
 //! - [`objects`]: what the watches say; - [`servers`]: passes, polls, what has arrived where;
-//! - [`domains`]: DNS; - [`mailboxes`], [`secrets`]: Secrets; - [`statuses`]: what is reported.
+//! - [`domains`]: DNS; - [`exposure`]: who connects, and the probe; - [`mailboxes`], [`secrets`]: Secrets;
+//! - [`statuses`]: what is reported.
 
 mod domains;
+mod exposure;
 mod filters;
 mod mailboxes;
 mod objects;
@@ -90,6 +92,8 @@ enum Timer {
     Filter(NamespacedName),
     /// A Secret that a MailServer or RelayPolicy names, again.
     Secret(SecretUse),
+    /// A look at how a MailServer stands towards the world.
+    Exposure(NamespacedName),
     /// A status, again.
     Status(ObjectKey),
     /// The recovery of a MailServer, again.
@@ -121,6 +125,7 @@ pub struct Engine {
     filters: HashMap<NamespacedName, filters::FilterState>,
     secrets: HashMap<SecretUse, secrets::SecretState>,
     domains: HashMap<NamespacedName, domains::DomainState>,
+    exposures: HashMap<NamespacedName, exposure::ExposureState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
     timers: Timers<Timer>,
@@ -155,6 +160,7 @@ impl Engine {
             filters: HashMap::new(),
             secrets: HashMap::new(),
             domains: HashMap::new(),
+            exposures: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
             timers: Timers::default(),
@@ -254,6 +260,7 @@ impl Engine {
             Input::Filter(read) => self.filter_read(read),
             Input::SecretRead(read) => self.secret_read(*read),
             Input::Looked(looked) => self.looked(*looked),
+            Input::Exposure(looked) => self.exposure_looked(*looked),
             Input::Status(written) => self.status_written(*written),
         }
     }
@@ -291,6 +298,7 @@ impl Engine {
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),
                 Timer::Secret(used) => self.check_secret(&used),
+                Timer::Exposure(server) => self.exposure_due(&server),
                 Timer::Status(key) => drop(self.status_dirty.insert(key)),
                 Timer::Recover(server) => self.recover(&server),
             }
@@ -303,6 +311,9 @@ impl Engine {
         for (server, files) in &changes.servers {
             if self.directory.server(server).is_some() {
                 self.server_state(server).change(files, now);
+                if files.relay || files.server {
+                    self.probe_soon(server, now);
+                }
             } else if let Some(state) = self.servers.get_mut(server) {
                 state.discard();
             }

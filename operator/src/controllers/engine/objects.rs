@@ -147,6 +147,7 @@ impl Engine {
         }
         if key.kind == Kind::MailServer {
             self.server_state(&key.name).deleting = metadata.deletion_timestamp.is_some();
+            self.refresh_exposure(&key.name);
         }
         if is_new_server && self.is_synced() {
             self.recover(&key.name);
@@ -166,7 +167,10 @@ impl Engine {
         }
         self.forget_secrets_of(key);
         match key.kind {
-            Kind::MailServer => drop(self.servers.remove(&key.name)),
+            Kind::MailServer => {
+                self.servers.remove(&key.name);
+                self.forget_exposure(&key.name);
+            }
             Kind::MailDomain => self.forget_dns(&key.name),
             Kind::Mailbox => drop(self.mailboxes.remove(&key.name)),
             Kind::MailAlias | Kind::RelayPolicy => {}
@@ -217,7 +221,8 @@ impl Engine {
         let mut pods = spec.and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
         pods.extend(spec.and_then(|spec| spec.pod_cidr.clone()));
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let nodes = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok()).map(IpNet::from).collect();
+        let addresses = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok());
+        let nodes = addresses.chain(tunnels(node)).map(IpNet::from).collect();
         let name = node.metadata.name.clone().unwrap_or_default();
         self.ranges.nodes.insert(name, (nodes, networks(&pods)));
         self.ranges_changed();
@@ -240,8 +245,13 @@ impl Engine {
     }
 
     pub(super) fn ranges_changed(&mut self) {
-        let changes = self.directory.set_cluster_ranges(self.ranges.all());
+        let ranges = self.ranges.all();
+        if *self.directory.cluster_ranges() == ranges {
+            return;
+        }
+        let changes = self.directory.set_cluster_ranges(ranges);
         self.absorb(changes);
+        self.refresh_exposures();
     }
 
     pub(super) fn stateful_set_applied(&mut self, set: StatefulSet) {
@@ -259,6 +269,7 @@ impl Engine {
             && service.metadata.name.as_deref() == Some(&server.name)
         {
             self.observed.entry(server.clone()).or_default().service = Some(service);
+            self.refresh_exposure(&server);
             self.server_observed(&server);
             self.refresh_domains_of(&server);
         }
@@ -328,6 +339,15 @@ impl Engine {
             self.server_state(&server).touch(now);
         }
     }
+}
+
+/// The addresses by which a node reaches pods of other nodes, as the common network plugins note them on it.
+fn tunnels(node: &Node) -> Vec<IpAddr> {
+    const PLUGINS: [&str; 3] = ["projectcalico.org/", "network.cilium.io/", "flannel.alpha.coreos.com/"];
+    let annotations = node.metadata.annotations.iter().flatten();
+    let theirs = annotations.filter(|(key, _)| PLUGINS.iter().any(|plugin| key.starts_with(plugin)));
+    let address = |text: &String| text.split('/').next().and_then(|address| address.parse().ok());
+    theirs.filter_map(|(_, value)| address(value)).collect()
 }
 
 fn networks(texts: &[String]) -> Vec<IpNet> {

@@ -166,7 +166,7 @@ impl PodState {
         self.pod = pod;
     }
 
-    fn address(&self) -> Option<std::net::IpAddr> {
+    pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         let status = self.pod.status.as_ref()?;
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         if ended { None } else { status.pod_ip.as_ref()?.parse().ok() }
@@ -545,6 +545,7 @@ impl Engine {
     /// Something about a server's pods or objects is new: what has arrived, and whose status speaks of it.
     pub(super) fn server_observed(&mut self, server: &NamespacedName) {
         self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+        self.look_when_ready(server);
         self.release(server);
         let (Some(state), Some(observed)) = (self.servers.get_mut(server), self.observed.get(server)) else { return };
         // What waits is told where it stands, and what has arrived is told so once.

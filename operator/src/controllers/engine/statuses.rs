@@ -203,7 +203,7 @@ impl Engine {
         });
         let mut updates = vec![judged.map_or_else(server_worker::issuing, |judged| judged.condition)];
         updates.extend(availability::conditions(spec.replicas, set, &pods));
-        updates.push(availability::source_ip(service));
+        updates.extend(self.exposure_updates(server));
         let revision = state.and_then(|state| state.revision.clone());
         let configuration = revision.map(|revision| ConfigurationStatus {
             replicas_programmed: observed.map_or(0, |observed| {
@@ -277,12 +277,12 @@ impl Engine {
 }
 
 /// What an event's note may hold.
-fn bounded(message: &str) -> String {
+pub(super) fn bounded(message: &str) -> String {
     let end = message.floor_char_boundary(message.len().min(1024));
     message.get(..end).unwrap_or_default().to_owned()
 }
 
-fn reference(key: &ObjectKey, live: &Live) -> ObjectReference {
+pub(super) fn reference(key: &ObjectKey, live: &Live) -> ObjectReference {
     let resource = status::resource(key.kind);
     ObjectReference {
         api_version: Some(resource.api_version),

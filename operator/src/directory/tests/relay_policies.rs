@@ -68,3 +68,35 @@ fn relay_policies() {
         ),
     ]);
 }
+
+#[test]
+fn addresses_of_nodes_are_admitted_while_the_server_sees_its_clients_own_and_no_longer() {
+    let networks = json!([{"cidrs": ["10.0.0.0/24", "192.0.2.0/24"]}]);
+    let mut directory = directory(served(vec![policy("one/p", networks.clone(), json!({}))]));
+    directory
+        .set_cluster_ranges(ClusterRanges { nodes: vec!["10.0.0.5/32".parse().unwrap()], ..ClusterRanges::default() });
+    let effective = |directory: &Directory| match directory.report(&key(Kind::RelayPolicy, "one/p")).unwrap().details {
+        Details::RelayPolicy { effective, .. } => effective.len(),
+        other => panic!("{other:?}"),
+    };
+    let refused = |directory: &Directory| {
+        assert_eq!(reason(directory, Kind::RelayPolicy, "one/p"), "OpenRelayRefused");
+        let words = message(directory, Kind::RelayPolicy, "one/p");
+        assert!(words.contains("SourceIPPreserved") && words.contains("10.0.0.0/24"), "{words}");
+        assert_eq!(effective(directory), 1);
+    };
+    refused(&directory);
+    let changes = directory.set_source_preserved(&default_server(), true);
+    assert!(changes.statuses.contains(&key(Kind::RelayPolicy, "one/p")) && changes.servers[&default_server()].relay);
+    assert_eq!((reason(&directory, Kind::RelayPolicy, "one/p").as_str(), effective(&directory)), ("Accepted", 2));
+    assert!(directory.set_source_preserved(&default_server(), true).is_empty());
+    // What is proven of another server says nothing of this one.
+    assert!(directory.set_source_preserved(&NamespacedName::new("mail", "other"), true).is_empty());
+    assert!(!directory.set_source_preserved(&default_server(), false).is_empty());
+    refused(&directory);
+    // A server that is made anew has to prove it anew.
+    directory.set_source_preserved(&default_server(), true);
+    directory.delete(&key(Kind::MailServer, "mail/default"));
+    directory.apply(server("mail/default"));
+    refused(&directory);
+}

@@ -1,0 +1,280 @@
+//! How servers stand towards the world: when they are looked at, and what is made of it (see [`crate::exposure`]).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kube::runtime::events::{Event, EventType};
+use paquebot_config::RelaySource;
+use paquebot_crds::Kind;
+use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionUpdate, Reason};
+use paquebot_crds::mail_server::{Listener, Protocol, ProxyProtocolMode};
+use tokio::time::Instant;
+
+use super::statuses::{bounded, reference};
+use super::{Engine, Timer};
+use crate::controllers::apply::within_deadline;
+use crate::controllers::configz::Token;
+use crate::controllers::exposure_worker::{self, Look, Looked, Probe, ProbePort};
+use crate::controllers::input::Input;
+use crate::directory::{NamespacedName, ObjectKey};
+use crate::exposure::dialogue::{Finding, Plan};
+use crate::exposure::relay_closed::RelayClosed;
+use crate::exposure::source_address::{SourceAddress, way};
+use crate::render::ports::container_ports;
+
+/// How soon pods that have become ready are looked at.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// How soon after a change of relay rules; they have to arrive first.
+const AFTER_CHANGE: Duration = Duration::from_secs(4);
+/// How often pods are asked who connected: while nothing is proven, and then.
+const ASK_EAGER: Duration = Duration::from_secs(30);
+const ASK_SLOW: Duration = Duration::from_secs(120);
+/// How often ports are probed, and how soon again where that came to nothing.
+const PROBE: Duration = Duration::from_secs(600);
+const PROBE_AGAIN: Duration = Duration::from_secs(60);
+/// The probe's name in EHLO; nobody has it (RFC 2606).
+const NAME: &str = "operator.paquebot.invalid";
+
+/// What is known of one MailServer.
+#[derive(Default)]
+pub struct ExposureState {
+    source: SourceAddress,
+    said: Option<ConditionUpdate>,
+    closed: RelayClosed,
+    token: Option<Token>,
+    looking: bool,
+    scheduled: bool,
+    /// When the ports are to be probed; `None`: as soon as the pods serve what was written last.
+    probe_due: Option<Instant>,
+}
+
+/// Not everything at the same moment: from three quarters to five quarters of it.
+fn jittered(duration: Duration) -> Duration {
+    let mut random = [0_u8; 1];
+    // Without random numbers there is no jitter, which harms nobody.
+    let _ = getrandom::fill(&mut random);
+    duration.mul_f64(0.75 + f64::from(random[0]) / 510.0)
+}
+
+impl Engine {
+    /// What the MailServer's status says of it.
+    pub(super) fn exposure_updates(&self, server: &NamespacedName) -> Vec<ConditionUpdate> {
+        let Some(state) = self.exposures.get(server) else { return Vec::new() };
+        state.said.iter().chain(state.closed.condition()).cloned().collect()
+    }
+
+    /// Judges anew whether clients keep their addresses: the Service, the listeners, the cluster's addresses or what was
+    /// seen may have changed.
+    pub(super) fn refresh_exposure(&mut self, server: &NamespacedName) {
+        let now = Instant::now();
+        let Some(entry) = self.directory.server(server) else { return };
+        let ranges = self.directory.cluster_ranges();
+        let service = self.observed.get(server).and_then(|observed| observed.service.as_ref());
+        let way = service.map(|service| way(service, &entry.spec.listeners, ranges));
+        let carried = || {
+            let key = ObjectKey::new(Kind::MailServer, server.clone());
+            let live = self.objects.get(&key)?;
+            let condition = conditions::find(live.status.conditions(), ConditionType::SourceIPPreserved)?;
+            Some(SourceAddress::carried(Reason::from_word(&condition.reason)?, condition.message.clone()))
+        };
+        let state = self
+            .exposures
+            .entry(server.clone())
+            .or_insert_with(|| ExposureState { source: carried().unwrap_or_default(), ..ExposureState::default() });
+        state.source.set_way(way, now);
+        let said = state.source.condition(ranges, now);
+        let preserved = said.status == ConditionStatus::True;
+        if state.said.as_ref() != Some(&said) {
+            state.said = Some(said);
+            self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+        }
+        let changes = self.directory.set_source_preserved(server, preserved);
+        self.absorb(changes);
+    }
+
+    pub(super) fn refresh_exposures(&mut self) {
+        let servers: Vec<NamespacedName> = self.directory.servers().cloned().collect();
+        for server in servers {
+            self.refresh_exposure(&server);
+        }
+    }
+
+    pub(super) fn forget_exposure(&mut self, server: &NamespacedName) {
+        self.exposures.remove(server);
+        self.count_open_relays();
+    }
+
+    /// The relay rules have changed, or the ports.
+    pub(super) fn probe_soon(&mut self, server: &NamespacedName, now: Instant) {
+        let Some(state) = self.exposures.get_mut(server) else { return };
+        state.probe_due = None;
+        state.scheduled = true;
+        self.timers.set_by(Timer::Exposure(server.clone()), now + AFTER_CHANGE);
+    }
+
+    /// Looks at a server as soon as there is something to look at.
+    pub(super) fn look_when_ready(&mut self, server: &NamespacedName) {
+        let ready = self.observed.get(server).is_some_and(|observed| observed.ready().next().is_some());
+        let Some(state) = self.exposures.get_mut(server).filter(|state| ready && !state.scheduled && !state.looking)
+        else {
+            return;
+        };
+        state.scheduled = true;
+        self.timers.set_by(Timer::Exposure(server.clone()), Instant::now() + FIRST_LOOK);
+    }
+
+    pub(super) fn exposure_due(&mut self, server: &NamespacedName) {
+        let now = Instant::now();
+        let (pods, revision) = self.pods_to_look_at(server);
+        let due = self.exposures.get(server).is_some_and(|state| state.probe_due.is_none_or(|due| due <= now));
+        let probe = if due && revision.is_some() { self.probe(server) } else { None };
+        let Some(state) = self.exposures.get_mut(server) else { return };
+        state.scheduled = false;
+        if state.looking || pods.is_empty() {
+            return;
+        }
+        state.looking = true;
+        self.tools
+            .metrics
+            .relay_probes
+            .inc_by(probe.as_ref().map_or(0, |probe| (probe.ports.len() * pods.len()) as u64));
+        let look = Look { server: server.clone(), token: state.token.clone(), pods, revision, probe };
+        let (client, poller) = (self.tools.client.clone(), self.tools.poller.clone());
+        self.start(async move { Input::Exposure(Box::new(exposure_worker::run(client, poller, look).await)) });
+    }
+
+    /// The ready pods with their addresses, and the revision that they all serve, if it is what was written last.
+    fn pods_to_look_at(&self, server: &NamespacedName) -> (Vec<(NamespacedName, IpAddr)>, Option<String>) {
+        let wanted = self.servers.get(server).and_then(|state| state.revision.clone());
+        let Some(observed) = self.observed.get(server).filter(|_| self.is_synced()) else { return (Vec::new(), None) };
+        let pods = observed.ready().filter_map(|(name, pod)| Some((name.clone(), pod.address()?))).collect();
+        let serves = |revision: &String| {
+            observed
+                .ready()
+                .all(|(_, pod)| pod.configz().is_some_and(|configz| configz.revision.as_ref() == Some(revision)))
+        };
+        (pods, wanted.filter(serves))
+    }
+
+    /// What is asked, and where: at the ports for other servers. `None`: there are none.
+    fn probe(&self, server: &NamespacedName) -> Option<Probe> {
+        let entry = self.directory.accepted_server(server)?;
+        let listeners = &entry.spec.listeners;
+        let trusted = |listener: &Listener| {
+            let proxy = &listener.proxy_protocol;
+            let required = proxy.mode == ProxyProtocolMode::Required;
+            required.then(|| proxy.trusted_cidrs.iter().map(paquebot_crds::Cidr::network).collect())
+        };
+        let ports: Vec<ProbePort> = listeners
+            .iter()
+            .zip(container_ports(listeners))
+            .filter(|(listener, _)| listener.protocol == Protocol::Smtp)
+            .map(|(listener, port)| ProbePort { listener: listener.name.clone(), port, trusted: trusted(listener) })
+            .collect();
+        // Nobody can serve a domain that nobody knew before, so that a recipient in it is always one elsewhere.
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).ok()?;
+        let domain = format!("{:016x}.invalid", u64::from_be_bytes(random));
+        // An open relay may be open only to who borrows the name of a domain that is served.
+        let served = self.directory.domain_configs(server, None).next();
+        let borrowed = served.map(|config| format!("postmaster@{}", config.domain));
+        let senders = [Some(format!("probe@{domain}")), borrowed].into_iter().flatten().collect();
+        let plan = Plan { name: NAME.to_owned(), senders, recipient: format!("probe@{domain}") };
+        (!ports.is_empty()).then_some(Probe { plan, ports })
+    }
+
+    pub(super) fn exposure_looked(&mut self, looked: Looked) {
+        let (now, server) = (Instant::now(), &looked.server);
+        let addresses: BTreeSet<IpAddr> = looked
+            .peers
+            .iter()
+            .flat_map(|peers| &peers.listeners)
+            .flat_map(|listener| &listener.peers)
+            .map(|peer| peer.address.to_canonical())
+            .collect();
+        let known = self.directory.known_around(&addresses);
+        // What has changed in the meantime makes a finding one about the past.
+        let current = looked.revision.is_some() && self.pods_to_look_at(server).1 == looked.revision;
+        let admitted = self.admitted_by_rules(server, &looked.own);
+        let Some(state) = self.exposures.get_mut(server) else { return };
+        state.looking = false;
+        state.token = looked.token;
+        for peers in &looked.peers {
+            state.source.observe(peers, &known, now);
+        }
+        let before = state.closed.condition().cloned();
+        if let Some(probed) = looked.probed.as_ref().filter(|_| current) {
+            state.closed.take(probed, &admitted);
+            let unclear = probed.iter().any(|probed| matches!(probed.finding, Finding::Unclear(_)));
+            state.probe_due = Some(now + jittered(if unclear { PROBE_AGAIN } else { PROBE }));
+        }
+        let after = state.closed.condition().cloned();
+        self.refresh_exposure(server);
+        self.schedule_look(server, now);
+        if before != after {
+            self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
+            self.count_open_relays();
+            self.tell_of_open_relay(server, before.as_ref(), after.as_ref());
+        }
+    }
+
+    fn schedule_look(&mut self, server: &NamespacedName, now: Instant) {
+        let Some(state) = self.exposures.get_mut(server) else { return };
+        let settled = state.said.as_ref().is_some_and(|said| said.status != ConditionStatus::Unknown);
+        let next = match state.probe_due {
+            None => AFTER_CHANGE,
+            Some(due) => jittered(if settled { ASK_SLOW } else { ASK_EAGER }).min(due.duration_since(now)),
+        };
+        state.scheduled = true;
+        self.timers.set_by(Timer::Exposure(server.clone()), now + next);
+    }
+
+    /// Those of the operator's addresses that a relay rule of the server admits.
+    fn admitted_by_rules(&self, server: &NamespacedName, own: &[IpAddr]) -> Vec<IpAddr> {
+        let admits = |address: &IpAddr| {
+            self.directory.relay_rules(server).any(|rule| {
+                rule.from.iter().any(|source| match source {
+                    RelaySource::Networks(networks) => networks.iter().any(|network| network.contains(address)),
+                    _ => false,
+                })
+            })
+        };
+        own.iter().copied().filter(admits).collect()
+    }
+
+    fn count_open_relays(&self) {
+        let open = self.exposures.values().filter(|state| state.closed.is_open()).count();
+        self.tools.metrics.open_relays.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// A warning when a server has become an open relay.
+    fn tell_of_open_relay(
+        &self,
+        server: &NamespacedName,
+        before: Option<&ConditionUpdate>,
+        after: Option<&ConditionUpdate>,
+    ) {
+        let is_open =
+            |update: Option<&ConditionUpdate>| update.is_some_and(|update| update.reason == Reason::OpenRelay);
+        let key = ObjectKey::new(Kind::MailServer, server.clone());
+        let (Some(live), Some(after)) = (self.objects.get(&key), after) else { return };
+        if is_open(before) || !is_open(Some(after)) {
+            return;
+        }
+        tracing::error!(%server, finding = after.message, "a server is an open relay");
+        let event = Event {
+            type_: EventType::Warning,
+            reason: after.reason.to_string(),
+            note: Some(bounded(&after.message)),
+            action: "Probe".to_owned(),
+            secondary: None,
+        };
+        let (recorder, reference) = (self.tools.recorder.clone(), reference(&key, live));
+        tokio::spawn(async move {
+            if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
+                tracing::warn!(object = %key, %error, "the warning of an open relay could not be published");
+            }
+        });
+    }
+}

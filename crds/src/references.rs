@@ -113,6 +113,19 @@ pub enum NamespacesFrom {
     Selector,
 }
 
+/// Sieve scripts (RFC 5228) that run around those of mailboxes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Filters {
+    /// Runs first. What it discards, files or rejects never comes to the mailbox's own script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub before: Option<String>,
+    /// Runs last, where those before it keep the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub after: Option<String>,
+}
+
 /// What becomes of the mail when the object is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReclaimPolicy {

@@ -165,10 +165,13 @@ pub const ONE_STORAGE: SpecRule =
         has(storage, "embedded") != has(storage, "postgres")
     });
 
-/// `storage.embedded` of a MailServer.
-pub const EMBEDDED_STORAGE_STAYS: SpecRule = unchanged(
-    "storage.embedded cannot be changed: the volumes stay as they were made; to enlarge one, enlarge its \
-     PersistentVolumeClaim",
+/// `storage.embedded` of a MailServer. That its size only grows is for the operator to say, which knows the volumes.
+pub const STORAGE_CLASS_STAYS: SpecRule = rule(
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || \
+     self.storageClassName == oldSelf.storageClassName)",
+    "storage.embedded.storageClassName cannot be changed: volumes stay where they were made; move the mail to another \
+     MailServer",
+    |_| true,
 );
 
 /// `proxyProtocol` of a listener.
@@ -309,7 +312,7 @@ const ALL: [SpecRule; 27] = [
     LISTENER_PORTS_DIFFER,
     LISTENER_NAME,
     ONE_STORAGE,
-    EMBEDDED_STORAGE_STAYS,
+    STORAGE_CLASS_STAYS,
     PROXY_TRUSTS_SOMEBODY,
     ARE_NETWORKS,
     TRUST_IS_NOT_FOR_EVERYBODY,

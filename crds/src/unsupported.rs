@@ -9,7 +9,6 @@ use crate::mail_alias::MailAliasSpec;
 use crate::mail_domain::{MailDomainSpec, MtaStsMode};
 use crate::mail_server::{DnsMode, MailServerSpec, OutboundFeature};
 use crate::mailbox::MailboxSpec;
-use crate::references::ReclaimPolicy;
 use crate::relay_policy::RelayPolicySpec;
 
 /// What is done about a field that is not honoured.
@@ -58,11 +57,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
     let mut found = Findings::default();
     found.refuse(spec.storage.postgres.is_some(), "storage.postgres", "use storage.embedded");
     found.refuse(spec.replicas > 1, "replicas", "one pod serves; set it to 1");
-    found.refuse(
-        spec.tls.cert_manager.is_some(),
-        "tls.certManager",
-        "create the Certificate yourself and name its Secret in tls.secretRef",
-    );
     let enabled = |feature: &Option<OutboundFeature>| feature.as_ref().is_some_and(|feature| feature.mode.is_enabled());
     found.refuse(enabled(&spec.outbound.dane), "outbound.dane", "outgoing TLS is opportunistic; set mode: Disabled");
     found.refuse(
@@ -79,13 +73,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
         spec.dns.mode == DnsMode::ExternalDNS,
         "dns.mode",
         "records are reported only, as with Report; publish them from status.dns.zoneFile",
-    );
-    let operations = spec.operations.as_ref();
-    found.refuse(operations.is_some_and(|o| o.paused), "operations.paused", "the operator would go on; remove it");
-    found.refuse(
-        operations.is_some_and(|o| o.stopped),
-        "operations.stopped",
-        "the server would go on; set replicas: 0",
     );
     let pod_monitor = spec.monitoring.as_ref().and_then(|monitoring| monitoring.pod_monitor.as_ref());
     found.ignore(
@@ -122,7 +109,6 @@ pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
         "relayPolicyRefs",
         "no policy would be attached; name the server in the RelayPolicy's serverRef",
     );
-    refuse_deletion(&mut found, spec.reclaim_policy);
     found.0
 }
 
@@ -134,16 +120,7 @@ pub fn mailbox(spec: &MailboxSpec) -> Vec<UnsupportedField> {
     found.ignore(app_passwords, "credentials.appPasswords", "only the mailbox's own password opens it");
     found.refuse(spec.rate_limit.is_some(), "rateLimit", "the owner could send without limit; remove it");
     found.ignore(spec.retention.is_some(), "retention", "mail is kept until it is fetched and deleted");
-    refuse_deletion(&mut found, spec.reclaim_policy);
     found.0
-}
-
-fn refuse_deletion(found: &mut Findings, policy: ReclaimPolicy) {
-    found.refuse(
-        policy == ReclaimPolicy::Delete,
-        "reclaimPolicy",
-        "mail is kept when the object is deleted; set it to Retain",
-    );
 }
 
 /// The unsupported fields that a MailAlias sets: there are none.
@@ -224,7 +201,6 @@ mod tests {
         let postgres = json!({"storage": {"postgres": {"urlSecretRef": {"name": "a", "key": "b"}}}});
         assert_eq!(of(postgres), refused("spec.storage.postgres"));
         assert_eq!(of(json!({"replicas": 2})), refused("spec.replicas"));
-        assert_eq!(of(json!({"tls": {"certManager": {"issuerRef": {"name": "a"}}}})), refused("spec.tls.certManager"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Enabled"}}})), refused("spec.outbound.dane"));
         assert_eq!(of(json!({"outbound": {"dane": {"mode": "Disabled"}}})), []);
         assert_eq!(of(json!({"outbound": {"mtaSTS": {"mode": "Enabled"}}})), refused("spec.outbound.mtaSTS"));
@@ -233,8 +209,9 @@ mod tests {
             refused("spec.outbound.sourceAddresses")
         );
         assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
-        assert_eq!(of(json!({"operations": {"paused": true}})), refused("spec.operations.paused"));
-        assert_eq!(of(json!({"operations": {"stopped": true}})), refused("spec.operations.stopped"));
+        let honoured = json!({"operations": {"paused": true, "stopped": true},
+            "tls": {"certManager": {"issuerRef": {"name": "a"}}}});
+        assert_eq!(of(honoured), []);
         let monitoring = json!({"podMonitor": {"mode": "Enabled"}});
         assert_eq!(of(json!({"monitoring": monitoring})), ignored("spec.monitoring.podMonitor"));
         assert_eq!(of(json!({"networkPolicy": {"enabled": true}})), refused("spec.networkPolicy.enabled"));
@@ -250,7 +227,7 @@ mod tests {
         assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
         assert_eq!(of(json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})), ignored("spec.dns.mtaSTS"));
         assert_eq!(of(json!({"relayPolicyRefs": [{"name": "a"}]})), refused("spec.relayPolicyRefs"));
-        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));
+        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }
 
     #[test]
@@ -263,7 +240,7 @@ mod tests {
         assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), []);
         assert_eq!(of(json!({"rateLimit": {"messagesPerHour": 1}})), refused("spec.rateLimit"));
         assert_eq!(of(json!({"retention": {"maxAge": "24h"}})), ignored("spec.retention"));
-        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), refused("spec.reclaimPolicy"));
+        assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }
 
     #[test]
@@ -280,16 +257,16 @@ mod tests {
 
     #[test]
     fn messages_name_the_field_and_the_cure() {
-        let spec = json!({"domainRef": {"name": "a"}, "localPart": "b", "reclaimPolicy": "Delete",
-            "retention": {"maxAge": "24h"}});
-        let fields = mailbox(&serde_json::from_value(spec).unwrap());
+        let spec =
+            json!({"domain": "example.com", "dkim": {"mode": "Enabled"}, "dns": {"mtaSTS": {"mode": "Enforce"}}});
+        let fields = mail_domain(&serde_json::from_value(spec).unwrap());
         assert_eq!(
             refusal(&fields).unwrap(),
-            "Not supported in this release: spec.reclaimPolicy (mail is kept when the object is deleted; set it to Retain)."
+            "Not supported in this release: spec.dkim.mode (mail would leave unsigned; set it to Disabled)."
         );
         assert_eq!(
             remark(&fields).unwrap(),
-            "Not honoured in this release: spec.retention (mail is kept until it is fetched and deleted)."
+            "Not honoured in this release: spec.dns.mtaSTS (no MTA-STS policy is served or looked up)."
         );
         assert_eq!((refusal(&[]), remark(&[])), (None, None));
     }

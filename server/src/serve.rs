@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use paquebot_server::admin::{self, Admin, PeersAdmin, QueueAdmin, Readiness};
+use paquebot_server::admin::{self, Admin, MaildropsAdmin, PeersAdmin, QueueAdmin, Readiness};
 use paquebot_server::credentials::Authenticator;
 use paquebot_server::listen::peers::Peers;
 use paquebot_server::listen::{self, Listening};
@@ -51,6 +51,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let queue_admin = QueueAdmin::new(&options.config_dir, Arc::clone(&metrics));
     let peers = Peers::default();
+    let maildrops = MaildropsAdmin::new(&options.config_dir);
     start_admin(
         &options,
         Admin {
@@ -59,6 +60,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
             metrics: Arc::clone(&metrics),
             queue: queue_admin.clone(),
             peers: PeersAdmin::new(&options.config_dir, peers.clone()),
+            maildrops: maildrops.clone(),
         },
     )?;
     let store = tokio::select! {
@@ -77,6 +79,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }
     };
     let (configuration, watcher) = first;
+    maildrops.set_store(store.clone(), configuration.clone());
     let services = Arc::new(Services {
         configuration: configuration.clone(),
         store: store.clone(),

@@ -78,15 +78,15 @@ pub fn fields_of_later_releases(world: &World, report: &mut Report) {
     report.check(
         "a field that has no effect yet is named in Accepted, one that would be dangerous to ignore is refused",
         || {
-            let spec = "{domainRef: {name: server1.com}, localPart: later, retention: {maxAge: 720h}}";
-            cluster.apply(&manifest("Mailbox", "server1", "later", spec))?;
-            let ignored = cluster.wait_condition("server1", "mailbox/later", "Accepted", "True")?;
-            ensure!(ignored.message.contains("spec.retention"), "{ignored:?}");
-            let spec = "{domainRef: {name: server1.com}, localPart: later, reclaimPolicy: Delete}";
-            cluster.apply(&manifest("Mailbox", "server1", "later", spec))?;
-            let refused = cluster.wait_condition("server1", "mailbox/later", "Accepted", "False")?;
-            ensure!(refused.reason == "InvalidSpec" && refused.message.contains("reclaimPolicy"), "{refused:?}");
-            cluster.kubectl(&["-n", "server1", "delete", "mailbox/later"])?;
+            let spec = "{domain: later.example, serverRef: {name: mail}, dns: {mtaSTS: {mode: Enforce}}}";
+            cluster.apply(&manifest("MailDomain", "server1", "later", spec))?;
+            let ignored = cluster.wait_condition("server1", "maildomain/later", "Accepted", "True")?;
+            ensure!(ignored.message.contains("spec.dns.mtaSTS"), "{ignored:?}");
+            let spec = "{domain: later.example, serverRef: {name: mail}, dkim: {mode: Enabled}}";
+            cluster.apply(&manifest("MailDomain", "server1", "later", spec))?;
+            let refused = cluster.wait_condition("server1", "maildomain/later", "Accepted", "False")?;
+            ensure!(refused.reason == "InvalidSpec" && refused.message.contains("dkim"), "{refused:?}");
+            cluster.kubectl(&["-n", "server1", "delete", "maildomain/later"])?;
             Ok(format!("{} / {}", ignored.message, refused.message))
         },
     );

@@ -83,7 +83,6 @@ pub struct Reasons {
 pub const fn reasons(condition_type: ConditionType) -> Reasons {
     use Reason as R;
     const NONE: &[Reason] = &[];
-    const POD_FAILURES: &[Reason] = &[R::PodsNotReady, R::VolumePending, R::ImagePullFailed];
     const RECORD_FAILURES: &[Reason] = &[
         R::RecordMissing,
         R::RecordMismatch,
@@ -109,6 +108,7 @@ pub const fn reasons(condition_type: ConditionType) -> Reasons {
                 R::AliasLoop,
                 R::SecretNotFound,
                 R::SecretKeyMissing,
+                R::Deleting,
             ],
             NONE,
         ),
@@ -147,7 +147,9 @@ pub const fn reasons(condition_type: ConditionType) -> Reasons {
         ConditionType::ReverseDNSReady => {
             (&[R::Matches, R::Disabled], &[R::Missing, R::Mismatch], &[R::NoPublicAddress, R::LookupFailed])
         }
-        ConditionType::Available => (&[R::PodsReady], POD_FAILURES, NONE),
+        ConditionType::Available => {
+            (&[R::PodsReady], &[R::PodsNotReady, R::Stopped, R::VolumePending, R::ImagePullFailed], NONE)
+        }
         ConditionType::Progressing => {
             (&[R::RollingOut, R::PodsNotReady, R::VolumePending, R::ImagePullFailed], &[R::Complete], NONE)
         }

@@ -156,6 +156,9 @@ fn words_are_stable() {
                 "QuotaExceedsDomainLimit",
                 "OpenRelayRefused",
                 "AliasLoop",
+                "SecretNotFound",
+                "SecretKeyMissing",
+                "Deleting",
             ],
             &[],
         ),
@@ -196,7 +199,7 @@ fn words_are_stable() {
             &["Issuing"],
         ),
         ("ReverseDNSReady", &["Matches", "Disabled"], &["Missing", "Mismatch"], &["NoPublicAddress", "LookupFailed"]),
-        ("Available", &["PodsReady"], &["PodsNotReady", "VolumePending", "ImagePullFailed"], &[]),
+        ("Available", &["PodsReady"], &["PodsNotReady", "Stopped", "VolumePending", "ImagePullFailed"], &[]),
         ("Paused", &["Paused"], &["NotPaused"], &[]),
     ];
     let words = |reasons: &[Reason]| reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>();

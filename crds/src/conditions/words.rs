@@ -212,6 +212,10 @@ words! {
         PodsReady,
         /// A pod is not ready.
         PodsNotReady,
+        /// The object is being deleted, and its mail with it.
+        Deleting,
+        /// Nobody wants pods now.
+        Stopped,
         /// A volume is not there yet.
         VolumePending,
         /// An image cannot be had.

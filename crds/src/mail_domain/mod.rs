@@ -17,7 +17,7 @@ pub use self::dns::{
 };
 use crate::names::DomainName;
 use crate::quantity::Quantity;
-use crate::references::{AllowedNamespaces, DeliveryTarget, ObjectReference, ReclaimPolicy};
+use crate::references::{AllowedNamespaces, DeliveryTarget, Filters, ObjectReference, ReclaimPolicy};
 use crate::rules;
 use crate::schema;
 
@@ -60,6 +60,13 @@ pub struct MailDomainSpec {
     /// Whether `anna+news@` is delivered to `anna@`.
     #[serde(default)]
     pub subaddressing: Subaddressing,
+    /// Whether `Anna@` is `anna@` (RFC 5321 section 2.4 leaves it to the domain). Mailboxes and aliases are written in lower
+    /// case, so this is about what senders write.
+    #[serde(default)]
+    pub local_parts: LocalParts,
+    /// Sieve scripts that run before and after those of the domain's mailboxes, inside those of the MailServer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Filters>,
     /// Where mail for unknown local parts goes. Default: it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_all: Option<CatchAll>,
@@ -165,6 +172,16 @@ pub enum SubaddressingMode {
     Separator,
     /// Do not split.
     Disabled,
+}
+
+/// When two local parts are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LocalParts {
+    /// `Anna` is `anna`.
+    #[default]
+    CaseInsensitive,
+    /// `Anna` is nobody.
+    CaseSensitive,
 }
 
 /// Where mail for unknown local parts goes: exactly one of the two.

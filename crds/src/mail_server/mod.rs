@@ -24,7 +24,7 @@ pub use self::tls::{CertManager, CertificateSource, IssuerKind, IssuerReference,
 use crate::duration::Duration;
 use crate::names::DomainName;
 use crate::quantity::Quantity;
-use crate::references::{AllowedNamespaces, LocalReference, Toggle};
+use crate::references::{AllowedNamespaces, Filters, LocalReference, Toggle};
 use crate::rules;
 use crate::schema;
 
@@ -110,6 +110,9 @@ pub struct MailServerSpec {
     /// What one client, session or message may use.
     #[serde(default)]
     pub limits: ServerLimits,
+    /// Sieve scripts that run before and after those of every domain and mailbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Filters>,
     /// Whose MailDomains and RelayPolicies may attach to this server.
     #[serde(default)]
     pub allowed_namespaces: AllowedNamespaces,
@@ -131,6 +134,26 @@ pub struct MailServerSpec {
     /// How many pods a voluntary disruption may take away.
     #[serde(default)]
     pub disruption_budget: DisruptionBudget,
+}
+
+impl MailServerSpec {
+    /// Whether the operator leaves the server's objects alone.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.operations.as_ref().is_some_and(|operations| operations.paused)
+    }
+
+    /// Whether no pod is to run, whatever `replicas` says.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.operations.as_ref().is_some_and(|operations| operations.stopped)
+    }
+
+    /// How many pods are to run.
+    #[must_use]
+    pub fn wanted_replicas(&self) -> i32 {
+        if self.is_stopped() { 0 } else { self.replicas }
+    }
 }
 
 fn default_replicas() -> i32 {
@@ -235,10 +258,10 @@ pub enum DnsMode {
 /// Switches for maintenance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operations {
-    /// The operator leaves this server's objects alone.
+    /// The operator leaves this server's objects alone: it writes nothing, and pods serve what was written last.
     #[serde(default)]
     pub paused: bool,
-    /// No pod runs; the mail is kept.
+    /// No pod runs, whatever `replicas` says; the mail is kept, and mail for it waits at its senders.
     #[serde(default)]
     pub stopped: bool,
 }

@@ -14,7 +14,7 @@ use crate::rules;
 pub struct Storage {
     /// On a volume of the pod's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = rules::EMBEDDED_STORAGE_STAYS)]
+    #[x_kube(validation = rules::STORAGE_CLASS_STAYS)]
     pub embedded: Option<EmbeddedStorage>,
     /// In a PostgreSQL database, large messages in an object store; then pods hold no state.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ impl Storage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmbeddedStorage {
-    /// The volume's size.
+    /// The volume's size. It may grow, where the StorageClass allows it.
     #[serde(default = "default_volume_size")]
     pub size: Quantity,
     /// The volume's StorageClass. Default: the cluster's.

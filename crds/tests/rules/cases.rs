@@ -435,13 +435,14 @@ pub const CHANGES: &[Change] = &[
     },
     Change { kind: Mailbox, name: "another quota", patch: "{quota: 3Gi}", refusal: None },
     Change { kind: MailAlias, name: "another local part", patch: "{localPart: sales}", refusal: None },
+    Change { kind: MailServer, name: "a larger volume", patch: "{storage: {embedded: {size: 40Gi}}}", refusal: None },
     Change {
         kind: MailServer,
-        name: "a larger volume",
-        patch: "{storage: {embedded: {size: 40Gi}}}",
+        name: "another storage class",
+        patch: "{storage: {embedded: {storageClassName: slow}}}",
         refusal: Some(
-            "storage.embedded cannot be changed: the volumes stay as they were made; to enlarge one, enlarge its \
-             PersistentVolumeClaim",
+            "storage.embedded.storageClassName cannot be changed: volumes stay where they were made; move the mail to another \
+             MailServer",
         ),
     },
     Change { kind: MailServer, name: "the same volume", patch: "{storage: {embedded: {size: 20Gi}}}", refusal: None },

@@ -172,7 +172,8 @@ async fn what_cannot_be_compiled_says_why_and_leaves_the_last_good_state() {
         ("two MailServers", format!("{STORY}{second}"), "choose one with --server"),
         (
             "a MailServer that is refused",
-            STORY.replace("{hostname: mx.server1.com}", "{hostname: mx.server1.com, operations: {paused: true}}"),
+            STORY
+                .replace("{hostname: mx.server1.com}", "{hostname: mx.server1.com, outbound: {dane: {mode: Enabled}}}"),
             "not accepted",
         ),
     ];

@@ -119,11 +119,19 @@ impl Desired {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
     {
-        let resource = ApiResource::erase::<K>(&());
-        let mut body = serde_json::to_value(object)?;
+        Self::raw(ApiResource::erase::<K>(&()), object.meta().clone(), &serde_json::to_value(object)?)
+    }
+
+    /// Takes an object of a namespaced kind that has no Rust type here; `body` may do without its metadata.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn raw(resource: ApiResource, meta: ObjectMeta, body: &Value) -> Result<Self, CallError> {
+        let mut body = body.clone();
         if let Some(fields) = body.as_object_mut() {
             fields.insert("apiVersion".to_owned(), Value::from(resource.api_version.clone()));
             fields.insert("kind".to_owned(), Value::from(resource.kind.clone()));
+            fields.insert("metadata".to_owned(), serde_json::to_value(&meta)?);
         }
         // Null means absence, and would otherwise differ from what the API server stores.
         strip_nulls(&mut body);
@@ -134,18 +142,11 @@ impl Desired {
                 annotations.insert(DIGEST.to_owned(), Value::from(digest.clone()));
             }
         }
-        let meta: &ObjectMeta = object.meta();
         let name = NamespacedName::new(
             meta.namespace.as_deref().unwrap_or_default(),
             meta.name.as_deref().unwrap_or_default(),
         );
-        Ok(Self {
-            target: Target { kind: resource.kind.clone(), name },
-            resource,
-            metadata: meta.clone(),
-            body,
-            digest,
-        })
+        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, metadata: meta, body, digest })
     }
 }
 
@@ -236,12 +237,22 @@ impl Applier {
     /// What the API server says.
     pub async fn delete<K>(&self, name: &NamespacedName, ours: &ObjectMeta) -> Result<(), CallError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &name.namespace);
+        self.delete_as(&ApiResource::erase::<K>(&()), name, ours).await
+    }
+
+    /// The same for a kind that has no Rust type here.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn delete_as(
+        &self,
+        resource: &ApiResource,
+        name: &NamespacedName,
+        ours: &ObjectMeta,
+    ) -> Result<(), CallError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &name.namespace, resource);
         let Some(live) = optional(api.get_metadata(&name.name)).await? else { return Ok(()) };
         if !is_ours(&live.metadata, ours) {
             return Ok(());
@@ -250,7 +261,7 @@ impl Applier {
         // What somebody has made anew since then is not what was looked at.
         parameters.preconditions = Some(Preconditions { uid: live.metadata.uid, resource_version: None });
         if optional(api.delete(&name.name, &parameters)).await?.is_some() {
-            tracing::info!(kind = %K::kind(&()), object = %name, "deleted");
+            tracing::info!(kind = resource.kind, object = %name, "deleted");
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use paquebot_crds::MailServerSpec;
 use paquebot_crds::conditions::{ConditionType, ConditionUpdate, Reason};
 use paquebot_crds::mail_server::{AddressType, ServerAddress};
 
@@ -23,16 +24,13 @@ fn pod_condition<'a>(pod: &'a Pod, kind: &str) -> Option<(&'a str, &'a str)> {
 
 /// `Available` and `Progressing`, copied from the pods.
 #[must_use]
-pub fn conditions(wanted: i32, set: Option<&StatefulSet>, pods: &[&Pod]) -> [ConditionUpdate; 2] {
+pub fn conditions(spec: &MailServerSpec, set: Option<&StatefulSet>, pods: &[&Pod]) -> [ConditionUpdate; 2] {
+    let wanted = spec.wanted_replicas();
     let status = set.and_then(|set| set.status.as_ref());
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     let ready = i32::try_from(ready).unwrap_or(i32::MAX);
     if wanted == 0 {
-        let message = "The server has no pods: spec.replicas is 0.";
-        return [
-            ConditionUpdate::no(ConditionType::Available, Reason::PodsNotReady, message),
-            ConditionUpdate::no(ConditionType::Progressing, Reason::Complete, message),
-        ];
+        return stopped(spec, pods);
     }
     let (reason, trouble) = trouble(pods);
     let available = if ready > 0 {
@@ -53,6 +51,26 @@ pub fn conditions(wanted: i32, set: Option<&StatefulSet>, pods: &[&Pod]) -> [Con
         ConditionUpdate::yes(ConditionType::Progressing, Reason::RollingOut, "Pods are being replaced.")
     };
     [available, progressing]
+}
+
+/// Of a server that is to have no pods.
+fn stopped(spec: &MailServerSpec, pods: &[&Pod]) -> [ConditionUpdate; 2] {
+    let cure = if spec.is_stopped() {
+        "spec.operations.stopped is true; remove it to start the server"
+    } else {
+        "spec.replicas is 0; set it to 1 to start the server"
+    };
+    let message = format!(
+        "The server is stopped: {cure}. Its mail is kept, and what is sent to it meanwhile waits at its senders."
+    );
+    let progressing = match pods.len() {
+        0 => ConditionUpdate::no(ConditionType::Progressing, Reason::Complete, "No pod is left, as wanted."),
+        left => {
+            let message = format!("{left} pods have yet to end.");
+            ConditionUpdate::yes(ConditionType::Progressing, Reason::RollingOut, message)
+        }
+    };
+    [ConditionUpdate::no(ConditionType::Available, Reason::Stopped, message), progressing]
 }
 
 /// Why pods are not ready: the first that says something special.
@@ -170,6 +188,12 @@ mod tests {
         .unwrap()
     }
 
+    fn spec(more: serde_json::Value) -> MailServerSpec {
+        let mut spec = json!({"hostname": "mx.example.net"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
     #[test]
     fn pods_trouble_is_copied_with_its_reason() {
         for (status, reason, text) in [
@@ -196,7 +220,7 @@ mod tests {
             ),
         ] {
             let pod = pod(&status);
-            for condition in conditions(1, Some(&stateful_set("a")), &[&pod]) {
+            for condition in conditions(&spec(json!({})), Some(&stateful_set("a")), &[&pod]) {
                 assert_eq!(condition.reason, reason, "{status}");
                 assert!(condition.message.contains(text), "{}", condition.message);
             }
@@ -206,12 +230,27 @@ mod tests {
     #[test]
     fn ready_pods_are_available_and_complete_or_rolling() {
         let pod = ready();
-        let [available, progressing] = conditions(1, Some(&stateful_set("a")), &[&pod]);
+        let [available, progressing] = conditions(&spec(json!({})), Some(&stateful_set("a")), &[&pod]);
         assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::Complete));
-        let [available, progressing] = conditions(1, Some(&stateful_set("b")), &[&pod]);
+        let [available, progressing] = conditions(&spec(json!({})), Some(&stateful_set("b")), &[&pod]);
         assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
-        let [available, progressing] = conditions(0, None, &[]);
-        assert_eq!((available.status, progressing.status), (ConditionStatus::False, ConditionStatus::False));
+    }
+
+    #[test]
+    fn a_server_without_pods_says_who_wanted_it_so() {
+        for (more, words) in [
+            (json!({"replicas": 0}), "spec.replicas is 0"),
+            (json!({"operations": {"stopped": true}}), "spec.operations.stopped"),
+            (json!({"replicas": 0, "operations": {"stopped": true}}), "spec.operations.stopped"),
+        ] {
+            let [available, progressing] = conditions(&spec(more), None, &[]);
+            assert_eq!((available.status, available.reason), (ConditionStatus::False, Reason::Stopped));
+            assert!(available.message.contains(words), "{}", available.message);
+            assert_eq!(progressing.reason, Reason::Complete);
+        }
+        let pod = ready();
+        let [_, progressing] = conditions(&spec(json!({"operations": {"stopped": true}})), None, &[&pod]);
+        assert_eq!((progressing.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
     }
 
     #[test]

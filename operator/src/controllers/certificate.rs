@@ -75,7 +75,22 @@ pub struct Judged {
     pub names: Vec<String>,
     /// The digest of its DER form, which the pods report.
     pub sha256: Option<String>,
+    /// It ends soon, and somebody else is to renew it.
+    pub ends_soon: bool,
 }
+
+impl Judged {
+    /// A certificate that nobody has seen.
+    #[must_use]
+    pub fn unknown() -> Self {
+        let message = "The certificate has not been looked at yet.";
+        let condition = ConditionUpdate::unknown(ConditionType::CertificateReady, Reason::Issuing, message);
+        Self { condition, not_after: None, names: Vec::new(), sha256: None, ends_soon: false }
+    }
+}
+
+/// How long before its end a certificate is spoken of: two weeks, but no more than the last quarter of a short life.
+const WARN_BEFORE: i64 = 14 * DAY_SECONDS;
 
 /// What is said when the Secret does not exist.
 #[must_use]
@@ -84,7 +99,7 @@ pub fn absent(namespace: &str, secret: &str) -> Judged {
         "Secret {secret} does not exist in namespace {namespace}. Create it with tls.crt and tls.key, or remove spec.tls.secretRef."
     );
     let condition = ConditionUpdate::no(ConditionType::CertificateReady, Reason::NotFound, message);
-    Judged { condition, not_after: None, names: Vec::new(), sha256: None }
+    Judged { condition, ..Judged::unknown() }
 }
 
 /// Judges a certificate chain and its key, as they lie in a Secret.
@@ -99,9 +114,7 @@ pub fn judge(chain_pem: &[u8], key_pem: &[u8], hostname: &str, own: bool, now: T
                 "Secret {secret} has no {what} that can be read as PEM. Put the certificate chain into tls.crt and the key into tls.key."
             ),
         ),
-        not_after: None,
-        names: Vec::new(),
-        sha256: None,
+        ..Judged::unknown()
     };
     let Some(Ok(leaf)) = CertificateDer::pem_slice_iter(chain_pem).next() else {
         return unreadable("certificate (tls.crt)");
@@ -117,6 +130,9 @@ pub fn judge(chain_pem: &[u8], key_pem: &[u8], hostname: &str, own: bool, now: T
     let same_key = any_supported_type(&key)
         .ok()
         .and_then(|key| key.public_key().map(|public| public.as_ref() == certificate.public_key().raw));
+    let validity = certificate.validity();
+    let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let ends_soon = !own && end - now.as_second() < WARN_BEFORE.min((end - begin) / 4);
     let condition = if same_key != Some(true) {
         refuse(
             Reason::KeyMismatch,
@@ -140,10 +156,16 @@ pub fn judge(chain_pem: &[u8], key_pem: &[u8], hostname: &str, own: bool, now: T
             Reason::SelfSigned,
             format!("The operator signed the certificate in Secret {secret} itself; clients must be told to trust it."),
         )
+    } else if ends_soon {
+        let until = not_after.map(|end| end.to_string()).unwrap_or_default();
+        let message = format!(
+            "The certificate in Secret {secret} is for {hostname}, and ends soon, at {until}: have it renewed."
+        );
+        ConditionUpdate::yes(TYPE, Reason::Valid, message)
     } else {
         ConditionUpdate::yes(TYPE, Reason::Valid, format!("The certificate in Secret {secret} is for {hostname}."))
     };
-    Judged { condition, not_after, names, sha256: Some(paquebot_config::bundle::digest(&leaf)) }
+    Judged { condition, not_after, names, sha256: Some(paquebot_config::bundle::digest(&leaf)), ends_soon }
 }
 
 fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
@@ -207,6 +229,18 @@ mod tests {
         assert!(needs_renewal(&judged, &names(), later((seconds(VALIDITY) - seconds(RENEW_BEFORE)) / DAY_SECONDS + 1)));
         assert!(needs_renewal(&judged, &["other.org".to_owned()], now()));
         assert_eq!(judge(&pair.certificate, &pair.key, HOST, false, now(), "s").condition.reason, Reason::Valid);
+    }
+
+    #[test]
+    fn what_somebody_else_renews_is_spoken_of_before_it_ends() {
+        let pair = self_signed(&names(), now()).unwrap();
+        let of = |own: bool, days: i64| judge(&pair.certificate, &pair.key, HOST, own, later(days), "tls");
+        for (own, days, soon) in [(false, 340, false), (false, 355, true), (true, 355, false)] {
+            assert_eq!(of(own, days).ends_soon, soon, "{own} {days}");
+        }
+        let judged = of(false, 355);
+        assert_eq!(judged.condition.reason, Reason::Valid, "it still serves");
+        assert!(judged.condition.message.contains("2027-11-23T00:00:00Z"), "{}", judged.condition.message);
     }
 
     #[test]

@@ -71,8 +71,8 @@ impl From<reqwest::Error> for NoAnswer {
 /// Asks pods.
 #[derive(Clone)]
 pub struct Poller {
-    http: reqwest::Client,
-    port: u16,
+    pub(super) http: reqwest::Client,
+    pub(super) port: u16,
 }
 
 impl Poller {

@@ -8,9 +8,11 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 
+use super::certificate::Judged;
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
 use super::dns_worker::Looked;
+use super::engine::reclaim::Done;
 use super::exposure_worker;
 use super::filters_worker::FilterRead;
 use super::secrets_worker::SecretRead;
@@ -64,6 +66,8 @@ pub enum Input {
     Recovered(NamespacedName, Result<Recovered, Failure>),
     /// A server's objects were written.
     PassDone(Box<PassDone>),
+    /// The certificate of a paused server was looked at.
+    CertificateSeen(NamespacedName, Result<Judged, Failure>),
     /// A pod answered, or did not.
     Configz(NamespacedName, NamespacedName, Result<Configz, String>),
     /// A mailbox's Secret was read.
@@ -72,6 +76,8 @@ pub enum Input {
     Filter(FilterRead),
     /// A Secret that a MailServer or RelayPolicy names was read.
     SecretRead(Box<SecretRead>),
+    /// A step for an object whose mail goes with it was done.
+    Reclaimed(ObjectKey, Done),
     /// A domain's records were looked at.
     Looked(Box<Looked>),
     /// How a server stands towards the world was looked at.

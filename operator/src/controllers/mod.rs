@@ -9,11 +9,13 @@
 
 pub mod apply;
 pub mod availability;
+pub mod cert_manager;
 pub mod certificate;
 pub mod configz;
 pub mod credentials_worker;
 pub mod dns_worker;
 pub mod engine;
+pub mod eraser;
 pub mod exposure_worker;
 pub mod filters_worker;
 pub mod health;
@@ -23,6 +25,7 @@ pub mod secrets_worker;
 pub mod server_worker;
 pub mod status;
 pub mod timers;
+pub mod volumes_worker;
 pub mod watches;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! operator starts. Started by the engine, at most once at a time for each server.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -11,14 +12,15 @@ use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use paquebot_config::bundle::SECRETS_FILE;
 use paquebot_config::{Login, Record, Secrets, ShardName, Verifier};
-use paquebot_crds::conditions::ConditionUpdate;
 use paquebot_crds::mail_server::CertificateSource;
 use serde_json::json;
 
 use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
 use super::certificate::{self, Judged};
+use super::{cert_manager, volumes_worker};
 use crate::credentials;
 use crate::directory::NamespacedName;
+use crate::render::volumes::Volumes;
 use crate::render::{self, Configuration, Server, Workload, names};
 
 /// The field manager of everything that a MailServer owns.
@@ -53,6 +55,10 @@ pub struct Pass {
     pub stale_shards: Vec<String>,
     /// A budget that is not wanted is known to be gone.
     pub budget_is_gone: bool,
+    /// A Certificate that is not wanted is known to be gone.
+    pub certificate_is_gone: bool,
+    /// The claims of the pods, unless they are known to be as wanted.
+    pub volumes: Option<Volumes>,
 }
 
 /// What came of it.
@@ -69,6 +75,12 @@ pub struct PassDone {
     pub gone_shards: Vec<String>,
     /// A budget that is not wanted is gone.
     pub budget_is_gone: bool,
+    /// A Certificate that is not wanted is gone.
+    pub certificate_is_gone: bool,
+    /// The size that each claim has.
+    pub volume_size: Option<paquebot_crds::Quantity>,
+    /// When to look again at what nothing watches.
+    pub look_again: Option<Duration>,
     /// Whether the configuration is as wanted: what the domains, mailboxes, aliases and policies say.
     pub configuration: Result<(), Failure>,
     /// Whether the certificate and the objects that run the server are; this is nobody's concern but the MailServer's.
@@ -85,6 +97,9 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         written: 0,
         gone_shards: Vec::new(),
         budget_is_gone: pass.budget_is_gone,
+        certificate_is_gone: pass.certificate_is_gone,
+        volume_size: None,
+        look_again: None,
     };
     let (configuration, workload) = work.all(&pass).await;
     PassDone {
@@ -94,6 +109,9 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         written: work.written,
         gone_shards: work.gone_shards,
         budget_is_gone: work.budget_is_gone,
+        certificate_is_gone: work.certificate_is_gone,
+        volume_size: work.volume_size,
+        look_again: work.look_again,
         configuration,
         workload,
     }
@@ -107,6 +125,9 @@ struct Work {
     written: usize,
     gone_shards: Vec<String>,
     budget_is_gone: bool,
+    certificate_is_gone: bool,
+    volume_size: Option<paquebot_crds::Quantity>,
+    look_again: Option<Duration>,
 }
 
 impl Work {
@@ -164,7 +185,16 @@ impl Work {
             self.applier.delete::<PodDisruptionBudget>(&server.name, &ours).await?;
             self.budget_is_gone = true;
         }
-        refused
+        let volumes = self.volumes(pass).await;
+        refused.and(volumes)
+    }
+
+    async fn volumes(&mut self, pass: &Pass) -> Result<(), Failure> {
+        let Some(volumes) = &pass.volumes else { return Ok(()) };
+        let grown = volumes_worker::grow(&self.client, &pass.server.name, volumes).await?;
+        self.written += grown.written;
+        self.volume_size = grown.settled.then(|| volumes.size.clone());
+        Ok(())
     }
 
     async fn apply(&mut self, desired: Desired) -> Result<(), Failure> {
@@ -211,7 +241,8 @@ impl Work {
     /// Judges the certificate; makes it first where it is ours to make.
     async fn certificate(&mut self, server: &Server) -> Result<(), Failure> {
         let secret_name = names::tls_secret(server);
-        let own = !matches!(server.spec.tls.source(), CertificateSource::Secret(_));
+        let own = is_own(server);
+        let words = self.cert_manager(server).await?;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &server.name.namespace);
         let now = Timestamp::now();
         let mut secret = optional(api.get(&secret_name)).await?;
@@ -232,12 +263,66 @@ impl Work {
                 secret = Some(made);
             }
         }
-        self.certificate = Some(match &secret {
-            Some(secret) => judge(server, secret, &secret_name, own, now),
-            None => certificate::absent(&server.name.namespace, &secret_name),
+        let judged = secret.as_ref().map(|secret| judge(server, secret, &secret_name, own, now));
+        self.certificate = Some(match words {
+            Asked::Nothing => judged.unwrap_or_else(|| certificate::absent(&server.name.namespace, &secret_name)),
+            Asked::CertManager(words) => {
+                if judged.is_none() || words.as_ref().is_none_or(|words| !words.is_ready) {
+                    self.look_again = Some(CERTIFICATE_AGAIN);
+                }
+                cert_manager::judged(server, judged, words.as_ref())
+            }
         });
         Ok(())
     }
+
+    /// Asks cert-manager for a certificate, or takes back what was asked of it.
+    async fn cert_manager(&mut self, server: &Server) -> Result<Asked, Failure> {
+        if let CertificateSource::CertManager(source) = server.spec.tls.source() {
+            self.certificate_is_gone = false;
+            if !cert_manager::exists(&self.client).await? {
+                return Ok(Asked::CertManager(None));
+            }
+            self.apply(cert_manager::desired(server, source)?).await?;
+            return Ok(Asked::CertManager(Some(cert_manager::read(&self.client, server).await?)));
+        }
+        if !self.certificate_is_gone {
+            if cert_manager::exists(&self.client).await? {
+                let resource = cert_manager::resource();
+                self.known.remove(&Target { kind: resource.kind.clone(), name: server.name.clone() });
+                let ours = names::metadata(server, server.name.name.clone());
+                self.applier.delete_as(&resource, &server.name, &ours).await?;
+            }
+            self.certificate_is_gone = true;
+        }
+        Ok(Asked::Nothing)
+    }
+}
+
+/// Whether somebody else was asked for a certificate, and what he says; `None`: he is not there.
+enum Asked {
+    Nothing,
+    CertManager(Option<cert_manager::Words>),
+}
+
+/// How soon it is looked again whether cert-manager has issued. Its Secret is watched; this is for its words.
+const CERTIFICATE_AGAIN: Duration = Duration::from_secs(10);
+
+fn is_own(server: &Server) -> bool {
+    matches!(server.spec.tls.source(), CertificateSource::SelfSigned)
+}
+
+/// Looks at the certificate of a paused server, and writes nothing.
+///
+/// # Errors
+/// What the API server says.
+pub async fn look_at_certificate(client: Client, server: Server) -> Result<Judged, Failure> {
+    let name = names::tls_secret(&server);
+    let api: Api<Secret> = Api::namespaced(client, &server.name.namespace);
+    Ok(match optional(api.get(&name)).await? {
+        Some(secret) => judge(&server, &secret, &name, is_own(&server), Timestamp::now()),
+        None => certificate::absent(&server.name.namespace, &name),
+    })
 }
 
 fn judge(server: &Server, secret: &Secret, name: &str, own: bool, now: Timestamp) -> Judged {
@@ -342,14 +427,3 @@ pub async fn nudge(client: Client, pod: NamespacedName, revision: String, attemp
 
 /// Changes when the first annotation was not enough.
 const ATTEMPT_ANNOTATION: &str = "paquebot.dev/config-refresh-attempt";
-
-/// What is said of a certificate while nothing is known.
-#[must_use]
-pub fn issuing() -> ConditionUpdate {
-    use paquebot_crds::conditions::{ConditionType, Reason};
-    ConditionUpdate::unknown(
-        ConditionType::CertificateReady,
-        Reason::Issuing,
-        "The certificate has not been looked at yet.",
-    )
-}

@@ -289,7 +289,9 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
 fn paused(asked: bool) -> ConditionUpdate {
     const TYPE: ConditionType = ConditionType::Paused;
     if asked {
-        ConditionUpdate::unknown(TYPE, Reason::Pending, "spec.operations.paused is not in force, see Accepted.")
+        let message = "spec.operations.paused is true: the operator writes none of the server's objects, its certificate \
+                       among them; pods serve what was written last. Set it to false to catch up.";
+        ConditionUpdate::yes(TYPE, Reason::Paused, message)
     } else {
         ConditionUpdate::no(TYPE, Reason::NotPaused, "The operator looks after the server.")
     }
@@ -532,7 +534,7 @@ mod tests {
     fn a_field_that_is_not_in_force_is_not_said_to_be_absent() {
         let words = |update: ConditionUpdate| (update.status.to_string(), update.reason);
         assert_eq!(words(paused(false)), ("False".to_owned(), Reason::NotPaused));
-        assert_eq!(words(paused(true)), ("Unknown".to_owned(), Reason::Pending));
+        assert_eq!(words(paused(true)), ("True".to_owned(), Reason::Paused));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
-use super::filters::Filter;
+use super::filters::{self, Filter};
 use super::input::{ClusterRanges, CredentialOutcome, Entry, Object, Options, Pod};
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{
@@ -235,11 +235,13 @@ impl Directory {
         let old = self.domains.remove(&name);
         let limits = &entry.spec.limits;
         let (mailboxes, aliases) = (limits.max_mailboxes, limits.max_aliases);
-        let node = match old {
+        let right = filters::around(entry.spec.filters.as_ref()).ok();
+        let mut node = match old {
             // The challenge names one object: another one of the same name has to prove it anew.
             Some(old) => DomainNode { proven: old.proven && old.entry.meta.uid == entry.meta.uid, entry, ..old },
             None => DomainNode::new(entry),
         };
+        node.filters = right.unwrap_or(node.filters);
         work.add_all([Task::DomainGate(name.clone()), Task::DomainName(node.entry.spec.domain.to_string())]);
         self.domains.insert(name.clone(), node);
         self.link_domain(&name, true);

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use paquebot_config::{CatchAll, Domain, DomainConfig, ShardName};
 use paquebot_crds::conditions::Reason;
+use paquebot_crds::mail_domain::LocalParts;
 use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
 use super::Directory;
+use super::filters;
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::ownership::Strength;
 use super::secrets::bad_smart_host;
@@ -193,9 +195,10 @@ impl Directory {
         let parts = self.domains.get(name).and_then(|node| {
             let spec = &node.entry.spec;
             let server = self.server_meant(spec.server_ref.as_ref(), &name.namespace)?;
-            Some((spec, server, Domain::parse(spec.domain.as_str()).ok()?))
+            Some((node, server, Domain::parse(spec.domain.as_str()).ok()?))
         });
-        let Some((spec, server, domain)) = parts else { return (Verdict::Refused(super::state::pending()), None) };
+        let Some((node, server, domain)) = parts else { return (Verdict::Refused(super::state::pending()), None) };
+        let spec = &node.entry.spec;
         let mut remarks = Vec::new();
         let catch_all = self.catch_all(name, &server, &mut remarks);
         self.remark_roles(name, &mut remarks);
@@ -209,15 +212,24 @@ impl Directory {
             remarks.push("It is suspended: its mail is refused for now, and nobody logs in.".to_owned());
         }
         remarks.extend(unsupported::remark(&unsupported::mail_domain(spec)));
-        let verdict = Verdict::accepted(format!("MailServer {server} serves {domain}."), remarks);
+        let verdict = match filters::around(spec.filters.as_ref()) {
+            Ok(_) => Verdict::accepted(format!("MailServer {server} serves {domain}."), remarks),
+            Err(wrong) => {
+                let message = format!("{wrong} Until it is mended, the scripts that were right last stay in force.");
+                Verdict::Refused(Refusal::new(Reason::InvalidSpec, message))
+            }
+        };
         let config = DomainConfig {
             domain,
             subaddress_separator: spec.subaddressing.separator(),
             catch_all,
             max_message_size: spec.limits.max_message_size.as_ref().map(paquebot_crds::Quantity::bytes),
             suspended: spec.suspended,
-            filters: paquebot_config::Filters::default(),
-            local_parts: paquebot_config::LocalParts::default(),
+            filters: node.filters.clone(),
+            local_parts: match spec.local_parts {
+                LocalParts::CaseInsensitive => paquebot_config::LocalParts::CaseInsensitive,
+                LocalParts::CaseSensitive => paquebot_config::LocalParts::CaseSensitive,
+            },
         };
         (verdict, Some((server, config)))
     }
@@ -347,8 +359,12 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
         return Some(message);
     }
     let unusable = |text: &&String| text.parse::<IpAddr>().is_err() && text.parse::<SocketAddr>().is_err();
-    spec.dns.resolvers.iter().find(unusable).map(|text| {
+    let resolver = spec.dns.resolvers.iter().find(unusable).map(|text| {
         format!("spec.dns.resolvers has {text}, which is no address: write each as address or address:port.")
+    });
+    resolver.or_else(|| {
+        let wrong = filters::around(spec.filters.as_ref()).err()?;
+        Some(format!("{wrong} Until it is mended, the server runs what it ran before."))
     })
 }
 

@@ -1,8 +1,10 @@
-//! The Sieve script of a mailbox: what its spec names, what became of it, and what the server gets. Pure; the controllers
-//! read ConfigMaps and tell [`Directory::apply_filter`].
+//! Sieve scripts: what the spec of a mailbox names, what became of it, and what the server gets; and the scripts of servers
+//! and domains that run around those of mailboxes. Pure; the controllers read ConfigMaps and tell
+//! [`Directory::apply_filter`].
 
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::mailbox::ConfigMapKeyReference;
+use paquebot_crds::references::Filters;
 use paquebot_crds::{Kind, MailboxSpec};
 
 use super::state::{Task, Work};
@@ -59,14 +61,11 @@ impl Filter {
 
     /// A script that the server would run, or what is wrong with it.
     fn compiled(script: &str, place: &str) -> Self {
-        match paquebot_sieve::compile(script, &paquebot_sieve::Limits::default()) {
-            Ok(_) => Self::Script(script.to_owned()),
-            Err(error) => Self::Failed(FilterFailure {
+        match check(script, place) {
+            Ok(()) => Self::Script(script.to_owned()),
+            Err(wrong) => Self::Failed(FilterFailure {
                 reason: Reason::ScriptInvalid,
-                message: format!(
-                    "{place}, line {}, column {}: {}. Until it is mended, mail goes to the inbox.",
-                    error.line, error.column, error.message
-                ),
+                message: format!("{wrong} Until it is mended, mail goes to the inbox."),
             }),
         }
     }
@@ -88,6 +87,25 @@ impl Filter {
             Self::Failed(failure) => FilterReport::Failed(failure.clone()),
         }
     }
+}
+
+/// Whether the server would run a script; if not, where it is wrong and what with.
+fn check(script: &str, place: &str) -> Result<(), String> {
+    paquebot_sieve::compile(script, &paquebot_sieve::Limits::default())
+        .map(drop)
+        .map_err(|error| format!("{place}, line {}, column {}: {}.", error.line, error.column, error.message))
+}
+
+/// The scripts around those of mailboxes, for the server; or what is wrong with them.
+pub(super) fn around(filters: Option<&Filters>) -> Result<paquebot_config::Filters, String> {
+    let Some(filters) = filters else { return Ok(paquebot_config::Filters::default()) };
+    let scripts = [(&filters.before, "spec.filters.before"), (&filters.after, "spec.filters.after")];
+    for (script, place) in scripts {
+        if let Some(script) = script {
+            check(script, place)?;
+        }
+    }
+    Ok(paquebot_config::Filters { before: filters.before.clone(), after: filters.after.clone() })
 }
 
 /// What a ConfigMap held.

@@ -87,11 +87,20 @@ pub(super) struct DomainNode {
     pub(super) proven: bool,
     pub(super) standing: Result<(), Refusal>,
     pub(super) verdict: Verdict,
+    /// The scripts around those of its mailboxes that were right last: they stay in force while newer ones are wrong.
+    pub(super) filters: paquebot_config::Filters,
 }
 
 impl DomainNode {
     pub(super) fn new(entry: Entry<MailDomainSpec>) -> Self {
-        Self { entry, claim: None, proven: false, standing: Err(pending()), verdict: Verdict::Refused(pending()) }
+        Self {
+            entry,
+            claim: None,
+            proven: false,
+            standing: Err(pending()),
+            verdict: Verdict::Refused(pending()),
+            filters: paquebot_config::Filters::default(),
+        }
     }
 }
 

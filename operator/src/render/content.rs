@@ -114,7 +114,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
             pre_stop_delay_seconds: spec.shutdown.pre_stop_delay.whole_seconds(),
             drain_timeout_seconds: spec.shutdown.drain_timeout.whole_seconds(),
         },
-        filters: paquebot_config::Filters::default(),
+        filters: filters(spec),
     })
 }
 
@@ -127,6 +127,12 @@ fn smart_host(host: &mail_server::SmartHost) -> Result<paquebot_config::SmartHos
         tls: smart_host_tls(host.tls),
         credentials: host.credentials_secret_ref.as_ref().map(|secret| server_login(&secret.name)),
     })
+}
+
+/// The index accepts a MailServer only if the scripts compile.
+fn filters(spec: &MailServerSpec) -> paquebot_config::Filters {
+    let given = spec.filters.clone().unwrap_or_default();
+    paquebot_config::Filters { before: given.before, after: given.after }
 }
 
 fn listeners(spec: &MailServerSpec) -> Vec<Listener> {

@@ -17,6 +17,7 @@ pub mod names;
 pub mod ports;
 mod service;
 mod stateful_set;
+pub mod volumes;
 mod workload;
 
 #[cfg(test)]

@@ -51,12 +51,14 @@ pub fn shard_secret(server: &str, shard: ShardName) -> String {
     format!("{server}-{shard}")
 }
 
-/// The Secret with the certificate: the one that the MailServer names, else the operator's own.
+/// The Secret with the certificate: the one that the MailServer names, cert-manager's, or the operator's own.
 #[must_use]
 pub fn tls_secret(server: &Server) -> String {
     match server.spec.tls.source() {
         CertificateSource::Secret(reference) => reference.name.clone(),
-        CertificateSource::CertManager(_) | CertificateSource::SelfSigned => format!("{}-tls", server.name.name),
+        // Not the operator's own: each fills a Secret that belongs to it alone.
+        CertificateSource::CertManager(_) => format!("{}-certificate", server.name.name),
+        CertificateSource::SelfSigned => format!("{}-tls", server.name.name),
     }
 }
 

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::apps::v1::{
-    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, Container, ContainerPort, HTTPGetAction, KeyToPath, LocalObjectReference,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext, Volume,
-    VolumeMount, VolumeProjection, VolumeResourceRequirements,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paquebot_config::ShardName;
 use paquebot_config::bundle::{INDEX_FILE, RELAY_FILE, SECRETS_FILE, SERVER_FILE, digest};
-use paquebot_crds::mail_server::{Listener, PodTemplate, ProxyProtocolMode, StorageKind};
+use paquebot_crds::mail_server::{EmbeddedStorage, Listener, PodTemplate, ProxyProtocolMode, StorageKind};
 
 use super::Server;
 use super::names::{self, ADMIN_PORT, ADMIN_PORT_NAME, CONTAINER, RESTART_ANNOTATION, labels, metadata, selector};
@@ -28,6 +29,8 @@ use super::workload::Defaults;
 const CONFIG_DIR: &str = "/etc/paquebot";
 /// Where mail and the queue are kept.
 const DATA_DIR: &str = "/var/lib/paquebot";
+/// The claim of the pods' own volumes.
+pub(super) const DATA_VOLUME: &str = "data";
 /// The user and group of the image.
 const USER: i64 = 65532;
 /// Seconds beyond the delay and the drain that a pod may take to commit and leave.
@@ -38,7 +41,7 @@ pub(super) fn render(server: &Server, defaults: &Defaults) -> StatefulSet {
     StatefulSet {
         metadata: metadata(server, name.clone()),
         spec: Some(StatefulSetSpec {
-            replicas: Some(server.spec.replicas),
+            replicas: Some(server.spec.wanted_replicas()),
             service_name: Some(names::headless_service(name)),
             selector: LabelSelector { match_labels: Some(selector(name)), ..LabelSelector::default() },
             template: pod_template(server, defaults),
@@ -52,6 +55,11 @@ pub(super) fn render(server: &Server, defaults: &Defaults) -> StatefulSet {
                 }),
             }),
             volume_claim_templates: Some(vec![volume_claim(server)]),
+            // The mail outlives the server and its pods.
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some("Retain".to_owned()),
+                when_scaled: Some("Retain".to_owned()),
+            }),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
@@ -108,11 +116,29 @@ fn pod_spec(server: &Server, given: PodTemplate, defaults: &Defaults) -> PodSpec
         node_selector: Some(given.node_selector).filter(|labels| !labels.is_empty()),
         tolerations: Some(given.tolerations).filter(|list| !list.is_empty()),
         affinity: given.affinity,
-        topology_spread_constraints: Some(given.topology_spread_constraints).filter(|list| !list.is_empty()),
+        topology_spread_constraints: Some(spread(server, given.topology_spread_constraints)),
         priority_class_name: given.priority_class_name,
         runtime_class_name: given.runtime_class_name,
         ..PodSpec::default()
     }
+}
+
+/// Pods of one server on different nodes, and in different zones, where that can be had.
+fn spread(server: &Server, given: Vec<TopologySpreadConstraint>) -> Vec<TopologySpreadConstraint> {
+    if !given.is_empty() {
+        return given;
+    }
+    let over = |topology: &str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: topology.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(selector(&server.name.name)),
+            ..LabelSelector::default()
+        }),
+        ..TopologySpreadConstraint::default()
+    };
+    vec![over("kubernetes.io/hostname"), over("topology.kubernetes.io/zone")]
 }
 
 fn container(server: &Server, given: &PodTemplate, defaults: &Defaults) -> Container {
@@ -150,7 +176,7 @@ fn container(server: &Server, given: &PodTemplate, defaults: &Defaults) -> Conta
         ),
         resources: Some(spec.resources.clone().unwrap_or_else(default_resources)),
         security_context: Some(security_context),
-        volume_mounts: Some(vec![mount("config", CONFIG_DIR, Some(true)), mount("data", DATA_DIR, None)]),
+        volume_mounts: Some(vec![mount("config", CONFIG_DIR, Some(true)), mount(DATA_VOLUME, DATA_DIR, None)]),
         // Five minutes: the database may have to be recovered, or the volume checked.
         startup_probe: Some(probe("/healthz", 1, 300)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
@@ -249,21 +275,25 @@ fn item(key: &str, path: &str) -> KeyToPath {
     KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
 }
 
+/// What the server keeps mail on; a database takes its place in another release.
+pub(super) fn embedded_storage(server: &Server) -> EmbeddedStorage {
+    match server.spec.storage.kind() {
+        Some(StorageKind::Embedded(embedded)) => embedded.clone(),
+        _ => EmbeddedStorage::default(),
+    }
+}
+
 fn volume_claim(server: &Server) -> PersistentVolumeClaim {
-    let default = paquebot_crds::mail_server::EmbeddedStorage::default();
-    let storage = match server.spec.storage.kind() {
-        Some(StorageKind::Embedded(embedded)) => embedded,
-        _ => &default,
-    };
+    let storage = embedded_storage(server);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some("data".to_owned()),
+            name: Some(DATA_VOLUME.to_owned()),
             labels: Some(selector(&server.name.name)),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
-            storage_class_name: storage.storage_class_name.clone(),
+            storage_class_name: storage.storage_class_name,
             resources: Some(VolumeResourceRequirements {
                 requests: Some([("storage".to_owned(), (&storage.size).into())].into()),
                 ..VolumeResourceRequirements::default()

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::world::{Operator, Space, serve_configz, serve_frozen_configz};
 
-async fn server(space: &Space, paused: bool) {
+async fn server(space: &Space, refused: bool) {
     let spec = json!({
         "hostname": "mx1.server1.com",
         "dns": { "resolvers": ["127.0.0.1:1"] },
-        "operations": { "paused": paused },
+        "outbound": { "dane": { "mode": if refused { "Enabled" } else { "Disabled" } } },
     });
     space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
 }
@@ -32,7 +32,6 @@ pub async fn refused_servers_objects_have_statuses(client: &Client) {
     space.domain("server1.com", "mx1").await;
     mailbox(&space, "1Gi").await;
     space.condition::<MailServer>("mx1", Type::Accepted, "False", "InvalidSpec").await;
-    space.condition::<MailServer>("mx1", Type::Paused, "Unknown", "Pending").await;
     let words = space.condition::<MailDomain>("server1.com", Type::Programmed, "Unknown", "Propagating").await;
     assert!(words.contains("mx1 is not accepted"), "{words}");
     space.condition::<Mailbox>("anna", Type::Programmed, "Unknown", "Propagating").await;

@@ -8,6 +8,8 @@
 mod election;
 mod exposure;
 mod honesty;
+mod operations;
+mod reclaim;
 mod scenarios;
 mod smart_hosts;
 #[path = "../support/mod.rs"]
@@ -45,6 +47,16 @@ async fn the_operator_on_a_real_api_server() {
     exposure::clients_addresses_are_measured_and_strangers_refused(&client).await;
     eprintln!("a Service has its variants, and goes back");
     exposure::a_service_has_its_variants_and_goes_back(&client).await;
+    eprintln!("a paused server is left alone, and resuming catches up");
+    operations::a_paused_server_is_left_alone(&client).await;
+    eprintln!("a stopped server has no pods and says so");
+    operations::a_stopped_server_says_so(&client).await;
+    eprintln!("volumes grow and never shrink");
+    operations::volumes_grow(&client).await;
+    eprintln!("cert-manager is asked where it is installed");
+    operations::cert_manager_is_asked(&client).await;
+    eprintln!("mail goes with its object where that is wanted");
+    reclaim::mail_goes_with_its_object(&client).await;
     eprintln!("one of two operators leads");
     election::one_of_two_leads(&client, api_server.kubeconfig()).await;
 }

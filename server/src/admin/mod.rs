@@ -3,6 +3,7 @@
 //! connected lately. Started by `main` before anything else, so that a server that waits for its configuration can say so.
 
 mod connections;
+mod maildrops;
 mod peers;
 pub mod queue;
 mod readiness;
@@ -17,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+pub use self::maildrops::MaildropsAdmin;
 pub use self::peers::PeersAdmin;
 pub use self::queue::QueueAdmin;
 pub use self::readiness::Readiness;
@@ -36,6 +38,8 @@ pub struct Admin {
     pub queue: QueueAdmin,
     /// Who connected.
     pub peers: PeersAdmin,
+    /// Mail that is to go for good.
+    pub maildrops: MaildropsAdmin,
 }
 
 /// Answers until the process ends.
@@ -44,7 +48,7 @@ pub struct Admin {
 /// What the listener says when it cannot go on.
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
     let queue = admin.queue.clone().router();
-    let peers = admin.peers.clone().router();
+    let (peers, maildrops) = (admin.peers.clone().router(), admin.maildrops.clone().router());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -52,7 +56,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
         .route("/configz", get(configz))
         .with_state(admin)
         .merge(queue)
-        .merge(peers);
+        .merge(peers)
+        .merge(maildrops);
     let service = close_after_each(router).into_make_service_with_connect_info::<connections::Client>();
     axum::serve(connections::Bounded::new(listener), service).await
 }

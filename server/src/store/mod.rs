@@ -3,6 +3,7 @@
 
 pub mod embedded;
 pub mod envelope;
+pub mod erase;
 pub mod outgoing;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::Address;
+use paquebot_config::{Address, Domain};
 
 pub use self::envelope::{BodyType, Declared, RemoteRecipient};
 
@@ -362,6 +363,8 @@ pub trait Store: Send + Sync {
     async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()>;
     /// The folders of a mailbox that hold or held mail, without the inbox.
     async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>>;
+    /// The mailboxes of a domain that hold mail, at most `limit`.
+    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> Result<Vec<Address>>;
     /// Which of these a mailbox's filter still remembers at `now` (see [`Remembrance`]).
     async fn remembers(&self, mailbox: &Address, what: &[String], now: Timestamp) -> Result<Vec<bool>>;
 }

@@ -4,13 +4,16 @@
 //!
 //! - [`objects`]: what the watches say; - [`servers`]: passes, polls, what has arrived where;
 //! - [`domains`]: DNS; - [`exposure`]: who connects, and the probe; - [`mailboxes`], [`secrets`]: Secrets;
-//! - [`statuses`]: what is reported.
+//! - [`statuses`]: what is reported;
+//! - [`operations`]: pauses, certificates that end; - [`reclaim`]: mail that goes with its object.
 
 mod domains;
 mod exposure;
 mod filters;
 mod mailboxes;
 mod objects;
+mod operations;
+pub mod reclaim;
 mod secrets;
 mod servers;
 mod statuses;
@@ -80,6 +83,8 @@ enum Timer {
     Pass(NamespacedName),
     /// Whether somebody has touched a MailServer's objects.
     Drift(NamespacedName),
+    /// A pass over a MailServer, for what nothing watches.
+    Look(NamespacedName),
     /// A MailServer whose inputs have settled.
     Settled(NamespacedName),
     /// A question to a pod.
@@ -94,6 +99,8 @@ enum Timer {
     Secret(SecretUse),
     /// A look at how a MailServer stands towards the world.
     Exposure(NamespacedName),
+    /// The next step for an object whose mail goes with it.
+    Reclaim(ObjectKey),
     /// A status, again.
     Status(ObjectKey),
     /// The recovery of a MailServer, again.
@@ -126,6 +133,8 @@ pub struct Engine {
     secrets: HashMap<SecretUse, secrets::SecretState>,
     domains: HashMap<NamespacedName, domains::DomainState>,
     exposures: HashMap<NamespacedName, exposure::ExposureState>,
+    /// Objects whose mail goes with them.
+    reclaims: HashMap<ObjectKey, reclaim::Reclaim>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
     timers: Timers<Timer>,
@@ -161,6 +170,7 @@ impl Engine {
             secrets: HashMap::new(),
             domains: HashMap::new(),
             exposures: HashMap::new(),
+            reclaims: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
             timers: Timers::default(),
@@ -253,12 +263,14 @@ impl Engine {
             Input::SecretDeleted(name) => self.secret_deleted(&name),
             Input::Recovered(server, recovered) => self.recovered(&server, recovered),
             Input::PassDone(done) => self.pass_done(*done),
+            Input::CertificateSeen(server, judged) => self.certificate_seen(&server, judged),
             Input::Configz(server, pod, answer) => self.pod_answered(&server, &pod, answer),
             Input::Credentials(read) => self.credentials_read(read),
             Input::ConfigMap(metadata) => self.config_map_applied(&metadata),
             Input::ConfigMapDeleted(name) => self.config_map_deleted(&name),
             Input::Filter(read) => self.filter_read(read),
             Input::SecretRead(read) => self.secret_read(*read),
+            Input::Reclaimed(key, done) => self.reclaimed(&key, done),
             Input::Looked(looked) => self.looked(*looked),
             Input::Exposure(looked) => self.exposure_looked(*looked),
             Input::Status(written) => self.status_written(*written),
@@ -291,6 +303,11 @@ impl Engine {
             match timer {
                 Timer::Pass(server) => self.pass_due(&server),
                 Timer::Drift(server) => self.drift_due(&server),
+                Timer::Look(server) => {
+                    if let Some(state) = self.servers.get_mut(&server) {
+                        state.touch(now);
+                    }
+                }
                 // That the engine turns is all.
                 Timer::Settled(_) => {}
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
@@ -299,6 +316,7 @@ impl Engine {
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),
                 Timer::Secret(used) => self.check_secret(&used),
                 Timer::Exposure(server) => self.exposure_due(&server),
+                Timer::Reclaim(key) => self.reclaim(&key),
                 Timer::Status(key) => drop(self.status_dirty.insert(key)),
                 Timer::Recover(server) => self.recover(&server),
             }
@@ -319,6 +337,7 @@ impl Engine {
             }
         }
         for key in &changes.statuses {
+            self.reclaim_soon(key);
             if self.directory.report(key).is_none() {
                 continue;
             }

@@ -103,7 +103,8 @@ fn open(object: MailObject) -> (Object, ObjectMeta, Option<Status>) {
 
 impl Engine {
     pub(super) fn mail_applied(&mut self, object: MailObject) {
-        let (object, metadata, status) = open(object);
+        let (mut object, metadata, status) = open(object);
+        self.note_reclaim(&mut object, &metadata);
         let key = object.key();
         let uid = metadata.uid.unwrap_or_default();
         let version = metadata.resource_version.unwrap_or_default();
@@ -158,6 +159,7 @@ impl Engine {
         self.objects.remove(key);
         self.undecodable.remove(key);
         self.status_dirty.remove(key);
+        self.forget_reclaim(key);
         let changes = self.directory.delete(key);
         self.absorb(changes);
         if let Some(server) = self.homes.remove(key)

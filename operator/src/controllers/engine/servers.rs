@@ -22,7 +22,7 @@ use crate::render::{self, RenderError, names};
 
 /// A server's objects are compared with what they should be this often even when nobody seems to have touched them; it
 /// also renews the certificate in time.
-const RESYNC: Duration = Duration::from_secs(3600);
+pub(super) const RESYNC: Duration = Duration::from_secs(3600);
 /// How long a change waits for passwords that are being hashed, so that a new mailbox is written once.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How soon a directory that could not be read is read again, and from which failure on that is said in statuses.
@@ -31,7 +31,7 @@ const TELLING_FAILURES: u32 = 3;
 /// How soon it is looked whether somebody has touched an object while it was written.
 const DRIFT_CHECK: Duration = Duration::from_secs(2);
 /// The longest wait before a failed pass is made again.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How often a pod is asked while something is on its way to it, and how often otherwise.
 const POLL_EAGER: Duration = Duration::from_millis(250);
 const POLL_SLOW: Duration = Duration::from_secs(15);
@@ -64,6 +64,12 @@ pub struct ServerState {
     shards: BTreeSet<String>,
     /// A budget of disruptions that is not wanted was looked for and is gone.
     budget_is_gone: bool,
+    /// The same for a Certificate of cert-manager's.
+    certificate_is_gone: bool,
+    /// The size that the claims of its pods are known to have.
+    volume_size: Option<paquebot_crds::Quantity>,
+    /// The certificate of which it was said that it ends soon.
+    pub told_of: Option<String>,
     /// The certificate, as the last pass saw it.
     pub certificate: Option<Judged>,
     history: History,
@@ -128,6 +134,14 @@ impl ServerState {
         Duration::from_secs(1 << self.failures.min(6)).min(LONGEST_RETRY)
     }
 
+    /// A look at something of it has begun, or has ended; what else is due waits meanwhile.
+    pub fn set_looking(&mut self, looking: bool) {
+        self.busy = looking;
+        if looking {
+            self.dirty_since = None;
+        }
+    }
+
     fn has_drifted(&self) -> bool {
         self.known.iter().any(|(target, applied)| self.seen.get(target).is_some_and(|seen| *seen != applied.token))
     }
@@ -166,6 +180,7 @@ impl PodState {
         self.pod = pod;
     }
 
+    /// Where it answers.
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         let status = self.pod.status.as_ref()?;
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -268,6 +283,8 @@ impl Engine {
             // The hourly look reads every object again.
             state.known.clear();
             state.budget_is_gone = false;
+            state.certificate_is_gone = false;
+            state.volume_size = None;
         }
         state.touch(Instant::now());
     }
@@ -336,6 +353,9 @@ impl Engine {
             self.release(server);
             return;
         }
+        if self.is_paused(server) {
+            return self.look_at_certificate(server);
+        }
         let bundle = match self.render(server) {
             Ok(bundle) => bundle,
             Err(error) => {
@@ -346,7 +366,10 @@ impl Engine {
         };
         let Some(accepted) = self.directory.accepted_server(server) else { return };
         let configuration = render::configuration(&accepted, &bundle);
-        let workload = render::workload(&accepted, &self.defaults);
+        let mut workload = render::workload(&accepted, &self.defaults);
+        if let Some(live) = self.observed.get(server).and_then(|observed| observed.set.as_ref()) {
+            render::volumes::keep_templates(&mut workload.stateful_set, live);
+        }
         let entry = accepted.into_inner().clone();
         let empty: Vec<String> = configuration.empty_shards(&entry).collect();
         self.rendered(server, &bundle);
@@ -361,10 +384,22 @@ impl Engine {
         let optional = configuration.shards.values().chain(&configuration.secrets);
         state.shards.extend(optional.filter_map(|secret| secret.metadata.name.clone()));
         let budget_is_gone = state.budget_is_gone && workload.disruption_budget.is_none();
+        let volumes = render::volumes::wanted(&entry);
+        let volumes = (state.volume_size.as_ref() != Some(&volumes.size)).then_some(volumes);
+        let certificate_is_gone = state.certificate_is_gone;
         let known = state.known.clone();
         self.tools.metrics.passes.inc();
         let client = self.tools.client.clone();
-        let pass = Pass { server: entry, workload, configuration, known, stale_shards, budget_is_gone };
+        let pass = Pass {
+            server: entry,
+            workload,
+            configuration,
+            known,
+            stale_shards,
+            budget_is_gone,
+            certificate_is_gone,
+            volumes,
+        };
         self.start_writing(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
 
@@ -421,11 +456,17 @@ impl Engine {
         state.workload_failure = done.workload.err();
         state.shards.retain(|shard| !done.gone_shards.contains(shard));
         state.budget_is_gone = done.budget_is_gone;
+        state.certificate_is_gone = done.certificate_is_gone;
+        state.volume_size = done.volume_size.or(state.volume_size.take());
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
         match done.configuration {
             Ok(()) => self.configuration_written(&server),
             Err(failure) => self.pass_failed(&server, failure),
         }
+        if let Some(wait) = done.look_again {
+            self.timers.set(Timer::Look(server.clone()), Instant::now() + wait);
+        }
+        self.tell_of_its_end(&server);
     }
 
     /// The pods are told, also when the objects that run them could not be written.
@@ -464,6 +505,9 @@ impl Engine {
 
     /// Has the kubelet refresh the volume of a pod that does not serve the newest revision.
     fn nudge(&mut self, server: &NamespacedName, pod: &NamespacedName, now: Instant) {
+        if self.is_paused(server) {
+            return;
+        }
         let Some((revision, certificate)) = self.wanted_in_pods(server) else { return };
         let Some(state) = self.observed.get_mut(server).and_then(|observed| observed.pods.get_mut(pod)) else { return };
         let serves = state.serves(&revision, certificate.as_ref());
@@ -560,7 +604,7 @@ impl Engine {
     }
 
     /// Statuses that waited for something may be looked at again.
-    fn release(&mut self, server: &NamespacedName) {
+    pub(super) fn release(&mut self, server: &NamespacedName) {
         if let Some(state) = self.servers.get_mut(server) {
             self.status_dirty.extend(std::mem::take(&mut state.held));
         }

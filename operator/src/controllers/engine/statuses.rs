@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use super::objects::{Live, is_older};
 use super::{Engine, Timer};
 use crate::controllers::apply::within_deadline;
+use crate::controllers::availability;
+use crate::controllers::certificate::Judged;
 use crate::controllers::input::Input;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
-use crate::controllers::{availability, server_worker};
 use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
 use crate::render::names;
 
@@ -64,6 +65,9 @@ impl Engine {
         if key.kind == Kind::MailServer {
             self.add_failure(&key.name, &mut report);
         }
+        if let Some(going) = self.going(key) {
+            report.verdict = going;
+        }
         let present = &self.objects.get(key)?.status;
         Some(status::wanted(key, &report, programmed, &facts, present, now))
     }
@@ -98,6 +102,12 @@ impl Engine {
         if unwritten && !accepted {
             let message = format!(
                 "MailServer {server} is not accepted, see its conditions; until it is, what runs stays as it is."
+            );
+            return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
+        }
+        if unwritten && self.directory.server(&server).is_some_and(|entry| entry.spec.is_paused()) {
+            let message = format!(
+                "MailServer {server} is paused (spec.operations.paused); until it is resumed, what runs stays as it is."
             );
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }
@@ -201,8 +211,8 @@ impl Engine {
         let certificate = judged.as_ref().and_then(|judged| {
             Some(CertificateStatus { not_after: Time(judged.not_after?), names: judged.names.clone() })
         });
-        let mut updates = vec![judged.map_or_else(server_worker::issuing, |judged| judged.condition)];
-        updates.extend(availability::conditions(spec.replicas, set, &pods));
+        let mut updates = vec![judged.unwrap_or_else(Judged::unknown).condition];
+        updates.extend(availability::conditions(spec, set, &pods));
         updates.extend(self.exposure_updates(server));
         let revision = state.and_then(|state| state.revision.clone());
         let configuration = revision.map(|revision| ConfigurationStatus {
@@ -217,7 +227,7 @@ impl Engine {
         let ready = pods.iter().filter(|pod| availability::is_ready(pod)).count();
         Some(ServerFacts {
             updates,
-            paused: spec.operations.as_ref().is_some_and(|operations| operations.paused),
+            paused: spec.is_paused(),
             replicas: i32::try_from(pods.len()).unwrap_or(i32::MAX),
             ready_replicas: i32::try_from(ready).unwrap_or(i32::MAX),
             selector: names::selector_text(&server.name),
@@ -260,10 +270,17 @@ impl Engine {
         if same || ready.status == "Unknown" {
             return;
         }
+        let type_ = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
+        self.announce(key, type_, &ready.reason, &ready.message);
+    }
+
+    /// Publishes an event about an object.
+    pub(super) fn announce(&self, key: &ObjectKey, type_: EventType, reason: &str, note: &str) {
+        let Some(live) = self.objects.get(key) else { return };
         let event = Event {
-            type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
-            reason: ready.reason.clone(),
-            note: Some(bounded(&ready.message)),
+            type_,
+            reason: reason.to_owned(),
+            note: Some(bounded(note)),
             action: "Report".to_owned(),
             secondary: None,
         };

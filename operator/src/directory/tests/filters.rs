@@ -77,3 +77,52 @@ fn a_script_in_a_config_map_is_in_force_once_it_was_read() {
 fn script_of(text: &str) -> ConfigMapContent {
     ConfigMapContent::Value(text.to_owned())
 }
+
+/// The entry of the only domain, as the server gets it.
+fn domain_config(directory: &Directory) -> Option<paquebot_config::DomainConfig> {
+    let server = default_server();
+    directory.domain_configs(&server, None).map(|config| config.into_inner().clone()).next()
+}
+
+#[test]
+fn the_scripts_around_those_of_mailboxes_reach_the_server_and_the_last_good_ones_stay() {
+    let with = |spec: Value| domain("one/d", 1, "server1.com", spec);
+    let mut directory = directory(served(vec![mailbox(MAILBOX, 2, "one/d", "a", json!({}))]));
+    assert_eq!(domain_config(&directory).unwrap().filters, paquebot_config::Filters::default());
+    directory.apply(with(json!({"filters": {"before": "discard;", "after": "keep;"}, "localParts": "CaseSensitive"})));
+    let config = domain_config(&directory).unwrap();
+    let good = paquebot_config::Filters { before: Some("discard;".to_owned()), after: Some("keep;".to_owned()) };
+    assert_eq!((&config.filters, config.local_parts), (&good, paquebot_config::LocalParts::CaseSensitive));
+    assert!(directory.report(&key(Kind::MailDomain, "one/d")).unwrap().verdict.is_accepted());
+
+    let changes = directory.apply(with(json!({"filters": {"after": "keep;\n  fileinto \"junk\";"}})));
+    let verdict = directory.report(&key(Kind::MailDomain, "one/d")).unwrap().verdict;
+    let Verdict::Refused(refusal) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(refusal.reason.as_str(), "InvalidSpec");
+    assert!(refusal.message.starts_with("spec.filters.after, line 2, column 3: "), "{}", refusal.message);
+    let config = domain_config(&directory).expect("the domain is served all the same");
+    assert_eq!(config.filters, good, "the last good scripts stay");
+    assert!(changes.statuses.contains(&key(Kind::MailDomain, "one/d")));
+    let mailbox = directory.report(&key(Kind::Mailbox, MAILBOX)).unwrap();
+    assert!(mailbox.verdict.is_accepted(), "a mistake in a script closes no mailbox");
+
+    directory.apply(with(json!({})));
+    assert_eq!(domain_config(&directory).unwrap().filters, paquebot_config::Filters::default());
+}
+
+#[test]
+fn a_server_with_a_wrong_script_runs_what_it_ran_before() {
+    let mut directory = directory(served(vec![]));
+    let server = |filters: Value| {
+        object(Kind::MailServer, "mail/default", 0, json!({"hostname": "mx.example.net", "filters": filters}))
+    };
+    directory.apply(server(json!({"before": "keep;"})));
+    let spec = directory.accepted_server(&default_server()).unwrap().into_inner().spec.clone();
+    assert_eq!(crate::render::server_config(&spec).unwrap().filters.before.as_deref(), Some("keep;"));
+    directory.apply(server(json!({"before": "nonsense"})));
+    assert!(directory.accepted_server(&default_server()).is_none(), "nothing is rendered");
+    let Verdict::Refused(refusal) = directory.report(&key(Kind::MailServer, "mail/default")).unwrap().verdict else {
+        panic!("accepted")
+    };
+    assert!(refusal.message.starts_with("spec.filters.before, line 1, column 9: "), "{}", refusal.message);
+}

@@ -92,13 +92,6 @@ fn mailboxes_and_what_goes_before_them() {
     use Kind::Mailbox;
     check(vec![
         case(
-            "a field that must not be passed over refuses the mailbox",
-            (Mailbox, "one/m"),
-            "InvalidSpec",
-            &["spec.reclaimPolicy"],
-            served(vec![mailbox("one/m", 2, "one/d", "a", json!({"reclaimPolicy": "Delete"}))]),
-        ),
-        case(
             "what a role of the domain names is the role's",
             (Mailbox, "one/m"),
             "AddressConflict",

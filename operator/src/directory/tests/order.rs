@@ -69,7 +69,7 @@ fn servers() -> impl Strategy<Value = Object> {
     (select(vec!["mail/default", "one/own"]), allowed(), any::<bool>()).prop_map(|(name, allowed, refused)| {
         let mut spec = json!({"hostname": "mx.example.net", "allowedNamespaces": allowed});
         if refused {
-            spec["operations"] = json!({"paused": true});
+            spec["outbound"] = json!({"dane": {"mode": "Enabled"}});
         }
         object(Kind::MailServer, name, 0, spec)
     })

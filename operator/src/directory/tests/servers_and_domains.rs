@@ -42,12 +42,12 @@ fn servers_and_domains() {
             "a field that must not be passed over refuses the server",
             (MailServer, "mail/default"),
             "InvalidSpec",
-            &["operations.paused"],
+            &["outbound.dane"],
             vec![object(
                 MailServer,
                 "mail/default",
                 0,
-                json!({"hostname": "a.example", "operations": {"paused": true}}),
+                json!({"hostname": "a.example", "outbound": {"dane": {"mode": "Enabled"}}}),
             )],
         ),
         case(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use async_trait::async_trait;
-use paquebot_config::{Record, Verifier};
+use paquebot_config::{Domain, Record, Verifier};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -110,6 +110,10 @@ impl Store for Faulty {
 
     async fn folders(&self, mailbox: &Address) -> StoreResult<Vec<Folder>> {
         self.store.folders(mailbox).await
+    }
+
+    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> StoreResult<Vec<Address>> {
+        self.store.mailboxes_with_mail(domain, limit).await
     }
 
     async fn remembers(&self, mailbox: &Address, what: &[String], now: jiff::Timestamp) -> StoreResult<Vec<bool>> {

@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use paquebot_config::Address;
+use paquebot_config::{Address, Domain};
 use rusqlite::{Connection, OptionalExtension};
 use tokio_util::sync::CancellationToken;
 
@@ -323,6 +323,20 @@ impl Store for EmbeddedStore {
             Ok(names
                 .filter_map(|name| name.map(|name| Folder::parse(&name)).transpose())
                 .collect::<rusqlite::Result<_>>()?)
+        });
+        query.await
+    }
+
+    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> Result<Vec<Address>> {
+        let ending = format!("@{domain}");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name FROM maildrop WHERE messages > 0 AND substr(name, -length(?1)) = ?1 LIMIT ?2",
+            )?;
+            let names = statement.query_map(rusqlite::params![ending, limit], |row| row.get::<_, String>(0))?;
+            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(names.iter().filter_map(|name| Address::parse(name).ok()).collect())
         });
         query.await
     }

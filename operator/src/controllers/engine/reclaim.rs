@@ -1,0 +1,348 @@
+//! `reclaimPolicy: Delete`: mail that goes with its Mailbox or MailDomain. Such an object has a finalizer. Once somebody
+//! deletes it, it counts as suspended, so that no mail comes and nobody logs in; when the servers know that, they erase the
+//! mail, and the finalizer goes. Each step is found again from what is there, and done again after a crash.
+//!
+//! It waits while no pod can answer, and says so in `Accepted`. It does not wait for a MailServer that is gone or going:
+//! there is nobody left to ask, and the mail stays on the volume. Whoever takes the finalizer away keeps the mail.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::events::EventType;
+use paquebot_crds::Kind;
+use paquebot_crds::conditions::Reason;
+use paquebot_crds::references::ReclaimPolicy;
+use tokio::time::Instant;
+
+use super::{Engine, Timer};
+use crate::controllers::eraser;
+use crate::controllers::input::Input;
+use crate::directory::{Details, NamespacedName, Object, ObjectKey, Refusal, Verdict};
+
+/// Keeps an object until its mail is erased.
+pub const FINALIZER: &str = "paquebot.dev/erase-mail";
+/// How soon a step that could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// An object whose mail goes with it, or that still has the finalizer.
+#[derive(Debug, Default)]
+pub struct Reclaim {
+    uid: String,
+    version: String,
+    finalizers: Vec<String>,
+    erases: bool,
+    deleting: bool,
+    /// The server that keeps its mail, and whose mail that is, as the server is asked for it.
+    target: Option<(NamespacedName, String)>,
+    busy: bool,
+    erased: bool,
+    waits: Option<String>,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub enum Done {
+    /// The finalizers were written.
+    Finalizers(Result<(), String>),
+    /// The mail was erased.
+    Erased(Result<(), String>),
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    AddFinalizer,
+    RemoveFinalizer,
+    /// There is nobody to ask; the sentence says why.
+    KeepMail(String),
+    Wait(String),
+    Erase {
+        server: NamespacedName,
+        pods: Vec<IpAddr>,
+        whose: String,
+    },
+}
+
+/// What the server of an object's mail is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Keeper {
+    Gone,
+    Paused,
+    Stopped,
+    Serving(Vec<IpAddr>),
+}
+
+impl Reclaim {
+    fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+    }
+
+    fn is_going(&self) -> bool {
+        self.deleting && self.erases && self.has_finalizer()
+    }
+
+    /// `mailboxes`: how many of a MailDomain are still there.
+    fn next(&self, keeper: &Keeper, mailboxes: usize) -> Step {
+        match (self.erases, self.has_finalizer(), self.deleting) {
+            (true, false, false) => return Step::AddFinalizer,
+            (false, true, _) => return Step::RemoveFinalizer,
+            (true, true, true) => {}
+            _ => return Step::Nothing,
+        }
+        let Some((server, whose)) = self.target.as_ref().filter(|_| !self.erased) else {
+            // It never had an address, or all is done.
+            return Step::RemoveFinalizer;
+        };
+        let by_hand =
+            format!("; to keep the mail instead, set spec.reclaimPolicy to Retain or remove the finalizer {FINALIZER}");
+        match keeper {
+            Keeper::Gone => Step::KeepMail(format!(
+                "MailServer {server} is gone, so that nobody can erase the mail of {whose}: it stays on the server's volume."
+            )),
+            _ if mailboxes > 0 => {
+                Step::Wait(format!("{mailboxes} mailboxes of the domain are still there: delete them first{by_hand}"))
+            }
+            Keeper::Paused => Step::Wait(format!("MailServer {server} is paused (spec.operations.paused){by_hand}")),
+            Keeper::Stopped => Step::Wait(format!("MailServer {server} is stopped: start it{by_hand}")),
+            Keeper::Serving(pods) if pods.is_empty() => {
+                Step::Wait(format!("no pod of MailServer {server} is ready{by_hand}"))
+            }
+            Keeper::Serving(pods) => Step::Erase { server: server.clone(), pods: pods.clone(), whose: whose.clone() },
+        }
+    }
+}
+
+impl Engine {
+    /// Notes what an object's metadata say. One that goes counts as suspended.
+    pub(super) fn note_reclaim(&mut self, object: &mut Object, metadata: &ObjectMeta) {
+        let (policy, suspended) = match object {
+            Object::Mailbox(entry) => (entry.spec.reclaim_policy, &mut entry.spec.suspended),
+            Object::MailDomain(entry) => (entry.spec.reclaim_policy, &mut entry.spec.suspended),
+            _ => return,
+        };
+        let finalizers = metadata.finalizers.clone().unwrap_or_default();
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let mut reclaim = Reclaim {
+            version: metadata.resource_version.clone().unwrap_or_default(),
+            finalizers,
+            erases: policy == ReclaimPolicy::Delete,
+            deleting: metadata.deletion_timestamp.is_some(),
+            ..Reclaim::default()
+        };
+        let going = reclaim.is_going();
+        *suspended |= going;
+        let (erases, held) = (reclaim.erases, reclaim.has_finalizer());
+        let key = object.key();
+        if !erases && !held {
+            self.reclaims.remove(&key);
+            return;
+        }
+        if let Some(before) = self.reclaims.remove(&key).filter(|before| before.uid == uid) {
+            reclaim.target = before.target;
+            reclaim.busy = before.busy;
+            reclaim.erased = before.erased;
+            reclaim.waits = before.waits;
+        }
+        reclaim.uid = uid;
+        self.reclaims.insert(key.clone(), reclaim);
+        if going {
+            self.status_dirty.insert(key.clone());
+        }
+        self.timers.set_by(Timer::Reclaim(key), Instant::now());
+    }
+
+    pub(super) fn forget_reclaim(&mut self, key: &ObjectKey) {
+        self.reclaims.remove(key);
+    }
+
+    /// Something about an object may have changed.
+    pub(super) fn reclaim_soon(&mut self, key: &ObjectKey) {
+        if self.reclaims.contains_key(key) {
+            self.timers.set_by(Timer::Reclaim(key.clone()), Instant::now());
+        }
+    }
+
+    /// Why an object is still there that somebody has deleted.
+    pub(super) fn going(&self, key: &ObjectKey) -> Option<Verdict> {
+        let reclaim = self.reclaims.get(key).filter(|reclaim| reclaim.is_going())?;
+        let message = match &reclaim.waits {
+            Some(why) => format!("It is deleted, and its mail is to be erased. That waits: {why}."),
+            None => "It is deleted, and its mail is being erased.".to_owned(),
+        };
+        Some(Verdict::Refused(Refusal { reason: Reason::Deleting, message }))
+    }
+
+    /// Does the next step for an object.
+    pub(super) fn reclaim(&mut self, key: &ObjectKey) {
+        if !self.is_synced() {
+            self.timers.set_by(Timer::Reclaim(key.clone()), Instant::now() + RETRY);
+            return;
+        }
+        let (target, mailboxes) = self.mail_of(key);
+        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        // What is not in force any more, because its MailDomain went first, still has mail where it was.
+        reclaim.target = target.or(reclaim.target.take());
+        if reclaim.busy {
+            return;
+        }
+        let server = reclaim.target.as_ref().map(|(server, _)| server.clone());
+        let keeper = server.map_or(Keeper::Gone, |server| self.keeper(&server));
+        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        let step = reclaim.next(&keeper, mailboxes);
+        let waits = if let Step::Wait(why) = &step { Some(why.clone()) } else { None };
+        if waits.is_some() {
+            self.timers.set(Timer::Reclaim(key.clone()), Instant::now() + RETRY);
+        }
+        if waits.is_some() && reclaim.waits != waits {
+            reclaim.waits = waits;
+            self.status_dirty.insert(key.clone());
+        }
+        match step {
+            Step::Nothing | Step::Wait(_) => {}
+            Step::AddFinalizer => self.write_finalizers(key, true),
+            Step::RemoveFinalizer => self.write_finalizers(key, false),
+            Step::KeepMail(why) => {
+                self.announce(key, EventType::Warning, "MailKept", &why);
+                self.write_finalizers(key, false);
+            }
+            Step::Erase { server, pods, whose } => self.start_erasing(key, server, pods, whose),
+        }
+    }
+
+    /// Where an object's mail is, and how many mailboxes a MailDomain still has.
+    fn mail_of(&self, key: &ObjectKey) -> (Option<(NamespacedName, String)>, usize) {
+        let Some((server, _)) = self.directory.place(key) else { return (None, 0) };
+        match (key.kind, self.directory.report(key).map(|report| report.details)) {
+            (Kind::Mailbox, Some(Details::Mailbox { address: Some(address), .. })) => {
+                (Some((server, address.to_string())), 0)
+            }
+            (Kind::MailDomain, Some(Details::MailDomain { mailboxes, .. })) => {
+                let domain = self.directory.domain(&key.name).map(|entry| format!("@{}", entry.spec.domain));
+                (domain.map(|domain| (server, domain)), mailboxes)
+            }
+            _ => (None, 0),
+        }
+    }
+
+    fn keeper(&self, server: &NamespacedName) -> Keeper {
+        let Some(entry) = self.directory.server(server) else { return Keeper::Gone };
+        if self.servers.get(server).is_some_and(|state| state.deleting) {
+            return Keeper::Gone;
+        }
+        if entry.spec.is_paused() {
+            return Keeper::Paused;
+        }
+        if entry.spec.wanted_replicas() == 0 {
+            return Keeper::Stopped;
+        }
+        let ready = self.observed.get(server).into_iter().flat_map(|observed| observed.ready());
+        Keeper::Serving(ready.filter_map(|(_, pod)| pod.address()).collect())
+    }
+
+    fn write_finalizers(&mut self, key: &ObjectKey, wanted: bool) {
+        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        reclaim.busy = true;
+        let mut finalizers = reclaim.finalizers.clone();
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let (client, key, version) = (self.tools.client.clone(), key.clone(), reclaim.version.clone());
+        self.start_writing(async move {
+            let result = eraser::write_finalizers(client, &key, &version, &finalizers).await;
+            Input::Reclaimed(key, Done::Finalizers(result))
+        });
+    }
+
+    fn start_erasing(&mut self, key: &ObjectKey, server: NamespacedName, pods: Vec<IpAddr>, whose: String) {
+        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        reclaim.busy = true;
+        let (client, poller, key) = (self.tools.client.clone(), self.tools.poller.clone(), key.clone());
+        self.start(async move {
+            let result = eraser::erase(client, poller, &server, &pods, &whose).await;
+            Input::Reclaimed(key, Done::Erased(result))
+        });
+    }
+
+    pub(super) fn reclaimed(&mut self, key: &ObjectKey, done: Done) {
+        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        reclaim.busy = false;
+        let failure = match done {
+            Done::Erased(Ok(())) => {
+                reclaim.erased = true;
+                None
+            }
+            // The watch tells what the object is like now; until then the old version writes nothing.
+            Done::Finalizers(Ok(())) => return,
+            Done::Finalizers(Err(why)) => {
+                tracing::warn!(object = %key, why, "finalizers could not be written; they are tried again");
+                self.tools.metrics.errors.inc();
+                Some(why)
+            }
+            Done::Erased(Err(why)) => Some(why),
+        };
+        let wait = failure.as_ref().map_or(Duration::ZERO, |_| RETRY);
+        if failure.is_some() && reclaim.waits != failure {
+            reclaim.waits = failure;
+            self.status_dirty.insert(key.clone());
+        }
+        self.timers.set(Timer::Reclaim(key.clone()), Instant::now() + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> NamespacedName {
+        NamespacedName::new("mail", "default")
+    }
+
+    fn going() -> Reclaim {
+        Reclaim {
+            finalizers: vec!["other".to_owned(), FINALIZER.to_owned()],
+            erases: true,
+            deleting: true,
+            target: Some((server(), "anna@server1.com".to_owned())),
+            ..Reclaim::default()
+        }
+    }
+
+    #[test]
+    fn the_finalizer_is_there_for_delete_alone() {
+        let keeper = Keeper::Serving(Vec::new());
+        let next = |erases: bool, held: bool, deleting: bool| {
+            let finalizers = if held { vec![FINALIZER.to_owned()] } else { Vec::new() };
+            Reclaim { erases, finalizers, deleting, ..Reclaim::default() }.next(&keeper, 0)
+        };
+        assert_eq!(next(true, false, false), Step::AddFinalizer);
+        assert_eq!(next(true, true, false), Step::Nothing);
+        assert_eq!(next(false, true, false), Step::RemoveFinalizer);
+        assert_eq!(next(false, true, true), Step::RemoveFinalizer, "Retain keeps the mail, even now");
+        assert_eq!(next(true, false, true), Step::Nothing, "too late: finalizers cannot be added any more");
+        assert_eq!(next(true, true, true), Step::RemoveFinalizer, "it never had an address");
+    }
+
+    #[test]
+    fn mail_is_erased_by_who_keeps_it_and_nothing_waits_for_a_server_that_is_gone() {
+        let pod: IpAddr = "192.0.2.1".parse().unwrap();
+        let whose = "anna@server1.com".to_owned();
+        let erase = Step::Erase { server: server(), pods: vec![pod], whose };
+        assert_eq!(going().next(&Keeper::Serving(vec![pod]), 0), erase);
+        assert_eq!(Reclaim { erased: true, ..going() }.next(&Keeper::Gone, 0), Step::RemoveFinalizer);
+        assert!(
+            matches!(going().next(&Keeper::Gone, 0), Step::KeepMail(why) if why.contains("stays on the server's volume"))
+        );
+        for (keeper, mailboxes, words) in [
+            (Keeper::Paused, 0, "paused"),
+            (Keeper::Stopped, 0, "start it"),
+            (Keeper::Serving(Vec::new()), 0, "no pod"),
+            (Keeper::Serving(vec![pod]), 2, "2 mailboxes"),
+        ] {
+            let Step::Wait(why) = going().next(&keeper, mailboxes) else { panic!("{keeper:?} does not wait") };
+            assert!(why.contains(words) && why.contains(FINALIZER), "{why}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Has the server pods erase mail: `DELETE /maildrops/…` on their admin port, with the token of the server's own Secret. And
+//! writes the finalizers of the objects that wait for it. Started by the engine's `reclaim`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::apply::optional;
+use super::configz::Poller;
+use super::status;
+use crate::directory::{NamespacedName, ObjectKey};
+use crate::render::names;
+
+/// A mailbox with much mail takes a while; what was begun goes on without us.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// What is read of an answer: a sentence.
+const LONGEST_ANSWER: usize = 4096;
+
+/// Writes an object's finalizers, unless the object has changed since.
+///
+/// # Errors
+/// A sentence for people.
+pub async fn write_finalizers(
+    client: Client,
+    key: &ObjectKey,
+    version: &str,
+    finalizers: &[String],
+) -> Result<(), String> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &key.name.namespace, &status::resource(key.kind));
+    let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
+    let written = optional(api.patch(&key.name.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
+    written.map(drop).map_err(|error| format!("its finalizers could not be written: {error}"))
+}
+
+/// Has each pod erase the mail of an address, or of a domain as `@domain`.
+///
+/// # Errors
+/// A sentence for people: what the first pod that did not says.
+pub async fn erase(
+    client: Client,
+    poller: Poller,
+    server: &NamespacedName,
+    pods: &[IpAddr],
+    whose: &str,
+) -> Result<(), String> {
+    let token = token(client, server).await?;
+    for pod in pods {
+        ask(&poller, *pod, &token, whose).await?;
+    }
+    Ok(())
+}
+
+async fn token(client: Client, server: &NamespacedName) -> Result<Zeroizing<String>, String> {
+    let name = names::keys_secret(&server.name);
+    let api: Api<Secret> = Api::namespaced(client, &server.namespace);
+    let secret = optional(api.get(&name)).await.map_err(|error| format!("Secret {name} could not be read: {error}"))?;
+    let bytes = secret.and_then(|secret| secret.data?.remove(names::QUEUE_TOKEN_KEY));
+    let bytes = bytes.ok_or_else(|| format!("Secret {name} has no {}", names::QUEUE_TOKEN_KEY))?;
+    // A file of several tokens begins with one; a name may stand before it.
+    let text = Zeroizing::new(String::from_utf8_lossy(&bytes.0).into_owned());
+    let first = text.lines().next().and_then(|line| line.split_whitespace().last());
+    first.map(|token| Zeroizing::new(token.to_owned())).ok_or_else(|| format!("Secret {name} holds no token"))
+}
+
+async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str) -> Result<(), String> {
+    let authority = SocketAddr::new(pod, poller.port);
+    let mut url = reqwest::Url::parse(&format!("http://{authority}/maildrops")).map_err(|error| error.to_string())?;
+    // A local part may hold characters that mean something in a URL.
+    url.path_segments_mut().map_err(|()| "a pod's address makes no URL".to_owned())?.push(whose);
+    let sent = poller.http.delete(url).bearer_auth(token).timeout(TIMEOUT).send().await;
+    let mut answer = sent.map_err(|error| format!("a pod could not be asked: {}", error.without_url()))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status();
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await
+        && body.len() + chunk.len() <= LONGEST_ANSWER
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let said = said.get("error").and_then(Value::as_str).unwrap_or("no reason given");
+    Err(format!("a pod answered {}: {said}", status.as_u16()))
+}

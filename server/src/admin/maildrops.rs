@@ -1,0 +1,124 @@
+//! `DELETE /maildrops/ADDRESS` and `DELETE /maildrops/@DOMAIN`: erases mail for good, for whoever shows a token
+//! ([`super::token`]). The operator asks for it when an object with `reclaimPolicy: Delete` goes. A mailbox that is in service
+//! keeps its mail: it must leave the configuration, or be suspended, before.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::delete;
+use axum::{Extension, Json, Router};
+use paquebot_config::{Address, Configuration, Domain};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::token::{TokenFile, Who, authorize};
+use crate::live::LiveConfiguration;
+use crate::store::{Store, StoreError, erase};
+
+/// What the page is made from. A clone is the same.
+#[derive(Clone)]
+pub struct MaildropsAdmin(Arc<Parts>);
+
+struct Parts {
+    tokens: TokenFile,
+    /// One erasure at a time: mail comes first.
+    place: Semaphore,
+    store: OnceLock<(Arc<dyn Store>, LiveConfiguration)>,
+}
+
+/// Whose mail is to go.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    Mailbox(Address),
+    Domain(Domain),
+}
+
+impl MaildropsAdmin {
+    /// With the tokens of a configuration directory. There is no mail yet.
+    #[must_use]
+    pub fn new(config_dir: &Path) -> Self {
+        let tokens = TokenFile::new(config_dir);
+        Self(Arc::new(Parts { tokens, place: Semaphore::new(1), store: OnceLock::new() }))
+    }
+
+    /// The store is open, and a configuration in force.
+    pub fn set_store(&self, store: Arc<dyn Store>, configuration: LiveConfiguration) {
+        // The second call would be with the same one.
+        let _ = self.0.store.set((store, configuration));
+    }
+
+    /// The route, to be merged into the admin server's.
+    pub(super) fn router<S>(self) -> Router<S> {
+        let authorize = axum::middleware::from_fn_with_state(self.0.tokens.clone(), authorize);
+        Router::new().route("/maildrops/{whose}", delete(erased)).layer(authorize).with_state(self)
+    }
+}
+
+async fn erased(
+    State(admin): State<MaildropsAdmin>,
+    Extension(who): Extension<Who>,
+    UrlPath(whose): UrlPath<String>,
+) -> Response {
+    let refuse = |code: StatusCode, message: String| (code, Json(json!({ "error": message }))).into_response();
+    let Some(parsed) = parse(&whose) else {
+        let message = "name a mailbox as ADDRESS, or every mailbox of a domain as @DOMAIN";
+        return refuse(StatusCode::BAD_REQUEST, message.to_owned());
+    };
+    let Some((store, configuration)) = admin.0.store.get() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the mail store is not open yet".to_owned());
+    };
+    let _place = admin.0.place.acquire().await;
+    if in_service(&configuration.snapshot(), &parsed) {
+        let message =
+            format!("{whose} is in service: take it out of the configuration, or suspend it, before its mail goes");
+        return refuse(StatusCode::CONFLICT, message);
+    }
+    let result = match &parsed {
+        Whose::Mailbox(address) => erase::mailbox(store.as_ref(), address).await,
+        Whose::Domain(domain) => erase::domain(store.as_ref(), domain).await,
+    };
+    match result {
+        Ok(messages) => {
+            tracing::info!(%whose, messages, by = who.0, "mail was erased for good");
+            Json(json!({ "messages": messages })).into_response()
+        }
+        Err(error @ StoreError::MaildropInUse) => refuse(StatusCode::LOCKED, format!("{error}; ask again")),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+fn parse(text: &str) -> Option<Whose> {
+    match text.strip_prefix('@') {
+        Some(domain) => Domain::parse(domain).ok().map(Whose::Domain),
+        None => Address::parse(text).ok().map(Whose::Mailbox),
+    }
+}
+
+/// Whether mail may still come, or be fetched.
+fn in_service(configuration: &Configuration, whose: &Whose) -> bool {
+    let serves = |domain: &Domain| configuration.domain(domain).is_some_and(|domain| !domain.suspended);
+    match whose {
+        Whose::Mailbox(address) => {
+            serves(address.domain()) && configuration.mailbox(address).is_some_and(|mailbox| !mailbox.suspended)
+        }
+        Whose::Domain(domain) => serves(domain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_or_a_whole_domain_is_named() {
+        let mailbox = Address::parse("anna@server1.com").unwrap();
+        assert_eq!(parse("anna@server1.com"), Some(Whose::Mailbox(mailbox)));
+        assert_eq!(parse("@server1.com"), Some(Whose::Domain(Domain::parse("server1.com").unwrap())));
+        for wrong in ["", "@", "anna", "a b@server1.com", "@a b", "@anna@server1.com"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -104,11 +104,6 @@ pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
         "dns.mtaSTS",
         "no MTA-STS policy is served or looked up",
     );
-    found.refuse(
-        !spec.relay_policy_refs.is_empty(),
-        "relayPolicyRefs",
-        "no policy would be attached; name the server in the RelayPolicy's serverRef",
-    );
     found.0
 }
 
@@ -118,7 +113,6 @@ pub fn mailbox(spec: &MailboxSpec) -> Vec<UnsupportedField> {
     let mut found = Findings::default();
     let app_passwords = spec.credentials.as_ref().is_some_and(|credentials| !credentials.app_passwords.is_empty());
     found.ignore(app_passwords, "credentials.appPasswords", "only the mailbox's own password opens it");
-    found.refuse(spec.rate_limit.is_some(), "rateLimit", "the owner could send without limit; remove it");
     found.ignore(spec.retention.is_some(), "retention", "mail is kept until it is fetched and deleted");
     found.0
 }
@@ -129,19 +123,10 @@ pub fn mail_alias(_spec: &MailAliasSpec) -> Vec<UnsupportedField> {
     Vec::new()
 }
 
-/// The unsupported fields that a RelayPolicy sets.
+/// The unsupported fields that a RelayPolicy sets: there are none.
 #[must_use]
-pub fn relay_policy(spec: &RelayPolicySpec) -> Vec<UnsupportedField> {
-    let mut found = Findings::default();
-    for (index, source) in spec.from.iter().enumerate() {
-        found.refuse(
-            !source.client_certificates.is_empty(),
-            &format!("from[{index}].clientCertificates"),
-            "client certificates are not asked for; use cidrs, podSelector or mailboxes",
-        );
-    }
-    found.refuse(spec.rate_limit.is_some(), "rateLimit", "the clients could send without limit; remove it");
-    found.0
+pub fn relay_policy(_spec: &RelayPolicySpec) -> Vec<UnsupportedField> {
+    Vec::new()
 }
 
 /// The message for `Accepted=False InvalidSpec`, if any field is refused.
@@ -226,7 +211,6 @@ mod tests {
         assert_eq!(of(json!({"dkim": {"existingKeys": keys}})), refused("spec.dkim.existingKeys"));
         assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
         assert_eq!(of(json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})), ignored("spec.dns.mtaSTS"));
-        assert_eq!(of(json!({"relayPolicyRefs": [{"name": "a"}]})), refused("spec.relayPolicyRefs"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }
 
@@ -238,7 +222,6 @@ mod tests {
         let credentials = json!({"passwordSecretRef": {"name": "a"}, "appPasswords": app});
         assert_eq!(of(json!({"credentials": credentials})), ignored("spec.credentials.appPasswords"));
         assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), []);
-        assert_eq!(of(json!({"rateLimit": {"messagesPerHour": 1}})), refused("spec.rateLimit"));
         assert_eq!(of(json!({"retention": {"maxAge": "24h"}})), ignored("spec.retention"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }
@@ -250,9 +233,6 @@ mod tests {
             of(json!({"senders": {"domains": ["example.com"]}, "recipients": {"domains": ["example.org"]}})),
             []
         );
-        let from = json!([{"podSelector": {}}, {"clientCertificates": [{"sanDNS": "a.example"}]}]);
-        assert_eq!(of(json!({"from": from})), refused("spec.from[1].clientCertificates"));
-        assert_eq!(of(json!({"rateLimit": {}})), refused("spec.rateLimit"));
     }
 
     #[test]

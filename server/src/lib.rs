@@ -15,6 +15,7 @@ pub mod net;
 pub mod pop3;
 pub mod probe;
 pub mod queue;
+pub mod rate;
 pub mod relay;
 pub mod reload;
 pub mod services;

@@ -295,7 +295,9 @@ async fn begin(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &
     if !matches!(protocol, Protocol::Submissions | Protocol::Pop3s) {
         return Some(Stream::Plain(tcp));
     }
-    let Some(config) = shared.services.certificates.server_config() else {
+    let certificates = &shared.services.certificates;
+    let config = if protocol == Protocol::Pop3s { certificates.server_config() } else { certificates.asking_config() };
+    let Some(config) = config else {
         count_refusal(shared, protocol, "no_certificate");
         tracing::warn!(%client, ?protocol, "connection closed: there is no certificate to begin TLS with");
         return None;

@@ -41,6 +41,13 @@ pub struct ByState {
     pub state: Word,
 }
 
+/// The label `holder`: mailbox or policy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByHolder {
+    /// Whose limit it was.
+    pub holder: Word,
+}
+
 /// The labels `protocol` and `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByProtocolAndResult {
@@ -64,6 +71,8 @@ pub struct Metrics {
     pub logins: Family<ByProtocolAndResult, Counter>,
     /// Recipients at RCPT by `result`: local, relay, unknown, not_allowed, refused, deferred.
     pub recipients: Family<ByResult, Counter>,
+    /// Messages and recipients that were put off because a rate limit was reached, by `holder`.
+    pub rate_limited: Family<ByHolder, Counter>,
     /// Messages at the end of DATA by `result`: accepted, refused, deferred.
     pub messages: Family<ByResult, Counter>,
     /// Octets of accepted messages.
@@ -112,6 +121,7 @@ impl Metrics {
             refused_connections: Family::default(),
             logins: Family::default(),
             recipients: Family::default(),
+            rate_limited: Family::default(),
             messages: Family::default(),
             message_octets: Counter::default(),
             delivered: Counter::default(),
@@ -140,6 +150,7 @@ impl Metrics {
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
         registry.register("logins", "Logins by result", self.logins.clone());
         registry.register("recipients", "Recipients at RCPT by result", self.recipients.clone());
+        registry.register("rate_limited", "Put off because a rate limit was reached", self.rate_limited.clone());
         registry.register("messages", "Messages at the end of DATA by result", self.messages.clone());
         registry.register("message_octets", "Octets of accepted messages", self.message_octets.clone());
         registry.register("delivered", "Copies put into maildrops", self.delivered.clone());

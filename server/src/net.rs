@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -46,6 +47,13 @@ impl Stream {
         };
         let suite = connection.negotiated_cipher_suite()?.suite();
         Some(format!("{version} {}", suite.as_str().unwrap_or("unknown cipher suite")))
+    }
+
+    /// The certificates that the client has shown, its own first; none of them is verified.
+    #[must_use]
+    pub fn client_certificates(&self) -> Vec<CertificateDer<'static>> {
+        let Self::Tls(stream) = self else { return Vec::new() };
+        stream.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
     }
 
     /// Turns a plain connection into a TLS one: the server's side of the handshake, at most [`HANDSHAKE_TIMEOUT`] long.

@@ -19,6 +19,8 @@ pub struct Client<'a> {
     pub address: IpAddr,
     /// The mailbox as which it has authenticated.
     pub mailbox: Option<&'a MailboxRecord>,
+    /// The DNS names of its verified certificate.
+    pub certified: &'a [Domain],
 }
 
 /// What may happen with a recipient.
@@ -73,13 +75,14 @@ pub fn decide<'a>(
 #[must_use]
 pub fn may_use_sender(configuration: &Configuration, client: Client<'_>, sender: Option<&Address>) -> bool {
     let Some(mailbox) = client.mailbox else { return true };
-    owns(configuration, mailbox, sender) || configuration.relay.iter().any(|rule| admits(rule, client, sender))
+    owns(configuration, mailbox, sender)
+        || configuration.relay.iter().any(|rule| admits(configuration, rule, client, sender))
 }
 
 /// Whether a client is one of ours: it has authenticated, or a relay rule admits it with this sender.
 #[must_use]
 pub fn is_admitted(configuration: &Configuration, client: Client<'_>, sender: Option<&Address>) -> bool {
-    client.mailbox.is_some() || configuration.relay.iter().any(|rule| admits(rule, client, sender))
+    client.mailbox.is_some() || configuration.relay.iter().any(|rule| admits(configuration, rule, client, sender))
 }
 
 fn grant<'a>(
@@ -95,21 +98,26 @@ fn grant<'a>(
         RecipientScope::Any => true,
         RecipientScope::Domains(domains) => domains.contains(recipient),
     };
-    let admitting = configuration.relay.iter().filter(reaches).find(|rule| admits(rule, client, sender));
+    let admitting = configuration.relay.iter().filter(reaches).find(|rule| admits(configuration, rule, client, sender));
     admitting.map(|rule| Grant::Rule(&rule.name))
 }
 
 /// Whether a rule admits this client with this sender.
-fn admits(rule: &RelayRule, client: Client<'_>, sender: Option<&Address>) -> bool {
+fn admits(configuration: &Configuration, rule: &RelayRule, client: Client<'_>, sender: Option<&Address>) -> bool {
+    // A domain that is served here is somebody's, who has a say in who sends as it.
+    let served = sender.and_then(|sender| configuration.domain(sender.domain()));
+    if !served.is_none_or(|domain| domain.lends_its_name(rule)) {
+        return false;
+    }
     let by_network = |networks: &[ipnet::IpNet]| {
         // A client of a dual-stack socket shows as ::ffff:192.0.2.1; the rule says 192.0.2.0/24.
         let address = client.address.to_canonical();
         networks.iter().any(|network| network.contains(&address))
     };
+    let may_send = || rule.senders.as_ref().is_none_or(|scope| covers(scope, sender));
     rule.from.iter().any(|source| match source {
-        RelaySource::Networks(networks) => {
-            by_network(networks) && rule.senders.as_ref().is_none_or(|scope| covers(scope, sender))
-        }
+        RelaySource::Networks(networks) => by_network(networks) && may_send(),
+        RelaySource::ClientCertificates(names) => names_one(names, client.certified) && may_send(),
         // A person may borrow only a name that the rule spells out: a rule without senders adds nothing to what the
         // owner of a mailbox may do.
         RelaySource::Mailboxes(domain) => {
@@ -117,6 +125,20 @@ fn admits(rule: &RelayRule, client: Client<'_>, sender: Option<&Address>) -> boo
                 && rule.senders.as_ref().is_some_and(|scope| covers(scope, sender))
         }
     })
+}
+
+/// Whether some rule names a certificate with one of these names: such a client needs no login.
+#[must_use]
+pub fn knows_certificate(configuration: &Configuration, certified: &[Domain]) -> bool {
+    let sources = configuration.relay.iter().flat_map(|rule| &rule.from);
+    sources.into_iter().any(|source| match source {
+        RelaySource::ClientCertificates(names) => names_one(names, certified),
+        _ => false,
+    })
+}
+
+fn names_one(names: &[Domain], certified: &[Domain]) -> bool {
+    certified.iter().any(|name| names.contains(name))
 }
 
 /// Whether a scope names the sender. The null reverse-path is nobody's, so no scope names it.

@@ -8,7 +8,7 @@ fn networks(networks: &[&str]) -> RelaySource {
 }
 
 fn rule(name: &str, from: Vec<RelaySource>, senders: Option<SenderScope>, recipients: RecipientScope) -> RelayRule {
-    RelayRule { name: name.to_owned(), from, senders, recipients, upstream: None }
+    RelayRule { name: name.to_owned(), from, senders, recipients, upstream: None, rate_limit: None, confined: false }
 }
 
 fn rules() -> Vec<RelayRule> {
@@ -27,7 +27,7 @@ fn rules() -> Vec<RelayRule> {
 fn decided(rules: Vec<RelayRule>, client: &str, user: Option<&str>, sender: &str, recipient: &str) -> String {
     let configuration = configuration(rules);
     let mailbox = user.map(|user| configuration.mailbox(&address(user)).unwrap());
-    let client = Client { address: client.parse().unwrap(), mailbox };
+    let client = Client { address: client.parse().unwrap(), mailbox, certified: &[] };
     let sender = (!sender.is_empty()).then(|| address(sender));
     match decide(&configuration, client, sender.as_ref(), &address(recipient)) {
         Decision::Local => "local".to_owned(),
@@ -111,6 +111,30 @@ fn people_who_have_authenticated() {
     }
 }
 
+#[test]
+fn clients_with_certificates() {
+    let senders = SenderScope { domains: vec![domain("app.example")], addresses: Vec::new() };
+    let from = vec![RelaySource::ClientCertificates(vec![domain("app.example"), domain("bot.example")])];
+    let partners = RecipientScope::Domains(vec![domain("partner.example")]);
+    let rules = vec![rule("certified", from, Some(senders), partners)];
+    let configuration = configuration(rules);
+    for (certified, sender, recipient, expected) in [
+        (&["bot.example"][..], "x@app.example", "p@partner.example", true),
+        (&["other.example", "app.example"], "x@app.example", "p@partner.example", true),
+        (&["other.example"], "x@app.example", "p@partner.example", false),
+        (&["sub.app.example"], "x@app.example", "p@partner.example", false),
+        (&[], "x@app.example", "p@partner.example", false),
+        (&["bot.example"], "x@other.example", "p@partner.example", false),
+        (&["bot.example"], "x@app.example", "p@other.example", false),
+    ] {
+        let certified: Vec<_> = certified.iter().map(|name| domain(name)).collect();
+        let client = Client { address: "8.8.8.8".parse().unwrap(), mailbox: None, certified: &certified };
+        let decision = decide(&configuration, client, Some(&address(sender)), &address(recipient));
+        let admitted = decision == Decision::Relay(Grant::Rule("certified"));
+        assert_eq!(admitted, expected, "{certified:?} {sender} {recipient}: {decision:?}");
+    }
+}
+
 /// With `-` between name and detail, another person's address may begin with one's own.
 #[test]
 fn a_subaddress_that_is_somebodys_own_address_is_his() {
@@ -130,7 +154,7 @@ fn senders_that_may_be_used_at_all() {
     let configuration = configuration(rules());
     let tom = configuration.mailbox(&address("tom@server1.com"));
     let asked = |mailbox, sender: &str| {
-        let client = Client { address: "8.8.8.8".parse().unwrap(), mailbox };
+        let client = Client { address: "8.8.8.8".parse().unwrap(), mailbox, certified: &[] };
         may_use_sender(&configuration, client, Some(&address(sender)))
     };
     assert!(asked(None, "anyone@anywhere.example"), "without AUTH the recipient decides");

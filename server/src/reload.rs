@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use paquebot_config::bundle::{INDEX_FILE, MAX_FILE_SIZE};
-use paquebot_config::{Configuration, Listener, TlsVersion};
+use paquebot_config::{Configuration, Listener, TlsConfig};
 use serde::Serialize;
 
 use crate::live::LiveConfiguration;
@@ -95,8 +95,8 @@ pub struct Watcher {
     listeners: Vec<Listener>,
     /// The index of the last set that was read whole.
     index: Option<Vec<u8>>,
-    /// The certificate that was looked at last, and with which oldest TLS version.
-    certificate: Option<(Result<Files, CertificateError>, TlsVersion)>,
+    /// The certificate that was looked at last, and what else TLS goes by.
+    certificate: Option<(Result<Files, CertificateError>, TlsConfig)>,
 }
 
 impl Watcher {
@@ -118,8 +118,8 @@ impl Watcher {
     /// Looks once. What it yields is the configuration in force, `None` before the first good one.
     pub fn poll(&mut self) -> Option<&LiveConfiguration> {
         self.poll_configuration();
-        if let Some(oldest) = self.live.as_ref().map(|live| live.snapshot().server.tls.min_version) {
-            self.poll_certificate(oldest);
+        if let Some(tls) = self.live.as_ref().map(|live| live.snapshot().server.tls.clone()) {
+            self.poll_certificate(tls);
         }
         self.live.as_ref()
     }
@@ -175,18 +175,18 @@ impl Watcher {
         self.count("refused");
     }
 
-    fn poll_certificate(&mut self, oldest: TlsVersion) {
-        let seen = (Files::read(&self.directory), oldest);
+    fn poll_certificate(&mut self, tls: TlsConfig) {
+        let seen = (Files::read(&self.directory), tls);
         if self.certificate.as_ref() == Some(&seen) {
             return;
         }
-        let loaded = seen.0.as_ref().map_err(Clone::clone).and_then(|files| files.load(oldest));
+        let loaded = seen.0.as_ref().map_err(Clone::clone).and_then(|files| files.load(&seen.1));
         self.certificate = Some(seen);
         let mut next = Status::clone(&self.status.get());
         match loaded {
             Ok(loaded) => {
                 tracing::info!(not_after = %loaded.not_after, sha256 = loaded.sha256, "certificate in force");
-                self.certificates.replace(loaded.config);
+                self.certificates.replace(loaded.presented);
                 self.metrics.certificate_not_after.set(loaded.not_after.as_second());
                 next.certificate = Some(CertificateStatus { not_after: loaded.not_after, sha256: loaded.sha256 });
                 next.certificate_error = None;

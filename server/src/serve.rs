@@ -85,6 +85,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         store: store.clone(),
         authenticator: Authenticator::new(configuration.clone()).with_metrics(Arc::clone(&metrics)),
         certificates,
+        rates: paquebot_server::rate::RateLimits::default(),
         filters: paquebot_server::delivery::filter::Filters::default(),
         metrics,
         shutdown: CancellationToken::new(),

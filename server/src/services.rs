@@ -10,6 +10,7 @@ use crate::credentials::Authenticator;
 use crate::delivery::filter::Filters;
 use crate::live::LiveConfiguration;
 use crate::metrics::Metrics;
+use crate::rate::RateLimits;
 use crate::store::SharedStore;
 use crate::tls::Certificates;
 
@@ -23,6 +24,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// The certificate that is presented, where there is one.
     pub certificates: Certificates,
+    /// How much mailboxes and relay rules may still send.
+    pub rates: RateLimits,
     /// The filters of mailboxes, with their compiled scripts.
     pub filters: Filters,
     /// What is counted.

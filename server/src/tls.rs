@@ -2,6 +2,7 @@
 //! the contract's files; [`crate::reload`] looks for others each second; sessions take what is in force.
 
 mod any_certificate;
+mod clients;
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,13 +11,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use paquebot_config::TlsVersion;
+use paquebot_config::{Domain, TlsConfig, TlsVersion};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 pub use self::any_certificate::AnyCertificate;
+pub use self::clients::Authorities;
 
 /// The certificate chain, leaf first, in PEM, within the configuration directory.
 pub const CERTIFICATE_FILE: &str = "tls/tls.crt";
@@ -27,19 +29,43 @@ const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// The certificate in force, shared by all listeners. Without one, TLS is not offered.
 #[derive(Clone, Default)]
-pub struct Certificates(Arc<ArcSwapOption<rustls::ServerConfig>>);
+pub struct Certificates(Arc<ArcSwapOption<Presented>>);
+
+/// What listeners begin TLS with.
+#[derive(Debug, Clone)]
+pub struct Presented {
+    /// Where nobody is asked for a certificate.
+    pub plain: Arc<rustls::ServerConfig>,
+    /// Where clients are, and who vouches for theirs; absent without authorities.
+    pub asking: Option<(Arc<rustls::ServerConfig>, Authorities)>,
+}
 
 impl Certificates {
     /// What a new TLS session starts from; `None` while there is no usable certificate: then neither STARTTLS nor STLS is
     /// offered.
     #[must_use]
     pub fn server_config(&self) -> Option<Arc<rustls::ServerConfig>> {
-        self.0.load_full()
+        Some(Arc::clone(&self.0.load().as_ref()?.plain))
+    }
+
+    /// The same for the listeners of SMTP and submission, which ask clients for a certificate where there are authorities.
+    #[must_use]
+    pub fn asking_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+        let presented = self.0.load_full()?;
+        Some(presented.asking.as_ref().map_or_else(|| Arc::clone(&presented.plain), |(config, _)| Arc::clone(config)))
+    }
+
+    /// The DNS names of the certificate that a client has shown, if an authority in force now vouches for it.
+    #[must_use]
+    pub fn names_of_client(&self, chain: &[CertificateDer<'_>]) -> Vec<Domain> {
+        let presented = self.0.load_full();
+        let authorities = presented.as_ref().and_then(|presented| presented.asking.as_ref());
+        authorities.map(|(_, authorities)| authorities.names(chain, UnixTime::now())).unwrap_or_default()
     }
 
     /// Puts another one in force, for sessions that begin TLS from now on.
-    pub fn replace(&self, next: Arc<rustls::ServerConfig>) {
-        self.0.store(Some(next));
+    pub fn replace(&self, next: Presented) {
+        self.0.store(Some(Arc::new(next)));
     }
 }
 
@@ -65,6 +91,9 @@ pub enum CertificateError {
         /// What is wrong.
         reason: String,
     },
+    /// The authorities of clients' certificates cannot be used.
+    #[error("tls.clientAuthorities is not usable: {0}")]
+    Authorities(String),
     /// The key is another certificate's, or both are not what TLS can use.
     #[error("{KEY_FILE} and {CERTIFICATE_FILE} cannot be used together: {0}")]
     Unusable(String),
@@ -80,7 +109,7 @@ pub struct Files {
 /// A certificate that can be presented, and what `/configz` says about it.
 pub struct Loaded {
     /// For the listeners.
-    pub config: Arc<rustls::ServerConfig>,
+    pub presented: Presented,
     /// When it ends.
     pub not_after: Timestamp,
     /// The SHA-256 of the leaf, in hexadecimal digits.
@@ -105,7 +134,7 @@ impl Files {
     ///
     /// # Errors
     /// [`CertificateError`], unless both can be used together.
-    pub fn load(&self, oldest: TlsVersion) -> Result<Loaded, CertificateError> {
+    pub fn load(&self, tls: &TlsConfig) -> Result<Loaded, CertificateError> {
         let malformed = |file, reason: String| CertificateError::Malformed { file, reason };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<_, _>>()
@@ -118,8 +147,18 @@ impl Files {
         let sha256 = paquebot_config::bundle::digest(leaf);
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|_| malformed(KEY_FILE, "it holds no private key in PEM".to_owned()))?;
-        let config = server_config(chain, key, oldest)?;
-        Ok(Loaded { config: Arc::new(config), not_after, sha256 })
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let authorities = tls.client_authorities.as_deref();
+        let authorities = authorities.map(|pem| Authorities::new(pem, provider)).transpose();
+        let asking = match authorities.map_err(CertificateError::Authorities)? {
+            Some(authorities) => {
+                let config = server_config(chain.clone(), key.clone_key(), tls.min_version, Some(&authorities))?;
+                Some((Arc::new(config), authorities))
+            }
+            None => None,
+        };
+        let plain = Arc::new(server_config(chain, key, tls.min_version, None)?);
+        Ok(Loaded { presented: Presented { plain, asking }, not_after, sha256 })
     }
 }
 
@@ -127,6 +166,7 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     oldest: TlsVersion,
+    authorities: Option<&Authorities>,
 ) -> Result<rustls::ServerConfig, CertificateError> {
     let unusable = |error: rustls::Error| CertificateError::Unusable(error.to_string());
     let versions: &[&rustls::SupportedProtocolVersion] = match oldest {
@@ -135,10 +175,13 @@ fn server_config(
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     // `with_single_cert` compares the key with the certificate's public key.
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(unusable)?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).map_err(unusable)?;
+    let builder = match authorities {
+        Some(authorities) => builder.with_client_cert_verifier(authorities.asking()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
     // Tickets spare polling clients the full handshake; their key is replaced every few hours.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
     Ok(config)

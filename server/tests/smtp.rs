@@ -142,6 +142,8 @@ fn strangers_relay_nothing_and_a_rule_admits_its_clients() {
             senders: Some(senders),
             recipients: RecipientScope::Any,
             upstream: None,
+            rate_limit: None,
+            confined: false,
         });
     });
     // The open transaction keeps what held at its MAIL; the next one has the rule.

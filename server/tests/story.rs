@@ -104,6 +104,8 @@ fn tom_writes_to_anna_and_jack() {
             senders: None,
             recipients: RecipientScope::Any,
             upstream: None,
+            rate_limit: None,
+            confined: false,
         });
     });
     assert!(recipient_of_stranger(&first).starts_with("250 "));

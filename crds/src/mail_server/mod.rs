@@ -20,7 +20,9 @@ pub use self::outbound::{Outbound, OutboundFeature, SmartHost};
 pub use self::pods::{DisruptionBudget, ImagePullPolicy, PodTemplate, PodTemplateMetadata, Shutdown};
 pub use self::service::{ExternalTrafficPolicy, IpFamilyPolicy, Service, ServiceType};
 pub use self::storage::{EmbeddedStorage, ObjectStore, PostgresStorage, Storage, StorageKind};
-pub use self::tls::{CertManager, CertificateSource, IssuerKind, IssuerReference, SelfSigned, Tls, TlsVersion};
+pub use self::tls::{
+    AuthoritiesReference, CertManager, CertificateSource, IssuerKind, IssuerReference, SelfSigned, Tls, TlsVersion,
+};
 use crate::duration::Duration;
 use crate::names::DomainName;
 use crate::quantity::Quantity;

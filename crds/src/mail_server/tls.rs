@@ -24,6 +24,27 @@ pub struct Tls {
     /// The oldest TLS version that clients may use.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// A Secret of this namespace with the certificates of authorities, in PEM. Clients of SMTP and submission are asked for
+    /// a certificate then, and RelayPolicies may admit those that these authorities vouch for.
+    #[serde(default, rename = "clientCASecretRef", skip_serializing_if = "Option::is_none")]
+    pub client_ca_secret_ref: Option<AuthoritiesReference>,
+}
+
+/// Authorities in a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct AuthoritiesReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::OBJECT_NAME)]
+    pub name: String,
+    /// The key inside the Secret's data.
+    #[serde(default = "default_authorities_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_authorities_key() -> String {
+    "ca.crt".to_owned()
 }
 
 /// A [`Tls`] source for code that matches on it.

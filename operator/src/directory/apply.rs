@@ -186,11 +186,7 @@ impl Directory {
             return false;
         }
         // Only this of a MailServer matters to those who name it.
-        let concerns_users = |old: &Entry<MailServerSpec>| {
-            old.spec.allowed_namespaces != entry.spec.allowed_namespaces
-                || old.spec.dns.require_ownership != entry.spec.dns.require_ownership
-        };
-        if old.is_none_or(concerns_users) {
+        if old.is_none_or(|old| concerns_users(&old.spec, &entry.spec)) {
             self.add_server_users(&name, work);
         }
         let files = work.changes.files(&name);
@@ -368,6 +364,14 @@ impl Directory {
         work.add(Task::Policy(name.clone()));
         true
     }
+}
+
+/// Whether the MailDomains and RelayPolicies of a MailServer must be looked at again.
+fn concerns_users(old: &MailServerSpec, new: &MailServerSpec) -> bool {
+    old.allowed_namespaces != new.allowed_namespaces
+        || old.dns.require_ownership != new.dns.require_ownership
+        || old.hostname != new.hostname
+        || old.tls.client_ca_secret_ref.is_some() != new.tls.client_ca_secret_ref.is_some()
 }
 
 /// Whether a MailDomain's mailboxes and aliases must be looked at again.

@@ -226,6 +226,7 @@ impl Directory {
             max_message_size: spec.limits.max_message_size.as_ref().map(paquebot_crds::Quantity::bytes),
             suspended: spec.suspended,
             filters: node.filters.clone(),
+            relayers: relayers(name, &spec.relay_policy_refs),
             local_parts: match spec.local_parts {
                 LocalParts::CaseInsensitive => paquebot_config::LocalParts::CaseInsensitive,
                 LocalParts::CaseSensitive => paquebot_config::LocalParts::CaseSensitive,
@@ -366,6 +367,17 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
         let wrong = filters::around(spec.filters.as_ref()).err()?;
         Some(format!("{wrong} Until it is mended, the server runs what it ran before."))
     })
+}
+
+/// The relay rules whose clients may send as a domain: those of its own namespace, and those that its owner names. Those of
+/// the server's namespace may anyway.
+fn relayers(domain: &NamespacedName, references: &[paquebot_crds::ObjectReference]) -> Vec<String> {
+    let named =
+        references.iter().map(|reference| NamespacedName::of_reference(reference, &domain.namespace).to_string());
+    let mut relayers: Vec<String> = named.chain([format!("{}/*", domain.namespace)]).collect();
+    relayers.sort();
+    relayers.dedup();
+    relayers
 }
 
 /// The domain is nobody's yet: what the condition `OwnershipVerified` says decides.

@@ -59,6 +59,7 @@ impl Directory {
             send_as,
             suspended: spec.suspended,
             filter: node.filter.script(),
+            rate_limit: super::policies::rate_limit(spec.rate_limit.as_ref()),
         };
         let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))

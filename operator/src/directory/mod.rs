@@ -32,6 +32,7 @@ mod networks;
 mod ownership;
 mod policies;
 mod queries;
+mod relay_budget;
 mod secrets;
 mod state;
 mod tenancy;
@@ -95,6 +96,10 @@ pub struct Directory {
     held: HashMap<SecretUse, secrets::Held>,
     /// Of that, what nobody has read yet.
     unread: BTreeSet<SecretUse>,
+    /// MailServer → what its RelayPolicies take of what they may take together.
+    relay_budgets: HashMap<NamespacedName, relay_budget::RelayBudget>,
+    /// RelayPolicy → the server where it takes something, and its rank there.
+    rule_weights: HashMap<NamespacedName, (NamespacedName, Seniority)>,
     /// MailServer → the content of its configuration.
     published: HashMap<NamespacedName, Published>,
     /// Whose record is where.

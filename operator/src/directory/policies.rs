@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use paquebot_config::{Address, Domain, RecipientScope, RelayRule, RelaySource, SenderScope};
+use paquebot_config::{Address, Domain, RateLimit, RecipientScope, RelayRule, RelaySource, SenderScope};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::relay_policy::RelaySourceKind;
 use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
@@ -28,6 +28,7 @@ struct Admitted {
     networks: Vec<IpNet>,
     rejected: Vec<RejectedNetwork>,
     domains: Vec<Domain>,
+    certificates: Vec<Domain>,
     remarks: Vec<String>,
 }
 
@@ -107,7 +108,11 @@ impl Directory {
     }
 
     pub(super) fn settle_policy(&mut self, name: &NamespacedName, work: &mut Work) {
-        let Some(node) = self.policies.get(name) else { return self.publish_rule(name, None, work) };
+        let Some(node) = self.policies.get(name) else {
+            // What takes nothing always fits.
+            let _ = self.weigh_rule(name, None, work);
+            return self.publish_rule(name, None, work);
+        };
         let server = self.policy_gate(name, &node.entry.spec);
         let (server, admitted) = match server.map(|server| (self.admitted(node, &server), server)) {
             Ok((admitted, _)) if admitted.networks.len() > MOST_NETWORKS => {
@@ -123,11 +128,17 @@ impl Directory {
         };
         let rule = server.as_ref().ok().and_then(|server| {
             let rule = rule(name, &node.entry.spec, &admitted)?;
-            Some((server.clone(), RelayRule { upstream: upstream.host.clone(), ..rule }))
+            let confined = name.namespace != server.namespace;
+            Some((server.clone(), RelayRule { upstream: upstream.host.clone(), confined, ..rule }))
         });
+        let spec = node.entry.spec.clone();
+        let (rule, server, admitted) = match self.weigh_rule(name, rule.as_ref(), work) {
+            Ok(()) => (rule, server, admitted),
+            Err(refusal) => (None, Err(refusal), Admitted::default()),
+        };
         let verdict = match &server {
             Err(refusal) => Verdict::Refused(refusal.clone()),
-            Ok(server) => match verdict(server, &node.entry.spec, &admitted, rule.is_some()) {
+            Ok(server) => match verdict(server, &spec, &admitted, rule.is_some()) {
                 Verdict::Accepted { message } => {
                     upstream.complaint.map_or(Verdict::Accepted { message }, Verdict::Refused)
                 }
@@ -148,8 +159,9 @@ impl Directory {
             return Err(Refusal::new(Reason::InvalidSpec, message));
         }
         if let Some(index) = spec.from.iter().position(|source| source.kind().is_none()) {
-            let message =
-                format!("spec.from[{index}] must have one of cidrs, podSelector, mailboxes; write one entry for each.");
+            let message = format!(
+                "spec.from[{index}] must have one of cidrs, podSelector, mailboxes, clientCertificates; write one entry for each."
+            );
             return Err(Refusal::new(Reason::InvalidSpec, message));
         }
         self.check_server(spec.server_ref.as_ref(), name, Kind::RelayPolicy)
@@ -171,8 +183,18 @@ impl Directory {
                         )),
                     }
                 }
+                Some(RelaySourceKind::ClientCertificates(listed)) => {
+                    let names = listed.iter().filter_map(|listed| Domain::parse(listed.san_dns.as_str()).ok());
+                    admitted.certificates.extend(names);
+                }
                 _ => {}
             }
+        }
+        if !admitted.certificates.is_empty() && !self.asks_for_certificates(server) {
+            admitted.remarks.push(format!(
+                "MailServer {server} asks no client for a certificate, so that nobody is admitted by one; its owner can name \
+                 the authorities in spec.tls.clientCASecretRef."
+            ));
         }
         let preserved = self.source_preserved.contains(server);
         (admitted.networks, admitted.rejected) =
@@ -189,7 +211,13 @@ impl Directory {
         admitted.networks.dedup();
         admitted.domains.sort();
         admitted.domains.dedup();
+        admitted.certificates.sort();
+        admitted.certificates.dedup();
         admitted
+    }
+
+    fn asks_for_certificates(&self, server: &NamespacedName) -> bool {
+        self.servers.get(server).is_some_and(|node| node.entry.spec.tls.client_ca_secret_ref.is_some())
     }
 
     fn admit_pods(&self, policy: &PolicyNode, admitted: &mut Admitted) {
@@ -312,8 +340,10 @@ fn selects_pods(spec: &RelayPolicySpec) -> bool {
 /// The rule; `None` where it would admit nobody.
 fn rule(name: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted) -> Option<RelayRule> {
     let networks = (!admitted.networks.is_empty()).then(|| RelaySource::Networks(admitted.networks.clone()));
-    let from: Vec<RelaySource> =
-        networks.into_iter().chain(admitted.domains.iter().cloned().map(RelaySource::Mailboxes)).collect();
+    let certificates =
+        (!admitted.certificates.is_empty()).then(|| RelaySource::ClientCertificates(admitted.certificates.clone()));
+    let mailboxes = admitted.domains.iter().cloned().map(RelaySource::Mailboxes);
+    let from: Vec<RelaySource> = networks.into_iter().chain(mailboxes).chain(certificates).collect();
     if from.is_empty() {
         return None;
     }
@@ -328,5 +358,14 @@ fn rule(name: &NamespacedName, spec: &RelayPolicySpec, admitted: &Admitted) -> O
         Some(_) => RecipientScope::Any,
         None => RecipientScope::Domains(domains(&spec.recipients.domains)),
     };
-    Some(RelayRule { name: name.to_string(), from, senders, recipients, upstream: None })
+    let rate_limit = rate_limit(spec.rate_limit.as_ref());
+    Some(RelayRule { name: name.to_string(), from, senders, recipients, upstream: None, rate_limit, confined: false })
+}
+
+/// A limit in the contract's words; `None` where nothing is limited.
+pub(super) fn rate_limit(limit: Option<&paquebot_crds::references::RateLimit>) -> Option<RateLimit> {
+    let limit = limit?;
+    let (messages_per_hour, recipients_per_hour) = (limit.messages_per_hour, limit.recipients_per_hour);
+    let limits = messages_per_hour.is_some() || recipients_per_hour.is_some();
+    limits.then_some(RateLimit { messages_per_hour, recipients_per_hour })
 }

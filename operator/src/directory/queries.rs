@@ -234,6 +234,8 @@ impl Directory {
             && self.rule_places.is_empty()
             && (self.pod_addresses.is_empty() || !self.pods.is_empty())
             && self.pending.keys().next().is_none()
+            && self.relay_budgets.is_empty()
+            && self.rule_weights.is_empty()
             && self.held.is_empty()
             && self.unread.is_empty()
             && self.links.is_empty()

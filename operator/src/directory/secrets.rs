@@ -1,5 +1,5 @@
-//! What MailServers and RelayPolicies name in Secrets of their namespaces: logins of smart hosts. Pure; the controllers
-//! read Secrets and tell [`Directory::apply_secret`].
+//! What MailServers and RelayPolicies name in Secrets of their namespaces: logins of smart hosts, and the authorities of
+//! clients' certificates. Pure; the controllers read Secrets and tell [`Directory::apply_secret`].
 //!
 //! What was read last and was good stays in force when its Secret goes or spoils, as with mailboxes' passwords: mail goes
 //! on, and the condition says what is wrong. A RelayPolicy whose login nobody has ever seen is not in force: its mail must
@@ -20,11 +20,13 @@ use super::{Changes, Directory};
 pub enum SecretPurpose {
     /// The login at a smart host.
     Login,
+    /// The authorities that vouch for clients' certificates.
+    ClientAuthorities,
 }
 
 impl SecretPurpose {
     /// Every purpose.
-    pub const ALL: [Self; 1] = [Self::Login];
+    pub const ALL: [Self; 2] = [Self::Login, Self::ClientAuthorities];
 }
 
 /// An object that names a Secret, and what for.
@@ -50,6 +52,8 @@ pub struct SecretReference {
 pub enum SecretValue {
     /// A login at a smart host.
     Login(Login),
+    /// Certificates in PEM.
+    ClientAuthorities(String),
 }
 
 /// What is known of one Secret that an object names.
@@ -113,6 +117,10 @@ impl Directory {
             (Kind::MailServer, SecretPurpose::Login) => {
                 self.servers.get(name)?.entry.spec.outbound.smart_host.as_ref()?.credentials_secret_ref.as_ref()
             }
+            (Kind::MailServer, SecretPurpose::ClientAuthorities) => {
+                let reference = self.servers.get(name)?.entry.spec.tls.client_ca_secret_ref.as_ref()?;
+                return Some(SecretReference { name: reference.name.clone(), key: Some(reference.key.clone()) });
+            }
             _ => None,
         };
         login.map(|reference| SecretReference { name: reference.name.clone(), key: None })
@@ -171,7 +179,7 @@ impl Directory {
         let uses: Vec<SecretUse> =
             self.held.iter().filter(|(_, held)| held.value.is_none()).map(|(used, _)| used.clone()).collect();
         for used in uses {
-            if self.server_of_use(&used).as_ref() != Some(server) {
+            if used.purpose != SecretPurpose::Login || self.server_of_use(&used).as_ref() != Some(server) {
                 continue;
             }
             let Some(login) = self.login_name(&used).and_then(|name| logins.remove(&name)) else { continue };
@@ -189,6 +197,9 @@ impl Directory {
         work.changes.statuses.insert(used.object.clone());
         let name = &used.object.name;
         match used.object.kind {
+            Kind::MailServer if is_new && used.purpose == SecretPurpose::ClientAuthorities => {
+                work.changes.files(name).server = true;
+            }
             Kind::MailServer if is_new => work.changes.files(name).secrets = true,
             Kind::RelayPolicy => {
                 if let Some(server) = self.rule_places.get(name).filter(|_| is_new) {
@@ -220,6 +231,23 @@ impl Directory {
     fn held_login(&self, used: &SecretUse) -> Option<(String, Login)> {
         match self.held.get(used)?.value.as_ref()? {
             SecretValue::Login(login) => Some((self.login_name(used)?, login.clone())),
+            SecretValue::ClientAuthorities(_) => None,
+        }
+    }
+
+    /// The login of a policy in `secrets.json`, with its name there.
+    pub(super) fn login_of_policy(&self, policy: &NamespacedName) -> Option<(String, Login)> {
+        let object = ObjectKey::new(Kind::RelayPolicy, policy.clone());
+        self.held_login(&SecretUse { object, purpose: SecretPurpose::Login })
+    }
+
+    /// The authorities that vouch for the certificates of a server's clients, in PEM.
+    #[must_use]
+    pub fn client_authorities(&self, server: &NamespacedName) -> Option<String> {
+        let object = ObjectKey::new(Kind::MailServer, server.clone());
+        match self.held.get(&SecretUse { object, purpose: SecretPurpose::ClientAuthorities })?.value.as_ref()? {
+            SecretValue::ClientAuthorities(pem) => Some(pem.clone()),
+            SecretValue::Login(_) => None,
         }
     }
 
@@ -246,6 +274,8 @@ impl Directory {
             let meanwhile = match (purpose, &held.value) {
                 (SecretPurpose::Login, Some(_)) => "The last good login stays in force.",
                 (SecretPurpose::Login, None) => "Until then mail for other servers waits in the queue.",
+                (SecretPurpose::ClientAuthorities, Some(_)) => "The last good authorities stay in force.",
+                (SecretPurpose::ClientAuthorities, None) => "Until then no client is asked for a certificate.",
             };
             Some(Refusal::new(failure.reason, format!("{} {meanwhile}", failure.message)))
         })

@@ -35,7 +35,7 @@ pub enum RenderError {
 pub fn content(directory: &Directory, server: &NamespacedName) -> Result<Content, RenderError> {
     let entry = directory.accepted_server(server).ok_or_else(|| RenderError::NotAccepted(server.clone()))?;
     Ok(Content {
-        server: server_config(&entry.into_inner().spec)?,
+        server: server_file(directory, server, &entry.into_inner().spec)?,
         domains: directory.domain_configs(server, None).map(|config| config.into_inner().clone()).collect(),
         relay: directory.relay_rules(server).map(|rule| rule.into_inner().clone()).collect(),
         records: directory.records(server, None).map(|record| record.into_inner().clone()).collect(),
@@ -68,12 +68,23 @@ pub fn refresh(
         domains.chain(directory.records(server, Some(shard)).map(|record| (*record).clone())).collect()
     };
     bundle.update(Update {
-        server: dirty.server.then(|| server_config(&entry.into_inner().spec)).transpose()?,
+        server: dirty.server.then(|| server_file(directory, server, &entry.into_inner().spec)).transpose()?,
         relay: dirty.relay.then(rules),
         shards: dirty.shards.iter().map(|shard| (*shard, lines(*shard))).collect(),
         secrets: dirty.secrets.then(|| directory.secrets(server)),
     })?;
     Ok(())
+}
+
+/// `server.json`, with what Secrets say.
+fn server_file(
+    directory: &Directory,
+    server: &NamespacedName,
+    spec: &MailServerSpec,
+) -> Result<ServerConfig, RenderError> {
+    let mut config = server_config(spec)?;
+    config.tls.client_authorities = directory.client_authorities(server);
+    Ok(config)
 }
 
 /// `server.json`, with the ports of the containers.
@@ -109,6 +120,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
                 mail_server::TlsVersion::Tls12 => TlsVersion::Tls12,
                 mail_server::TlsVersion::Tls13 => TlsVersion::Tls13,
             },
+            client_authorities: None,
         },
         shutdown: Shutdown {
             pre_stop_delay_seconds: spec.shutdown.pre_stop_delay.whole_seconds(),

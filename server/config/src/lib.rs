@@ -16,8 +16,8 @@ pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry,
 pub use configuration::{Configuration, ReadError, Resolution};
 pub use model::{
     AliasRecord, BareLineEndings, CatchAll, DomainConfig, Filters, Forwarding, Limits, Listener, LocalParts, Login,
-    MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RecipientScope, Record, RelayRule, RelaySource,
-    Resolvers, SecretText, Secrets, SendAs, SenderScope, ServerConfig, Shutdown, SmartHost, SmartHostTls, TlsConfig,
-    TlsVersion, Verifier,
+    MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RateLimit, RecipientScope, Record, RelayRule,
+    RelaySource, Resolvers, SecretText, Secrets, SendAs, SenderScope, ServerConfig, Shutdown, SmartHost, SmartHostTls,
+    TlsConfig, TlsVersion, Verifier,
 };
 pub use shard::{SHARD_COUNT, ShardName};

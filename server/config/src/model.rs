@@ -254,6 +254,10 @@ pub struct Resolvers {
 pub struct TlsConfig {
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
+    /// PEM of the authorities whose certificates say who a client is. Where there are any, the listeners of SMTP and
+    /// submission ask for a certificate; a client without one is served as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_authorities: Option<String>,
 }
 
 /// A TLS protocol version.
@@ -295,12 +299,26 @@ pub struct DomainConfig {
     /// Suspended: mail for it is refused for now (450 4.2.1), and nobody logs in.
     #[serde(default)]
     pub suspended: bool,
+    /// The relay rules whose clients may send as this domain, as `namespace/name`, or `namespace/*` for all of a namespace.
+    /// Rules that are not confined may, named or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relayers: Vec<String>,
     /// When two local parts are the same.
     #[serde(default, skip_serializing_if = "is_default")]
     pub local_parts: LocalParts,
     /// Sieve scripts that run before and after those of its mailboxes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub filters: Filters,
+}
+
+impl DomainConfig {
+    /// Whether clients of this rule may send as the domain.
+    #[must_use]
+    pub fn lends_its_name(&self, rule: &RelayRule) -> bool {
+        let namespace = rule.name.split('/').next().unwrap_or_default();
+        let names = |relayer: &String| *relayer == rule.name || relayer.strip_suffix("/*") == Some(namespace);
+        !rule.confined || self.relayers.iter().any(names)
+    }
 }
 
 /// When two local parts of a domain are the same (RFC 5321 §2.4 leaves it to the domain). Mailboxes and aliases are lower
@@ -391,6 +409,21 @@ pub struct MailboxRecord {
     /// The Sieve script that sorts its mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// How much its owner may send; absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How much may be sent in an hour. Absent numbers do not bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RateLimit {
+    /// Messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_hour: Option<u32>,
+    /// Recipients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipients_per_hour: Option<u32>,
 }
 
 /// A name under which somebody may send: an address, or with nothing before the `@` all of a domain.
@@ -506,6 +539,12 @@ pub struct RelayRule {
     /// The server through which mail goes that this rule admits; absent: the server's own way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<SmartHost>,
+    /// How much its clients may send together; absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Its clients may send as a domain that is served here only where [`DomainConfig::relayers`] names the rule.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub confined: bool,
 }
 
 /// Who is admitted by a relay rule.
@@ -515,6 +554,8 @@ pub enum RelaySource {
     Networks(Vec<IpNet>),
     /// Clients that have authenticated as a mailbox of this domain.
     Mailboxes(Domain),
+    /// Clients whose certificate has one of these DNS names, and is one of [`TlsConfig::client_authorities`]'.
+    ClientCertificates(Vec<Domain>),
 }
 
 /// The envelope senders that a relay rule allows: those of a domain, or single addresses.

@@ -46,7 +46,7 @@ fn server() -> ServerConfig {
             trusted_certificates: None,
         },
         resolvers: Resolvers { addresses: vec!["10.96.0.10:53".parse().unwrap()] },
-        tls: TlsConfig { min_version: TlsVersion::Tls13 },
+        tls: TlsConfig { min_version: TlsVersion::Tls13, client_authorities: None },
         shutdown: Shutdown { pre_stop_delay_seconds: 5, drain_timeout_seconds: 30 },
         filters: paquebot_config::Filters::default(),
     }
@@ -60,6 +60,7 @@ fn domain(name: &str) -> DomainConfig {
         max_message_size: Some(1 << 20),
         suspended: false,
         filters: paquebot_config::Filters::default(),
+        relayers: Vec::new(),
         local_parts: paquebot_config::LocalParts::default(),
     }
 }
@@ -77,6 +78,7 @@ fn mailbox(text: &str) -> MailboxRecord {
         ],
         suspended: false,
         filter: None,
+        rate_limit: None,
     }
 }
 
@@ -100,6 +102,8 @@ fn content() -> Content {
             }),
             recipients: RecipientScope::Domains(vec![Domain::parse("server2.com").unwrap()]),
             upstream: None,
+            rate_limit: None,
+            confined: false,
         }],
         records: vec![
             Record::Mailbox(mailbox("tom@server1.com")),

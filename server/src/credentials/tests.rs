@@ -24,6 +24,7 @@ fn mailbox(address: &str, verifiers: Vec<Verifier>) -> MailboxRecord {
         send_as: Vec::new(),
         suspended: false,
         filter: None,
+        rate_limit: None,
     }
 }
 
@@ -50,7 +51,7 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
                 trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
-            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            tls: TlsConfig { min_version: TlsVersion::Tls12, client_authorities: None },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
             filters: paquebot_config::Filters::default(),
         },
@@ -61,6 +62,7 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
             max_message_size: None,
             suspended,
             filters: paquebot_config::Filters::default(),
+            relayers: Vec::new(),
             local_parts: paquebot_config::LocalParts::default(),
         }],
         relay: Vec::new(),

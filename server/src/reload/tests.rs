@@ -1,6 +1,6 @@
 use paquebot_config::{
     Bundle, CatchAll, Content, Domain, DomainConfig, Limits, Outbound, Protocol, Resolvers, ServerConfig, Shutdown,
-    TlsConfig,
+    TlsVersion,
 };
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ fn content(domains: &[&str]) -> Content {
                 trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
-            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            tls: TlsConfig { min_version: TlsVersion::Tls12, client_authorities: None },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 0 },
             filters: paquebot_config::Filters::default(),
         },
@@ -48,6 +48,7 @@ fn content(domains: &[&str]) -> Content {
                 max_message_size: None,
                 suspended: false,
                 filters: paquebot_config::Filters::default(),
+                relayers: Vec::new(),
                 local_parts: paquebot_config::LocalParts::default(),
             })
             .collect(),

@@ -12,6 +12,7 @@ use super::reply::Reply;
 use crate::delivery::srs::{self, SrsError};
 use crate::delivery::{self, Plan, Undeliverable};
 use crate::queue::routing::address::is_permitted;
+use crate::rate::Exhausted;
 use crate::relay::{self, Client, Decision, Grant, Refusal};
 use crate::store::{StoreError, Usage};
 
@@ -165,6 +166,12 @@ fn domain_not_served() -> Reply {
 
 fn sender_not_owned() -> Reply {
     Reply::new(553, 7, 1, "you may not send with that sender address; use your own")
+}
+
+/// The reply to one message or recipient too many. 452 lets a client send the rest later.
+#[must_use]
+pub fn rate_limited(exhausted: &Exhausted) -> Reply {
+    Reply::new(452, 7, 1, exhausted.to_string())
 }
 
 fn no_postmaster() -> Reply {

@@ -6,7 +6,7 @@ fn said<T>(result: Result<T, Reply>) -> String {
 }
 
 fn stranger() -> Client<'static> {
-    Client { address: "8.8.8.8".parse().unwrap(), mailbox: None }
+    Client { address: "8.8.8.8".parse().unwrap(), mailbox: None, certified: &[] }
 }
 
 fn at_rcpt(recipient_text: &str, size: Option<u64>) -> String {
@@ -96,6 +96,8 @@ fn this_machine_and_its_link_are_no_destinations() {
         senders: None,
         recipients: paquebot_config::RecipientScope::Any,
         upstream: None,
+        rate_limit: None,
+        confined: false,
     });
     let mut configuration = configuration_of(content);
     let mail = Mail { reverse_path: Some(address("x@else.example")), ..Mail::default() };

@@ -24,6 +24,7 @@ pub(crate) fn mailbox(text: &str) -> MailboxRecord {
         send_as: Vec::new(),
         suspended: false,
         filter: None,
+        rate_limit: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn served(text: &str) -> DomainConfig {
         max_message_size: None,
         suspended: false,
         filters: paquebot_config::Filters::default(),
+        relayers: Vec::new(),
         local_parts: paquebot_config::LocalParts::default(),
     }
 }
@@ -102,7 +104,7 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
                 trusted_certificates: None,
             },
             resolvers: Resolvers::default(),
-            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            tls: TlsConfig { min_version: TlsVersion::Tls12, client_authorities: None },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 10 },
             filters: paquebot_config::Filters::default(),
         },

@@ -77,6 +77,7 @@ fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Cont
         max_message_size: None,
         suspended: false,
         filters: paquebot_config::Filters::default(),
+        relayers: Vec::new(),
         local_parts: paquebot_config::LocalParts::default(),
     };
     let mailbox = |name: &&str| {
@@ -89,6 +90,7 @@ fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Cont
             send_as: Vec::new(),
             suspended: false,
             filter: None,
+            rate_limit: None,
         })
     };
     Content {
@@ -112,7 +114,7 @@ fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Cont
                 trusted_certificates: None,
             },
             resolvers: Resolvers { addresses: vec![dns.address] },
-            tls: TlsConfig { min_version: TlsVersion::Tls12 },
+            tls: TlsConfig { min_version: TlsVersion::Tls12, client_authorities: None },
             shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 10 },
             filters: paquebot_config::Filters::default(),
         },

@@ -113,6 +113,8 @@ async fn a_rule_and_an_administrator_choose_the_way_of_single_recipients() {
             senders: None,
             recipients: RecipientScope::Any,
             upstream: Some(host),
+            rate_limit: None,
+            confined: false,
         });
     });
     let by = |name: &str, route| RemoteRecipient { route, ..address(name).into() };

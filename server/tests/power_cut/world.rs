@@ -45,6 +45,8 @@ pub fn home(dns: SocketAddr, sink: SocketAddr) -> Home {
         senders: None,
         recipients: RecipientScope::Any,
         upstream: None,
+        rate_limit: None,
+        confined: false,
     }];
     Home::new(wanted as Content)
 }

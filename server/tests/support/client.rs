@@ -5,13 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use super::DEADLINE;
 
 trait Transport: Read + Write + Send {}
 impl<T: Read + Write + Send> Transport for T {}
+
+/// A client's certificate, its own first, and its key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// A connection to a server.
 pub struct Client {
@@ -40,13 +43,21 @@ impl Client {
 
     /// Begins TLS on this connection. Any certificate will do; it is kept.
     pub fn start_tls(&mut self) {
+        self.start_tls_as(None);
+    }
+
+    /// Begins TLS, and shows a certificate of one's own to a server that asks.
+    pub fn start_tls_as(&mut self, identity: Option<&Identity>) {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate));
+        let config = match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap(),
+            None => builder.with_no_client_auth(),
+        };
         let name = ServerName::try_from("mail.server1.com").unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut tcp = self.tcp.try_clone().unwrap();

@@ -54,7 +54,7 @@ pub fn server(hostname: &str) -> ServerConfig {
         },
         // Nobody answers there: tests that route mail name a resolver of their own.
         resolvers: Resolvers { addresses: vec!["127.0.0.1:1".parse().unwrap()] },
-        tls: TlsConfig { min_version: TlsVersion::Tls12 },
+        tls: TlsConfig { min_version: TlsVersion::Tls12, client_authorities: None },
         shutdown: Shutdown { pre_stop_delay_seconds: 0, drain_timeout_seconds: 20 },
         filters: paquebot_config::Filters::default(),
     }
@@ -68,6 +68,7 @@ pub fn domain(name: &str) -> DomainConfig {
         max_message_size: None,
         suspended: false,
         filters: paquebot_config::Filters::default(),
+        relayers: Vec::new(),
         local_parts: paquebot_config::LocalParts::default(),
     }
 }
@@ -82,6 +83,7 @@ pub fn mailbox(address: &str, password: &str) -> Record {
         send_as: Vec::new(),
         suspended: false,
         filter: None,
+        rate_limit: None,
     })
 }
 

@@ -189,7 +189,7 @@ fn networks(directory: &Directory) -> Vec<String> {
     let rules = directory.relay_rules(&server).flat_map(|rule| rule.into_inner().from.clone());
     let networks = rules.filter_map(|source| match source {
         RelaySource::Networks(networks) => Some(networks),
-        RelaySource::Mailboxes(_) => None,
+        RelaySource::Mailboxes(_) | RelaySource::ClientCertificates(_) => None,
     });
     networks.flatten().map(|network| network.to_string()).collect()
 }
@@ -311,12 +311,12 @@ fn a_policy_that_selects_too_many_pods_is_refused_alone() {
         directory([server("mail/default"), policy("two/good", json!([{"cidrs": ["192.0.2.0/24"]}]), json!({}))]);
     for number in 0..16_385u32 {
         let address = std::net::Ipv4Addr::from(0x0af4_0000 + number).to_string();
-        directory.apply_pod(NamespacedName::new("one", &number.to_string()), pod(&[], &address));
+        directory.apply_pod(NamespacedName::new("mail", &number.to_string()), pod(&[], &address));
     }
-    directory.apply(policy("one/p", json!([{"podSelector": {}}]), json!({})));
-    assert_eq!(reason(&directory, Kind::RelayPolicy, "one/p"), "LimitExceeded");
+    directory.apply(policy("mail/p", json!([{"podSelector": {}}]), json!({})));
+    assert_eq!(reason(&directory, Kind::RelayPolicy, "mail/p"), "LimitExceeded");
     assert_eq!(networks(&directory), ["192.0.2.0/24"]);
-    directory.delete_pod(&NamespacedName::new("one", "7"));
-    assert_eq!(reason(&directory, Kind::RelayPolicy, "one/p"), "Accepted");
+    directory.delete_pod(&NamespacedName::new("mail", "7"));
+    assert_eq!(reason(&directory, Kind::RelayPolicy, "mail/p"), "Accepted");
     assert_eq!(networks(&directory).len(), 16_385);
 }

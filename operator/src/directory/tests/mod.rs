@@ -6,6 +6,7 @@ mod mailboxes_and_aliases;
 mod order;
 mod ownership;
 mod relay_policies;
+mod relay_rules;
 mod secrets;
 mod servers_and_domains;
 

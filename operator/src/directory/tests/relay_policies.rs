@@ -32,13 +32,6 @@ fn relay_policies() {
             ],
         ),
         case(
-            "a field that must not be passed over",
-            (RelayPolicy, "one/p"),
-            "InvalidSpec",
-            &["spec.rateLimit"],
-            served(vec![policy("one/p", cidr("192.0.2.0/24"), json!({"rateLimit": {}}))]),
-        ),
-        case(
             "the whole Internet is refused",
             (RelayPolicy, "one/p"),
             "OpenRelayRefused",

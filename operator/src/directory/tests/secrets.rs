@@ -96,7 +96,7 @@ fn another_secret_does_not_inherit_the_login_and_a_late_answer_changes_nothing()
 #[test]
 fn a_login_that_the_servers_have_survives_a_restart_of_the_operator() {
     let mut directory = directory(served(vec![with_upstream("smart")]));
-    let SecretValue::Login(kept) = login("kept");
+    let SecretValue::Login(kept) = login("kept") else { panic!("a login") };
     let logins = BTreeMap::from([("one/p smart".to_owned(), kept.clone()), ("one/q smart".to_owned(), kept.clone())]);
     directory.restore_logins(&NamespacedName::new("mail", "other"), logins.clone());
     assert_eq!(passwords(&directory), Vec::new());

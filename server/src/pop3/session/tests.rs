@@ -4,7 +4,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use paquebot_config::{Address, Content, Protocol, Record, TlsVersion, Verifier};
+use paquebot_config::{Address, Content, Protocol, Record, TlsConfig, TlsVersion, Verifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +38,7 @@ impl Bench {
             store: EmbeddedStore::open(&directory.path().join("data")).unwrap(),
             authenticator: Authenticator::new(configuration),
             certificates: Certificates::default(),
+            rates: crate::rate::RateLimits::default(),
             filters: crate::delivery::filter::Filters::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
@@ -60,12 +61,15 @@ impl Bench {
         std::fs::create_dir_all(self.directory.path().join("tls")).unwrap();
         std::fs::write(self.directory.path().join(CERTIFICATE_FILE), made.cert.pem()).unwrap();
         std::fs::write(self.directory.path().join(KEY_FILE), made.signing_key.serialize_pem()).unwrap();
-        let loaded = Files::read(self.directory.path()).unwrap().load(TlsVersion::Tls13).unwrap();
+        let loaded = Files::read(self.directory.path())
+            .unwrap()
+            .load(&TlsConfig { min_version: TlsVersion::Tls13, client_authorities: None })
+            .unwrap();
         let (client, server) = pair().await;
         let services = Arc::clone(&self.services);
         tokio::spawn(async move {
             let address = server.peer_addr().unwrap();
-            let stream = Stream::Plain(server).upgrade(loaded.config).await.unwrap();
+            let stream = Stream::Plain(server).upgrade(loaded.presented.plain).await.unwrap();
             run(stream, address, listener(Protocol::Pop3s), services).await;
         });
         let mut roots = rustls::RootCertStore::empty();

@@ -216,7 +216,7 @@ impl Machine {
         if self.transaction.is_some() {
             return self.refuse(Reply::new(503, 5, 1, "a transaction is open already; RSET ends it"));
         }
-        if self.settings.submission && self.user.is_none() {
+        if self.settings.submission && self.user.is_none() && !self.identified {
             let how = if self.tls { "authenticate first" } else { "send STARTTLS, then authenticate" };
             return self.refuse(Reply::new(530, 7, 0, how));
         }

@@ -208,6 +208,8 @@ pub struct Machine {
     tls: bool,
     hello: Option<Hello>,
     user: Option<Address>,
+    /// Something else than a login says who the client is.
+    identified: bool,
     transaction: Option<Transaction>,
     state: State,
     input: BytesMut,
@@ -237,6 +239,7 @@ impl Machine {
             tls,
             hello: None,
             user: None,
+            identified: false,
             transaction: None,
             state: State::Command,
             input: BytesMut::new(),
@@ -250,6 +253,11 @@ impl Machine {
     /// Changes what the session goes by from the next transaction on.
     pub fn configure(&mut self, settings: Settings) {
         self.settings = settings;
+    }
+
+    /// Whether the client's certificate makes a login unnecessary where one is asked for (RFC 6409 §4.3).
+    pub fn identified(&mut self, identified: bool) {
+        self.identified = identified;
     }
 
     /// Takes what the client sent. What a closed session is sent is forgotten.

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use paquebot_config::{Address, Configuration, Listener, Protocol};
+use paquebot_config::{Address, Configuration, Domain, Listener, Protocol};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
@@ -25,6 +26,7 @@ use super::reply::Reply;
 use crate::credentials::Identity;
 use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
 use crate::net::Stream;
+use crate::relay;
 use crate::services::SharedServices;
 use crate::store::{Spool, StoreError};
 
@@ -54,6 +56,9 @@ struct Session {
     machine: Machine,
     user: Option<Identity>,
     tls: Option<String>,
+    /// The certificates that the client has shown, and the DNS names of its own while an authority vouches for it.
+    certificates: Vec<CertificateDer<'static>>,
+    certified: Vec<Domain>,
     transaction: Option<Transaction>,
     spool: Option<Box<dyn Spool>>,
 }
@@ -63,6 +68,8 @@ struct Transaction {
     configuration: Arc<Configuration>,
     mail: Mail,
     begun: Timestamp,
+    /// The relay rules that have counted it as a message.
+    counted: Vec<String>,
 }
 
 /// What the driver has to do with the socket.
@@ -75,7 +82,18 @@ enum Turn {
 impl Session {
     fn new(client: SocketAddr, listener: Arc<Listener>, services: SharedServices, tls: bool) -> Self {
         let machine = Machine::new(settings(&services, &listener), tls);
-        Self { client, listener, services, machine, user: None, tls: None, transaction: None, spool: None }
+        Self {
+            client,
+            listener,
+            services,
+            machine,
+            user: None,
+            tls: None,
+            certificates: Vec::new(),
+            certified: Vec::new(),
+            transaction: None,
+            spool: None,
+        }
     }
 
     async fn serve(&mut self, mut stream: Stream) -> io::Result<()> {
@@ -83,6 +101,7 @@ impl Session {
         let mut buffer = vec![0; COMMAND_BUFFER];
         let mut clock = Clock::new(Instant::now());
         self.tls = stream.tls_description();
+        self.meet(&stream);
         loop {
             let turn = self.carry_out(&mut output).await;
             write(&mut stream, &mut output).await?;
@@ -149,7 +168,7 @@ impl Session {
     }
 
     async fn start_tls(&mut self, stream: Stream) -> io::Result<Stream> {
-        let config = self.services.certificates.server_config();
+        let config = self.services.certificates.asking_config();
         let config = config.ok_or_else(|| io::Error::other("the certificate is gone"))?;
         let upgraded = stream.upgrade(config).await.inspect_err(|error| {
             self.services.metrics.refused_connections.get_or_create(&self.by_result("handshake")).inc();
@@ -158,7 +177,30 @@ impl Session {
         self.tls = upgraded.tls_description();
         self.user = None;
         self.machine.tls_started();
+        self.meet(&upgraded);
         Ok(upgraded)
+    }
+
+    /// Notes what certificate the client has shown. One that a relay rule names is as good as a login.
+    fn meet(&mut self, stream: &Stream) {
+        self.certificates = stream.client_certificates();
+        self.verify_certificate();
+        if !self.certified.is_empty() {
+            tracing::info!(names = ?self.certified, "the client has a verified certificate");
+        }
+        self.machine.identified(self.is_identified());
+    }
+
+    /// Asks the authorities in force now who the client is.
+    fn verify_certificate(&mut self) {
+        if !self.certificates.is_empty() {
+            self.certified = self.services.certificates.names_of_client(&self.certificates);
+        }
+    }
+
+    /// Whether the client needs no login on a port where one is asked for (RFC 6409 §4.3).
+    fn is_identified(&self) -> bool {
+        relay::knows_certificate(&self.services.configuration.snapshot(), &self.certified)
     }
 
     /// Carries out what the machine asks for, until it needs the socket.

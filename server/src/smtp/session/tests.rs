@@ -151,6 +151,7 @@ impl World {
             store: store.clone(),
             authenticator: Authenticator::new(live),
             certificates: Certificates::default(),
+            rates: crate::rate::RateLimits::default(),
             filters: crate::delivery::filter::Filters::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),

@@ -1,4 +1,4 @@
-//! Looks at the DNS records of one domain. Started by the engine, which learns what was seen as an input.
+//! Looks at the DNS records of one domain, or at the names of one server. Started by the engine, which learns what was seen as an input.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::directory::NamespacedName;
 use crate::dns::compare::Seen;
+use crate::dns::reverse::{Reverse, SeenReverse};
 use crate::dns::seen::{Looker, Settings};
 use crate::dns::wanted::Wanted;
 
@@ -21,6 +22,16 @@ pub struct Looked {
     pub wanted: Wanted,
     /// What was seen; an error when nobody could be asked at all.
     pub seen: Result<Seen, String>,
+}
+
+/// What was seen of a MailServer's addresses.
+pub struct LookedBack {
+    /// The MailServer.
+    pub server: NamespacedName,
+    /// What was wanted when the look began.
+    pub wanted: Reverse,
+    /// What was seen; an error when nobody could be asked at all.
+    pub seen: Result<SeenReverse, String>,
 }
 
 /// Looks, a bounded number of times at once.
@@ -45,6 +56,16 @@ impl DnsWorker {
             Err(error) => Err(error.to_string()),
         };
         Looked { domain, wanted, seen }
+    }
+
+    /// Looks at the names of a MailServer's addresses.
+    pub async fn look_back(self, server: NamespacedName, wanted: Reverse, resolvers: Vec<SocketAddr>) -> LookedBack {
+        let _permit = self.permits.acquire().await;
+        let seen = match Looker::new(&resolvers, self.settings.clone()) {
+            Ok(looker) => Ok(looker.look_back(&wanted).await),
+            Err(error) => Err(error.to_string()),
+        };
+        LookedBack { server, wanted, seen }
     }
 }
 

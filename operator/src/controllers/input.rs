@@ -11,7 +11,7 @@ use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use super::certificate::Judged;
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
-use super::dns_worker::Looked;
+use super::dns_worker::{Looked, LookedBack};
 use super::engine::reclaim::Done;
 use super::exposure_worker;
 use super::filters_worker::FilterRead;
@@ -82,6 +82,8 @@ pub enum Input {
     Looked(Box<Looked>),
     /// How a server stands towards the world was looked at.
     Exposure(Box<exposure_worker::Looked>),
+    /// The names of a server's addresses were looked at.
+    LookedBack(Box<LookedBack>),
     /// A status was written, or was not.
     Status(Box<StatusWritten>),
 }

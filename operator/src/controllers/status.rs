@@ -263,8 +263,6 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
         (Kind::MailServer, Facts::Server(facts)) => {
             let mut updates = facts.updates.clone();
             updates.push(paused(facts.paused));
-            let unseen = "Reverse DNS is not looked up in this release.";
-            updates.push(ConditionUpdate::unknown(ConditionType::ReverseDNSReady, Reason::Pending, unseen));
             updates
         }
         (Kind::MailDomain, Facts::Domain(facts)) => {

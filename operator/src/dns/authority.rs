@@ -28,6 +28,8 @@ const MOST_SERVERS: usize = 6;
 const MOST_RECORDS: usize = 64;
 /// How many aliases of a name are followed from zone to zone.
 const MOST_ALIASES: usize = 4;
+/// How many zones on the way up a resolver may fail to find before it is believed to be of no use.
+const MOST_TROUBLES: usize = 3;
 /// How long the other servers may take once one has answered.
 const OTHERS: Duration = Duration::from_millis(500);
 
@@ -120,6 +122,7 @@ impl Authority {
     /// The zone that holds a name.
     pub(super) async fn place_of(&self, name: &str) -> Place {
         let mut rest = name;
+        let mut troubles = Vec::new();
         let mut zone = loop {
             match self.cached(rest, RecordType::NS).await {
                 Ok(records) => {
@@ -132,13 +135,14 @@ impl Authority {
                     }
                 }
                 Err(Trouble::None) => {}
+                // A resolver that gets no answer from the servers of a zone does not say which they are; those above do.
                 Err(Trouble::Failed(why)) => {
-                    return Place::Unknown(format!("the name servers of {rest} were not found: {why}"));
+                    troubles.push(format!("the name servers of {rest} were not found: {why}"));
                 }
             }
-            match rest.split_once('.') {
+            match rest.split_once('.').filter(|_| troubles.len() < MOST_TROUBLES) {
                 Some((_, parent)) => rest = parent,
-                None => return Place::Nowhere,
+                None => return troubles.into_iter().next().map_or(Place::Nowhere, Place::Unknown),
             }
         };
         // What the resolver has not heard of may have been delegated just now.
@@ -259,6 +263,11 @@ impl Authority {
         }
     }
 
+    /// The name that a name is an alias of.
+    pub(super) async fn alias(&self, place: &Place, name: &str) -> Option<String> {
+        self.ask(place, name, RecordType::CNAME, Several::Agree, alias_record).await.found().into_iter().next()
+    }
+
     /// The texts of a name, which may be an alias of one in another zone.
     pub(super) async fn texts(&self, place: &Place, name: &str) -> Answer<Vec<String>> {
         let mut answer = self.ask(place, name, RecordType::TXT, Several::Agree, text_record).await;
@@ -268,8 +277,7 @@ impl Authority {
             if matches!(answer, Answer::Found(_)) {
                 break;
             }
-            let target = self.ask(&place, &name, RecordType::CNAME, Several::Agree, alias_record).await;
-            let Some(target) = target.found().into_iter().next() else { break };
+            let Some(target) = self.alias(&place, &name).await else { break };
             place = self.place_of(&target).await;
             answer = self.ask(&place, &target, RecordType::TXT, Several::Agree, text_record).await;
             name = target;

@@ -5,6 +5,7 @@
 //! - [`compare`] (pure): the two against each other, as record states and condition verdicts;
 //! - [`spf`], [`dmarc`], [`tls_report`] (pure): formats of TXT records, read as their RFCs say;
 //! - [`ownership`] (pure): the record that proves whose a domain is, and how long a proof is believed;
+//! - [`reverse`]: whether a MailServer's addresses lead to its name and back;
 //! - [`zone`] (pure): the wanted records as lines of a zone file;
 //! - [`schedule`] (pure): when to look again, and when a failure counts.
 //!
@@ -15,6 +16,7 @@ pub mod compare;
 pub mod dmarc;
 mod further;
 pub mod ownership;
+pub mod reverse;
 pub mod schedule;
 pub mod seen;
 pub mod spf;

@@ -2,14 +2,14 @@
 //! Called by the controllers' DNS worker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::join_all;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
-use super::authority::{Authority, Place, Several, Trouble, alias_record, text_of, text_record};
+use super::authority::{Authority, Place, Several, Trouble, text_of, text_record};
 use super::compare::{Answer, Seen, SeenHost};
 use super::spf;
 use super::wanted::{self, Exchanger, Further, LookedAt, Wanted};
@@ -107,14 +107,23 @@ impl Looker {
             Place::Nowhere if wanted.contains(host) => Place::Nowhere,
             Place::Zone(_) | Place::Nowhere | Place::Unknown(_) => self.authority.place_of(host).await,
         };
+        let (alias_of, addresses) = tokio::join!(self.authority.alias(&place, host), self.addresses_at(&place, host));
+        (host.to_owned(), SeenHost { alias_of, addresses })
+    }
+
+    /// The addresses of a name.
+    pub(super) async fn addresses_of(&self, host: &str) -> Answer<Vec<IpAddr>> {
+        let place = self.authority.place_of(host).await;
+        self.addresses_at(&place, host).await
+    }
+
+    async fn addresses_at(&self, place: &Place, host: &str) -> Answer<Vec<IpAddr>> {
         let address = |record: &Record| record.data.ip_addr();
-        let (alias, v4, v6) = tokio::join!(
-            self.authority.ask(&place, host, RecordType::CNAME, Several::Agree, alias_record),
-            self.authority.ask(&place, host, RecordType::A, Several::Add, address),
-            self.authority.ask(&place, host, RecordType::AAAA, Several::Add, address),
+        let (v4, v6) = tokio::join!(
+            self.authority.ask(place, host, RecordType::A, Several::Add, address),
+            self.authority.ask(place, host, RecordType::AAAA, Several::Add, address),
         );
-        let alias_of = alias.found().into_iter().next();
-        let addresses = match (v4, v6) {
+        match (v4, v6) {
             (Answer::Found(mut v4), Answer::Found(v6)) => {
                 v4.extend(v6);
                 Answer::Found(v4)
@@ -122,8 +131,7 @@ impl Looker {
             (Answer::Found(found), _) | (_, Answer::Found(found)) => Answer::Found(found),
             (Answer::Failed(why), _) | (_, Answer::Failed(why)) => Answer::Failed(why),
             (Answer::Missing, Answer::Missing) => Answer::Missing,
-        };
-        (host.to_owned(), SeenHost { alias_of, addresses })
+        }
     }
 
     /// What an SPF record leads to, as receivers would find it, through caches: the records that it includes, and the

@@ -40,7 +40,7 @@ pub struct DomainState {
 }
 
 /// A number in 0..1 that differs from domain to domain and from time to time.
-fn jitter(key: &impl Hash) -> f64 {
+pub(super) fn jitter(key: &impl Hash) -> f64 {
     let hash = RandomState::new().hash_one(key);
     f64::from(u32::try_from(hash & 0xffff).unwrap_or_default()) / 65_536.0
 }

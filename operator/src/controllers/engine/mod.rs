@@ -14,6 +14,7 @@ mod mailboxes;
 mod objects;
 mod operations;
 pub mod reclaim;
+mod reverse;
 mod secrets;
 mod servers;
 mod statuses;
@@ -91,6 +92,8 @@ enum Timer {
     Poll(NamespacedName, NamespacedName),
     /// A look at a MailDomain's records.
     Dns(NamespacedName),
+    /// A look at the names of a MailServer's addresses.
+    Reverse(NamespacedName),
     /// A Mailbox's Secret, again.
     Credentials(NamespacedName),
     /// The ConfigMap of a Mailbox's filter, again.
@@ -135,6 +138,7 @@ pub struct Engine {
     exposures: HashMap<NamespacedName, exposure::ExposureState>,
     /// Objects whose mail goes with them.
     reclaims: HashMap<ObjectKey, reclaim::Reclaim>,
+    reverse: HashMap<NamespacedName, reverse::ReverseState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
     timers: Timers<Timer>,
@@ -171,6 +175,7 @@ impl Engine {
             domains: HashMap::new(),
             exposures: HashMap::new(),
             reclaims: HashMap::new(),
+            reverse: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
             timers: Timers::default(),
@@ -273,6 +278,7 @@ impl Engine {
             Input::Reclaimed(key, done) => self.reclaimed(&key, done),
             Input::Looked(looked) => self.looked(*looked),
             Input::Exposure(looked) => self.exposure_looked(*looked),
+            Input::LookedBack(looked) => self.looked_back(*looked),
             Input::Status(written) => self.status_written(*written),
         }
     }
@@ -312,6 +318,7 @@ impl Engine {
                 Timer::Settled(_) => {}
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
+                Timer::Reverse(server) => self.look_back(&server),
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),
                 Timer::Secret(used) => self.check_secret(&used),
@@ -346,6 +353,7 @@ impl Engine {
             match key.kind {
                 Kind::MailServer => {
                     self.refresh_domains_of(&key.name);
+                    self.refresh_reverse(&key.name);
                     self.check_secrets_of(key);
                 }
                 Kind::MailDomain => self.refresh_dns(&key.name),

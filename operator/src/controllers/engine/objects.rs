@@ -172,6 +172,7 @@ impl Engine {
             Kind::MailServer => {
                 self.servers.remove(&key.name);
                 self.forget_exposure(&key.name);
+                self.forget_reverse(&key.name);
             }
             Kind::MailDomain => self.forget_dns(&key.name),
             Kind::Mailbox => drop(self.mailboxes.remove(&key.name)),
@@ -274,6 +275,7 @@ impl Engine {
             self.refresh_exposure(&server);
             self.server_observed(&server);
             self.refresh_domains_of(&server);
+            self.refresh_reverse(&server);
         }
     }
 

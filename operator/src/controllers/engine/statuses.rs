@@ -214,6 +214,7 @@ impl Engine {
         let mut updates = vec![judged.unwrap_or_else(Judged::unknown).condition];
         updates.extend(availability::conditions(spec, set, &pods));
         updates.extend(self.exposure_updates(server));
+        updates.extend(self.reverse_verdict(server));
         let revision = state.and_then(|state| state.revision.clone());
         let configuration = revision.map(|revision| ConfigurationStatus {
             replicas_programmed: observed.map_or(0, |observed| {

@@ -3,6 +3,7 @@
 //! Pure: [`directory`] (what is in force), [`render`] (what is written), [`exposure`], most of [`dns`]. I/O: [`controllers`].
 
 pub mod admin;
+pub mod api_client;
 pub mod compile;
 pub mod controllers;
 pub mod credentials;
@@ -10,6 +11,7 @@ pub mod directory;
 pub mod dns;
 pub mod exposure;
 pub mod leader;
+pub mod logging;
 pub mod metrics;
 pub mod render;
 pub mod secrets;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use kube::{Client, Config};
+use kube::Config;
 use paquebot_operator::admin::{self, Admin};
+use paquebot_operator::api_client;
 use paquebot_operator::controllers::engine::Settings;
 use paquebot_operator::controllers::health::Health;
 use paquebot_operator::controllers::watches::Scope;
@@ -16,12 +17,12 @@ use paquebot_operator::controllers::{self};
 use paquebot_operator::directory::NamespacedName;
 use paquebot_operator::dns::seen;
 use paquebot_operator::leader::Election;
+use paquebot_operator::logging;
 use paquebot_operator::metrics::Metrics;
 use paquebot_operator::render::Defaults;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
 }
 
 fn start_logging(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = logging::filter(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -129,7 +130,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Some(Election::join(config.clone(), &arguments.lease_namespace, &identity).await?)
         }
     };
-    let client = Client::try_from(config).context("the API server's client could not be made")?;
+    let client = api_client::client(config)?;
     if let Some(mut waiting) = election.take() {
         tracing::info!(namespace = arguments.lease_namespace, "waiting to lead");
         let won = tokio::select! {

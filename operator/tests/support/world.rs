@@ -234,6 +234,17 @@ pub async fn configz(State((space, server)): State<(Space, String)>) -> Json<Val
     Json(json!({ "revision": index.revision.as_str(), "error": null, "digests": digests }))
 }
 
+/// How an operator of a test works.
+pub fn settings(pod_admin_port: u16) -> Settings {
+    Settings {
+        default_server: None,
+        defaults: Defaults { image: "localhost/paquebot-server:test".to_owned() },
+        dns: seen::Settings { timeout: Duration::from_millis(200), ..seen::Settings::default() },
+        pod_admin_port,
+        hashes_at_once: 2,
+    }
+}
+
 /// An operator inside this process, that looks after one namespace.
 pub struct Operator {
     pub metrics: Arc<Metrics>,
@@ -245,16 +256,9 @@ impl Operator {
     pub fn start(space: &Space, pod_admin_port: u16) -> Self {
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
-        let settings = Settings {
-            default_server: None,
-            defaults: Defaults { image: "localhost/paquebot-server:test".to_owned() },
-            dns: seen::Settings { timeout: Duration::from_millis(200), ..seen::Settings::default() },
-            pod_admin_port,
-            hashes_at_once: 2,
-        };
         let work = controllers::run(
             space.client.clone(),
-            settings,
+            settings(pod_admin_port),
             Scope::Namespaces(vec![space.name.clone()]),
             Arc::new(Health::default()),
             Arc::clone(&metrics),

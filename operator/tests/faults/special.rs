@@ -1,0 +1,152 @@
+//! What needs a story of its own: an API server that is away, two leaders, an object that cannot be understood.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Config};
+use paquebot_crds::conditions::ConditionType as Type;
+use paquebot_crds::{MailDomain, Mailbox};
+use serde_json::{Value, json};
+
+use crate::crashes::Reference;
+use crate::plan::Plan;
+use crate::scenarios::Scenario;
+use crate::stage::Stage;
+use crate::support::world::{eventually, install_definitions};
+
+/// How long the API server is away: longer than the longest distance between two tries of a watch.
+const AWAY: Duration = Duration::from_secs(35);
+/// How many requests may be made meanwhile: the watches try ever more seldom.
+const MOST_REQUESTS: usize = 1500;
+
+/// All requests fail for a while, and all watches are cut; meanwhile a person goes on. Returns what it took to recover.
+pub async fn outage(config: &Config, added: &Reference) -> Result<String, String> {
+    let mut stage = Stage::new(config, "outage").await;
+    let operator = stage.operator(Plan::default());
+    stage.install().await;
+    Scenario::Install.noticed(&stage).await;
+    stage.rests(&[&operator]).await?;
+    let requests = || {
+        let mut requests = 0;
+        operator.faults.each(|_| requests += 1);
+        requests
+    };
+    let before = requests();
+    operator.faults.set_away(true);
+    Scenario::MailboxAdded.act(&mut stage, 1).await;
+    stage.set_password("anna", 1).await;
+    // That nothing works for so long is what is tested.
+    tokio::time::sleep(AWAY).await;
+    let asked = requests() - before;
+    if asked > MOST_REQUESTS {
+        return Err(format!("{asked} requests to an API server that is away"));
+    }
+    if let Some(illness) = operator.health.illness() {
+        return Err(format!("a restart would not help, but liveness says: {illness}"));
+    }
+    operator.faults.set_away(false);
+    let begin = Instant::now();
+    stage.reaches(&added.after, &[&operator]).await?;
+    let leaks = stage.leaks(&[(&operator.faults, operator.metrics.encode().unwrap())]).await;
+    if !leaks.is_empty() {
+        return Err(leaks.join("\n"));
+    }
+    operator.stop().await;
+    Ok(format!("{asked} requests while away, recovered {} s after it was back", begin.elapsed().as_secs()))
+}
+
+/// Two operators that both believe to lead, through an installation and a change.
+pub async fn two_leaders(config: &Config, installed: &Reference, changed: &Reference) -> Result<String, String> {
+    let mut stage = Stage::new(config, "leaders").await;
+    let operators = [stage.operator(Plan::default()), stage.operator(Plan::default())];
+    let both = [&operators[0], &operators[1]];
+    stage.install().await;
+    stage.reaches(&installed.after, &both).await?;
+    stage.rests(&both).await?;
+    Scenario::PasswordChanged.act(&mut stage, 1).await;
+    stage.reaches(&changed.after, &both).await.map_err(|error| format!("after the change: {error}"))?;
+    let end = stage.rests(&both).await?;
+    let differences = changed.after.differences(&end);
+    if !differences.is_empty() {
+        return Err(differences.join("\n    "));
+    }
+    let written: usize = both.iter().map(|operator| operator.faults.writes().len()).sum();
+    let alone = installed.writes.len() + changed.writes.len();
+    if written > 4 * alone {
+        return Err(format!("{written} writes by two, {alone} by one"));
+    }
+    let [one, two] = operators;
+    one.stop().await;
+    two.stop().await;
+    Ok(format!("{written} writes by two, {alone} by one"))
+}
+
+/// Where the definition is weakened: a field without rules of its own.
+const WEAK: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/protocols";
+
+/// An object that cannot be understood, as another release or a weakened definition leaves one. The last run: it changes
+/// the definition that all share.
+pub async fn undecodable(config: &Config) -> Result<String, String> {
+    let client = &Client::try_from(config.clone()).unwrap();
+    let mut stage = Stage::new(config, "undecodable").await;
+    let operator = stage.operator(Plan::default());
+    stage.install().await;
+    Scenario::Install.noticed(&stage).await;
+    weaken(client).await;
+    let space = stage.space.clone();
+    eventually("the API server takes the odd mailbox", async || {
+        let mailboxes: Api<kube::api::DynamicObject> =
+            Api::namespaced_with(space.client.clone(), &space.name, &kube::core::ApiResource::erase::<Mailbox>(&()));
+        let odd = json!({
+            "apiVersion": "paquebot.dev/v1alpha1", "kind": "Mailbox", "metadata": { "name": "odd" },
+            "spec": { "domainRef": { "name": "server1.com" }, "localPart": "odd", "protocols": { "pop3": 7 } },
+        });
+        mailboxes.patch("odd", &PatchParams::apply("person").force(), &Patch::Apply(&odd)).await.ok()
+    })
+    .await;
+    // As it comes over the watch, and as it lies in a list.
+    odd_is_named_and_others_go_on(&mut stage, 1).await;
+    operator.stop().await;
+    let operator = stage.operator(Plan::default());
+    stage.knows(&operator).await;
+    stage.delete::<Mailbox>("tom").await;
+    stage.set_password("tom", 2).await;
+    odd_is_named_and_others_go_on(&mut stage, 2).await;
+    let raw: Value = dynamic(&stage).await;
+    operator.stop().await;
+    stage.space.api::<kube::core::PartialObjectMeta<Mailbox>>().delete("odd", &Default::default()).await.unwrap();
+    install_definitions(client).await;
+    let words = raw.pointer("/status/conditions/0/message").and_then(Value::as_str).unwrap_or_default();
+    Ok(format!("the object says: {words}"))
+}
+
+async fn odd_is_named_and_others_go_on(stage: &mut Stage, round: usize) {
+    eventually("the odd mailbox is told to be so", async || {
+        let conditions = dynamic(stage).await.pointer("/status/conditions")?.clone();
+        let accepted = conditions.as_array()?.iter().find(|condition| condition["type"] == "Accepted")?.clone();
+        (accepted["status"] == "False" && accepted["reason"] == "InvalidSpec").then_some(())
+    })
+    .await;
+    Scenario::MailboxAdded.act(stage, round).await;
+    stage.space.condition::<Mailbox>("tom", Type::Ready, "True", "Ready").await;
+    stage.space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+}
+
+/// The odd mailbox as it is.
+async fn dynamic(stage: &Stage) -> Value {
+    let resource = kube::core::ApiResource::erase::<Mailbox>(&());
+    let mailboxes: Api<kube::api::DynamicObject> =
+        Api::namespaced_with(stage.space.client.clone(), &stage.space.name, &resource);
+    serde_json::to_value(mailboxes.get("odd").await.unwrap()).unwrap()
+}
+
+async fn weaken(client: &Client) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let all = paquebot_crds::manifest::definitions();
+    let definition = all.into_iter().find(|definition| definition.spec.names.kind == "Mailbox").unwrap();
+    let mut weak = serde_json::to_value(definition).unwrap();
+    *weak.pointer_mut(WEAK).unwrap() = json!({ "x-kubernetes-preserve-unknown-fields": true });
+    let parameters = PatchParams::apply("test").force();
+    definitions.patch("mailboxes.paquebot.dev", &parameters, &Patch::Apply(&weak)).await.unwrap();
+}

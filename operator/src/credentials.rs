@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Secret;
 use paquebot_config::Verifier;
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::mailbox::CredentialSource;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -34,7 +35,14 @@ const MOST_MEMORY_KIB: u32 = 64 * 1024;
 const MOST_PASSES: u32 = 64;
 
 /// A clear-text password: no `Debug`, no `Display`, no `Serialize`, wiped when dropped.
-pub struct Password(Zeroizing<Vec<u8>>);
+pub struct Password {
+    clear: Zeroizing<Vec<u8>>,
+    /// Absent: a random one.
+    salt: Option<[u8; SALT]>,
+}
+
+/// Octets of a salt (RFC 9106 §3.1).
+const SALT: usize = 16;
 
 /// What a Secret holds.
 pub enum Material {
@@ -70,9 +78,19 @@ pub fn material(
     match source {
         CredentialSource::PasswordHash(_) => verifier(&value.0, name, key).map(Material::Verifier),
         CredentialSource::Password(_) | CredentialSource::Generate(_) => {
-            password(&value.0, name, key).map(Material::Password)
+            let password = password(&value.0, name, key)?;
+            Ok(Material::Password(Password { salt: salt(secret, key), ..password }))
         }
     }
+}
+
+/// The salt of what a version of a Secret holds. A salt must differ from password to password (RFC 9106 §3.1), and a
+/// Secret's uid with its resourceVersion does; it need not be random. Since it follows from what is observed, so does the
+/// verifier: two processes, or one before and after a crash, write the same, and none undoes what the other wrote.
+fn salt(secret: &Secret, key: &str) -> Option<[u8; SALT]> {
+    let (uid, version) = (secret.metadata.uid.as_ref()?, secret.metadata.resource_version.as_ref()?);
+    let digest = Sha256::digest(format!("{uid}/{version}/{key}"));
+    digest.get(..SALT)?.try_into().ok()
 }
 
 /// A line end at the end is not part of a password: `echo` and editors put it there, and no client can send it.
@@ -93,7 +111,7 @@ fn password(value: &[u8], name: &str, key: &str) -> Result<Password, CredentialF
     if value.contains(&0) {
         return refuse("holds a NUL octet");
     }
-    Ok(Password(Zeroizing::new(value.to_vec())))
+    Ok(Password { clear: Zeroizing::new(value.to_vec()), salt: None })
 }
 
 fn verifier(value: &[u8], name: &str, key: &str) -> Result<Verifier, CredentialFailure> {
@@ -158,10 +176,12 @@ impl Hasher {
 fn hash(password: &Password) -> Result<Verifier, HashError> {
     let fail = |error: &dyn std::fmt::Display| HashError::Argon2(error.to_string());
     let parameters = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| fail(&error))?;
-    let mut salt = [0_u8; 16];
-    getrandom::fill(&mut salt).map_err(|error| HashError::System(error.to_string()))?;
+    let mut salt = password.salt.unwrap_or_default();
+    if password.salt.is_none() {
+        getrandom::fill(&mut salt).map_err(|error| HashError::System(error.to_string()))?;
+    }
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
-    let hash = argon2.hash_password_with_salt(&password.0, &salt).map_err(|error| fail(&error))?;
+    let hash = argon2.hash_password_with_salt(&password.clear, &salt).map_err(|error| fail(&error))?;
     Ok(Verifier::new(hash.to_string()))
 }
 
@@ -259,6 +279,22 @@ mod tests {
                 Err(failure.reason)
             }
         }
+    }
+
+    #[tokio::test]
+    async fn one_version_of_a_secret_gives_one_verifier() {
+        let clear = credentials("{passwordSecretRef: {name: anna}}");
+        let hash = async |version: &str| {
+            let mut secret = secret("password", b"s3cret");
+            secret.metadata.uid = Some("5a1f".to_owned());
+            secret.metadata.resource_version = Some(version.to_owned());
+            let Ok(Material::Password(password)) = material(clear.source().unwrap(), "team", Some(&secret)) else {
+                panic!("a password")
+            };
+            Hasher::new(1).hash(password).await.unwrap().expose().to_owned()
+        };
+        assert_eq!(hash("7").await, hash("7").await);
+        assert_ne!(hash("7").await, hash("8").await);
     }
 
     #[test]

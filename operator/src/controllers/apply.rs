@@ -28,7 +28,7 @@ pub enum CallError {
     #[error("the API server did not answer within {} seconds", DEADLINE.as_secs())]
     Deadline,
     /// The API server refused, or could not be reached.
-    #[error("{0}")]
+    #[error("{}", said(.0))]
     Kube(#[from] kube::Error),
     /// A password could not be made.
     #[error("{0}")]
@@ -42,6 +42,14 @@ pub enum CallError {
     /// An object could not be written as JSON.
     #[error("an object cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What the API server says, for people; the library would show its whole answer.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        error => error.to_string(),
+    }
 }
 
 impl CallError {
@@ -443,6 +451,18 @@ mod tests {
             assert!(!contains(&labels(live), &labels(wanted)), "only amounts are amounts");
         }
         assert!(!contains(&json!({ "limits": {} }), &json!({ "limits": { "cpu": "1" } })));
+    }
+
+    #[test]
+    fn a_refusal_is_said_in_the_words_of_the_api_server() {
+        let status = kube::core::Status {
+            code: 500,
+            message: "etcd is away".to_owned(),
+            reason: "InternalError".to_owned(),
+            ..kube::core::Status::default()
+        };
+        let error = CallError::from(kube::Error::Api(Box::new(status)));
+        assert_eq!(error.to_string(), "etcd is away (500 InternalError)");
     }
 
     #[test]

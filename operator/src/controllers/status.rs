@@ -18,7 +18,7 @@ use paquebot_crds::{
 use serde_json::{Value, json};
 
 use super::apply::{CallError, within_deadline};
-use crate::directory::{CredentialsReport, Details, FilterReport, NamespacedName, ObjectKey, Report};
+use crate::directory::{CredentialsReport, Details, FilterReport, NamespacedName, ObjectKey, Report, SecretVersion};
 
 /// The field manager of all statuses.
 const MANAGER: &str = "paquebot-operator-status";
@@ -131,6 +131,9 @@ pub enum Facts {
     Mailbox {
         /// `credentials.generate` is its source: the operator made the Secret.
         generated: bool,
+        /// What its Secrets gave lies in the server's directory. Before that, `status.credentials` does not name them: the
+        /// next process believes that the directory was made from what is named there.
+        written: bool,
     },
 }
 
@@ -146,6 +149,7 @@ pub fn wanted(
 ) -> Status {
     let mut updates = vec![accepted(report, facts), programmed];
     updates.extend(kind_updates(key.kind, report, facts));
+    updates.retain(|update| !is_only_unseen(update, present.conditions(), report.generation));
     let conditions = next_conditions(key.kind, present.conditions(), &updates, report.generation, now);
     match (&report.details, present, facts) {
         (_, Status::MailServer(present), Facts::Server(facts)) => {
@@ -155,16 +159,10 @@ pub fn wanted(
             let counts = (number(*mailboxes), number(*aliases));
             Status::MailDomain(Box::new(domain_status(conditions, server.as_ref(), counts, present, facts, now)))
         }
-        (Details::Mailbox { address, versions, .. }, _, _) => Status::Mailbox(Box::new(MailboxStatus {
+        (Details::Mailbox { address, versions, .. }, present, facts) => Status::Mailbox(Box::new(MailboxStatus {
             conditions,
             address: address.as_ref().map(ToString::to_string),
-            credentials: versions
-                .iter()
-                .map(|version| CredentialStatus {
-                    secret_name: version.name.clone(),
-                    resource_version: version.resource_version.clone(),
-                })
-                .collect(),
+            credentials: credentials_used(versions, present, facts),
         })),
         (Details::MailAlias { address }, _, _) => Status::MailAlias(Box::new(MailAliasStatus {
             conditions,
@@ -227,6 +225,30 @@ fn next_conditions(
     list
 }
 
+/// Whether an update only says that this process has not read a Secret or a ConfigMap yet, while the status says what an
+/// earlier one has seen for the same generation: that still stands.
+fn is_only_unseen(update: &ConditionUpdate, present: &[Condition], generation: i64) -> bool {
+    let read = matches!(update.condition_type, ConditionType::CredentialsReady | ConditionType::FilterReady);
+    let seen = |condition: &Condition| {
+        condition.reason != Reason::Pending.as_str() && condition.observed_generation == Some(generation)
+    };
+    read && update.reason == Reason::Pending && conditions::find(present, update.condition_type).is_some_and(seen)
+}
+
+/// The Secrets that the server's directory was made from; those that the status names while others are on their way.
+fn credentials_used(versions: &[SecretVersion], present: &Status, facts: &Facts) -> Vec<CredentialStatus> {
+    match (present, facts) {
+        (Status::Mailbox(present), Facts::Mailbox { written: false, .. }) => present.credentials.clone(),
+        _ => versions
+            .iter()
+            .map(|version| CredentialStatus {
+                secret_name: version.name.clone(),
+                resource_version: version.resource_version.clone(),
+            })
+            .collect(),
+    }
+}
+
 /// Before the first look at what this generation wants, `DNSReady` says that it is under way.
 fn dns_ready(list: &[Condition], generation: Option<i64>) -> ConditionUpdate {
     let is_unseen = |part: &ConditionType| {
@@ -277,7 +299,7 @@ fn kind_updates(kind: Kind, report: &Report, facts: &Facts) -> Vec<ConditionUpda
             updates
         }
         (Kind::Mailbox, facts) => {
-            let generated = matches!(facts, Facts::Mailbox { generated: true });
+            let generated = matches!(facts, Facts::Mailbox { generated: true, .. });
             vec![credentials(report, generated), filter(report)]
         }
         _ => Vec::new(),
@@ -526,6 +548,41 @@ mod tests {
         let refused = report(Verdict::Refused(refusal));
         let refused = wanted(&key(), &refused, programmed(), &Facts::Domain(Box::default()), &seen, at(200));
         assert_eq!(dns_ready_of(&refused), verifying(3));
+    }
+
+    #[test]
+    fn a_mailbox_names_only_what_was_written_and_keeps_what_an_earlier_process_saw() {
+        let key = ObjectKey::new(Kind::Mailbox, NamespacedName::new("mail", "anna"));
+        let report = |credentials: CredentialsReport, version: &str| Report {
+            generation: 3,
+            verdict: Verdict::Accepted { message: "served".to_owned() },
+            details: Details::Mailbox {
+                address: None,
+                versions: vec![SecretVersion { name: "anna".to_owned(), resource_version: version.to_owned() }],
+                credentials,
+                filter: FilterReport::NoFilter,
+            },
+        };
+        let status = |report: &Report, written: bool, present: &Status| {
+            let facts = Facts::Mailbox { generated: false, written };
+            wanted(&key, report, programmed(), &facts, present, at(100))
+        };
+        let used = |status: &Status| {
+            let Status::Mailbox(status) = status else { panic!("another kind") };
+            status.credentials.iter().map(|used| used.resource_version.clone()).collect::<Vec<_>>()
+        };
+        let reason = |status: &Status| {
+            conditions::find(status.conditions(), ConditionType::CredentialsReady).unwrap().reason.clone()
+        };
+        let first = status(&report(CredentialsReport::Ready, "1"), false, &Status::empty(Kind::Mailbox));
+        assert_eq!((used(&first), reason(&first)), (vec![], "Hashed".to_owned()));
+        let written = status(&report(CredentialsReport::Ready, "1"), true, &first);
+        assert_eq!(used(&written), ["1"]);
+        assert_eq!(used(&status(&report(CredentialsReport::Ready, "2"), false, &written)), ["1"]);
+        // The next process has not read the Secret yet.
+        assert_eq!(status(&report(CredentialsReport::Pending, "1"), false, &written), written);
+        let edited = Report { generation: 4, ..report(CredentialsReport::Pending, "1") };
+        assert_eq!(reason(&status(&edited, false, &written)), "Pending");
     }
 
     #[test]

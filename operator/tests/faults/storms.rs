@@ -32,7 +32,7 @@ impl Weather {
 
     fn storm(&self) -> Storm {
         // Each silence lasts until a deadline.
-        let (per_cent, most) = if self.faults.contains(&Fault::Silence) { (6, 5) } else { (25, 60) };
+        let (per_cent, most) = if self.faults.contains(&Fault::Silence) { (6, 4) } else { (15, 40) };
         Storm::new(self.seed, &self.faults, per_cent, most)
     }
 }

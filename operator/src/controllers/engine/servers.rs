@@ -79,6 +79,8 @@ pub struct ServerState {
     pub revision: Option<String>,
     /// Objects whose entry is not rendered yet.
     pub awaiting: BTreeSet<ObjectKey>,
+    /// Objects whose entry is rendered, in a configuration that is not written yet.
+    pub unwritten: BTreeSet<ObjectKey>,
     /// Objects whose entry has not arrived at every pod yet.
     pub needs: BTreeMap<ObjectKey, Need>,
     /// The digests of the files in the index that was there when this process began.
@@ -118,9 +120,15 @@ impl ServerState {
     /// An object is no longer here.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.awaiting.remove(key);
+        self.unwritten.remove(key);
         self.carried.remove(key);
         self.needs.remove(key);
         self.held.remove(key);
+    }
+
+    /// Whether what is known of an object lies in the configuration.
+    pub fn has_written(&self, key: &ObjectKey) -> bool {
+        self.revision.is_some() && !self.awaiting.contains(key) && !self.unwritten.contains(key)
     }
 
     /// Whether this server has written an object.
@@ -422,6 +430,7 @@ impl Engine {
             entries.iter().find(|entry| entry.name == file).is_some_and(|entry| found.get(file) == Some(&entry.sha256))
         };
         for key in std::mem::take(&mut state.awaiting) {
+            state.unwritten.insert(key.clone());
             if let Some((_, file)) = self.directory.place(&key) {
                 // What a MailServer says of itself is about its pods as they are now.
                 if is_first && key.kind != Kind::MailServer && unchanged(&file) {
@@ -449,6 +458,10 @@ impl Engine {
         let server = done.server;
         let Some(state) = self.servers.get_mut(&server) else { return };
         state.busy = false;
+        // Who comes nearer need not wait ever longer: what is as it should be is not asked for again.
+        if done.written > 0 || done.known.len() > state.known.len() {
+            state.failures = 0;
+        }
         state.known = done.known;
         if done.certificate.is_some() {
             state.certificate = done.certificate;
@@ -475,6 +488,8 @@ impl Engine {
         let state = self.server_state(server);
         state.failure = None;
         state.revision = state.writing.take();
+        // Their statuses may now say what the directory was made from.
+        let written = std::mem::take(&mut state.unwritten);
         let next = match state.workload_failure.clone() {
             None => {
                 state.failures = 0;
@@ -500,6 +515,7 @@ impl Engine {
             self.nudge(server, &pod, now);
             self.timers.set(Timer::Poll(server.clone(), pod), now + POLL_EAGER);
         }
+        self.status_dirty.extend(written);
         self.server_observed(server);
     }
 

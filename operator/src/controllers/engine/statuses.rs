@@ -98,7 +98,7 @@ impl Engine {
         let accepted = self.directory.accepted_server(&server).is_some();
         let is_new = self.objects.get(key).is_none_or(|live| live.status.conditions().is_empty());
         let state = self.servers.entry(server.clone()).or_default();
-        let unwritten = state.awaiting.contains(key) || state.revision.is_none();
+        let unwritten = !state.has_written(key);
         if unwritten && !accepted {
             let message = format!(
                 "MailServer {server} is not accepted, see its conditions; until it is, what runs stays as it is."
@@ -193,7 +193,11 @@ impl Engine {
             Kind::Mailbox => {
                 let spec = self.directory.mailbox(&key.name).map(|entry| &entry.spec);
                 let source = spec.and_then(|spec| spec.credentials.as_ref()?.source());
-                Facts::Mailbox { generated: matches!(source, Some(CredentialSource::Generate(_))) }
+                let server = self.directory.place(key).and_then(|(server, _)| self.servers.get(&server));
+                Facts::Mailbox {
+                    generated: matches!(source, Some(CredentialSource::Generate(_))),
+                    written: server.is_some_and(|state| state.has_written(key)),
+                }
             }
             Kind::MailAlias | Kind::RelayPolicy => Facts::None,
         }

@@ -94,6 +94,8 @@ pub struct Metrics {
     pub outbound_attempts: Gauge,
     /// What people did with recipients in the queue, by `result`: hold, release, retry, drop, reroute.
     pub queue_actions: Family<ByResult, Counter>,
+    /// Admin requests without a right token.
+    pub admin_refused: Counter,
     /// Messages fetched by RETR.
     pub fetched: Counter,
     /// Messages deleted by POP3 sessions.
@@ -132,6 +134,7 @@ impl Metrics {
             resting_destinations: Gauge::default(),
             outbound_attempts: Gauge::default(),
             queue_actions: Family::default(),
+            admin_refused: Counter::default(),
             fetched: Counter::default(),
             deleted: Counter::default(),
             certificate_not_after: Gauge::default(),
@@ -166,6 +169,7 @@ impl Metrics {
         );
         registry.register("outbound_attempts", "Attempts that are being made", self.outbound_attempts.clone());
         registry.register("queue_actions", "Recipients that people changed in the queue", self.queue_actions.clone());
+        registry.register("admin_refused", "Admin requests without a right token", self.admin_refused.clone());
         registry.register("fetched", "Messages fetched by POP3", self.fetched.clone());
         registry.register("deleted", "Messages deleted by POP3 sessions", self.deleted.clone());
         let help = "When the certificate in force ends, in seconds since 1970";

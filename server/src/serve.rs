@@ -94,8 +94,13 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let listeners = configuration.snapshot().server.listeners.clone();
     let bound = listen::open(options.bind, &listeners)?;
     peers.open(&listeners);
-    let queue =
-        Queue::start(store.clone(), configuration.clone(), Arc::clone(&services.metrics), Arc::clone(&services.queue))?;
+    let queue = Queue::start(
+        store.clone(),
+        configuration.clone(),
+        Arc::clone(&services.metrics),
+        services.filters.clone(),
+        Arc::clone(&services.queue),
+    )?;
     queue_admin.set_queue(store.clone(), queue.control());
     let listening = Listening::start(bound, &services, peers);
     readiness.set_listening();

@@ -112,6 +112,8 @@ fn nobody_comes_in_without_a_token() {
         }
     }
     assert_eq!(get(&server, "/queue")["counts"], json!({"due": 0, "deferred": 0, "scheduled": 0, "held": 0}));
+    let (_, metrics) = server.get("/metrics");
+    assert!(metrics.contains("paquebot_admin_refused_total 12\n"), "guessing shows: {metrics}");
     write_token(&server.home, "anna another-token-for-tests\n");
     assert_eq!(ask(&server, "GET", "/queue", Some(TOKEN), "").0, 401, "it was changed");
     assert_eq!(ask(&server, "GET", "/queue", Some("another-token-for-tests"), "").0, 200);

@@ -175,7 +175,7 @@ pub struct SmartHost {
 }
 
 /// How TLS is spoken with a smart host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SmartHostTls {
     /// STARTTLS where it is offered, without verification. With credentials this is `Required`: a login goes to nobody
     /// who has not proven the host's name.

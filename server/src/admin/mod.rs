@@ -12,8 +12,9 @@ mod token;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -47,7 +48,7 @@ pub struct Admin {
 /// # Errors
 /// What the listener says when it cannot go on.
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
-    let queue = admin.queue.clone().router();
+    let (queue, counted) = (admin.queue.clone().router(), Arc::clone(&admin.metrics));
     let (peers, maildrops) = (admin.peers.clone().router(), admin.maildrops.clone().router());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -58,8 +59,27 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
         .merge(queue)
         .merge(peers)
         .merge(maildrops);
-    let service = close_after_each(router).into_make_service_with_connect_info::<connections::Client>();
+    let service =
+        close_after_each(count_refused(router, counted)).into_make_service_with_connect_info::<connections::Client>();
     axum::serve(connections::Bounded::new(listener), service).await
+}
+
+/// Counts and logs who showed no right token: guessing is to be seen.
+fn count_refused(router: Router, metrics: Arc<Metrics>) -> Router {
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let client = request.extensions().get::<ConnectInfo<connections::Client>>().map(|client| client.0.0);
+            let path = request.uri().path().to_owned();
+            let response = next.run(request).await;
+            if response.status() == StatusCode::UNAUTHORIZED {
+                metrics.admin_refused.inc();
+                let client = client.map(tracing::field::display);
+                tracing::warn!(client, path, "an admin request without a right token was refused");
+            }
+            response
+        }
+    }))
 }
 
 /// One request for each connection: a place is free again with the answer.

@@ -53,9 +53,10 @@ impl Queue {
         store: Arc<dyn QueueStore>,
         configuration: LiveConfiguration,
         metrics: Arc<Metrics>,
+        filters: Filters,
         wake: Arc<Notify>,
     ) -> std::result::Result<Self, rustls::Error> {
-        Self::start_in(Environment::real(), store, configuration, metrics, wake)
+        Self::start_in(Environment::real(), store, configuration, metrics, filters, wake)
     }
 
     /// Like [`Queue::start`], in an environment of the caller's.
@@ -67,6 +68,7 @@ impl Queue {
         store: Arc<dyn QueueStore>,
         configuration: LiveConfiguration,
         metrics: Arc<Metrics>,
+        filters: Filters,
         wake: Arc<Notify>,
     ) -> std::result::Result<Self, rustls::Error> {
         let stop = CancellationToken::new();
@@ -74,7 +76,7 @@ impl Queue {
             store,
             configuration,
             metrics,
-            filters: Filters::default(),
+            filters,
             router: Router::new(Arc::clone(&environment.dns)),
             environment,
             tls: Tls::new()?,

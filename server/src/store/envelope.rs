@@ -2,7 +2,7 @@
 //! an accepted message and told to the next hop. Plain data; made by [`crate::smtp`], honoured by [`crate::queue`].
 
 use jiff::Timestamp;
-use paquebot_config::Address;
+use paquebot_config::{Address, SmartHostTls};
 
 /// What octets the content has (`BODY=`, RFC 6152 and RFC 3030).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,6 +171,8 @@ pub enum Route {
         host: paquebot_config::Domain,
         /// The port.
         port: u16,
+        /// How it is spoken to.
+        tls: SmartHostTls,
     },
     /// Its own maildrop here, and nobody else's: who else gets the message by a forwarding or an alias has it. Where the
     /// domain is not served here any more: the server's own way.
@@ -178,12 +180,12 @@ pub enum Route {
 }
 
 impl Route {
-    /// `rule:…`, `host:…:port` or `maildrop`: how the store keeps it.
+    /// `rule:…`, `host:…:port`, that with `:required` or `:implicit`, or `maildrop`: how the store keeps it.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
             Self::Rule(name) => format!("rule:{name}"),
-            Self::Host { host, port } => format!("host:{host}:{port}"),
+            Self::Host { host, port, tls } => format!("host:{host}:{port}{}", suffix(*tls)),
             Self::Maildrop => "maildrop".to_owned(),
         }
     }
@@ -197,8 +199,22 @@ impl Route {
         if text == "maildrop" {
             return Some(Self::Maildrop);
         }
-        let (host, port) = text.strip_prefix("host:")?.rsplit_once(':')?;
-        Some(Self::Host { host: paquebot_config::Domain::parse(host).ok()?, port: port.parse().ok()? })
+        let text = text.strip_prefix("host:")?;
+        let secured = [SmartHostTls::Required, SmartHostTls::Implicit];
+        let (text, tls) = secured
+            .into_iter()
+            .find_map(|tls| Some((text.strip_suffix(suffix(tls))?, tls)))
+            .unwrap_or((text, SmartHostTls::Opportunistic));
+        let (host, port) = text.rsplit_once(':')?;
+        Some(Self::Host { host: paquebot_config::Domain::parse(host).ok()?, port: port.parse().ok()?, tls })
+    }
+}
+
+fn suffix(tls: SmartHostTls) -> &'static str {
+    match tls {
+        SmartHostTls::Opportunistic => "",
+        SmartHostTls::Required => ":required",
+        SmartHostTls::Implicit => ":implicit",
     }
 }
 
@@ -236,8 +252,10 @@ mod tests {
             let original = OriginalRecipient { kind, address };
             prop_assert_eq!(OriginalRecipient::from_text(&original.to_text()), Some(original));
             for host in ["mx.example", "[192.0.2.1]", "[ipv6:2001:db8::1]"] {
-                let route = Route::Host { host: paquebot_config::Domain::parse(host).unwrap(), port };
-                prop_assert_eq!(Route::from_text(&route.to_text()), Some(route));
+                for tls in [SmartHostTls::Opportunistic, SmartHostTls::Required, SmartHostTls::Implicit] {
+                    let route = Route::Host { host: paquebot_config::Domain::parse(host).unwrap(), port, tls };
+                    prop_assert_eq!(Route::from_text(&route.to_text()), Some(route));
+                }
             }
         }
     }

@@ -103,6 +103,8 @@ pub struct SpooledFile {
     pub octets: u64,
     /// By which the store finds out later whether the volume kept what it was given.
     pub checksums: Vec<u8>,
+    /// Whether its last octets are CRLF.
+    pub ends_line: bool,
     /// Set by the store once a transaction owns the file.
     pub committed: bool,
 }
@@ -287,7 +289,7 @@ pub struct MaildropEntry {
     pub key: i64,
     /// A random number of the process that stored it: it keeps unique-ids apart when a restored backup gives a key again.
     pub run: i64,
-    /// What RETR sends, without byte-stuffing and the final dot.
+    /// What RETR sends, without byte-stuffing and the final dot. It ends the last line of a message that has no CRLF there.
     pub octets: u64,
 }
 

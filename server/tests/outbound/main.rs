@@ -27,6 +27,7 @@ use paquebot_config::{
     Address, Bundle, Configuration, Content, Domain, DomainConfig, Limits, MailboxRecord, Outbound, Protocols, Record,
     Resolvers, ServerConfig, Shutdown, TlsConfig, TlsVersion,
 };
+use paquebot_server::delivery::filter::Filters;
 use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
 use paquebot_server::queue::Queue;
@@ -144,7 +145,9 @@ impl World {
 
     fn start(&mut self) {
         let (metrics, wake) = (Arc::clone(&self.metrics), Arc::clone(&self.wake));
-        self.queue = Some(Queue::start(self.store.clone(), self.configuration.clone(), metrics, wake).unwrap());
+        self.queue = Some(
+            Queue::start(self.store.clone(), self.configuration.clone(), metrics, Filters::default(), wake).unwrap(),
+        );
     }
 
     async fn send_as(&self, from: Option<&str>, body: &[u8], declared: Declared, to: &[&str]) -> MessageId {

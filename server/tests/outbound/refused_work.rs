@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use paquebot_server::delivery::filter::Filters;
 use paquebot_server::store::StoreError;
 use paquebot_server::store::embedded::Access;
 use paquebot_server::store::outgoing::QueueChange;
@@ -70,7 +71,7 @@ async fn what_a_person_drops_leaves_the_queue_when_the_volume_has_room_again() {
     let dns = Dns::start().await;
     let configuration = LiveConfiguration::new(configuration(&dns, 25, &["server1.com"], 432_000));
     let (metrics, wake) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
-    let queue = Queue::start(store.clone(), configuration, metrics, wake).unwrap();
+    let queue = Queue::start(store.clone(), configuration, metrics, Filters::default(), wake).unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(store.queue_counts().await.unwrap().recipients, 150);
     is_full.store(false, Ordering::SeqCst);

@@ -122,7 +122,10 @@ async fn a_rule_and_an_administrator_choose_the_way_of_single_recipients() {
         by("mx@server2.com", None),
         by("rule@server2.com", Some(Route::Rule("mail/rule".to_owned()))),
         by("gone@server2.com", Some(Route::Rule("mail/gone".to_owned()))),
-        by("host@server2.com", Some(Route::Host { host: domain("[127.0.0.5]"), port })),
+        by(
+            "host@server2.com",
+            Some(Route::Host { host: domain("[127.0.0.5]"), port, tls: SmartHostTls::Opportunistic }),
+        ),
     ];
     world.send_to(Some("tom@server1.com"), b"\r\n", Declared::default(), recipients).await;
     world.until_empty().await;

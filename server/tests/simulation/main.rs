@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{Address, Bundle, Configuration, Content};
+use paquebot_server::delivery::filter::Filters;
 use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
 use paquebot_server::queue::Queue;
@@ -177,7 +178,9 @@ impl Simulation {
     fn start(&mut self) {
         let (store, metrics) = (Arc::clone(&self.store), Arc::new(Metrics::new()));
         let (environment, wake) = (self.world.environment(), Arc::clone(&self.wake));
-        self.queue = Some(Queue::start_in(environment, store, self.configuration.clone(), metrics, wake).unwrap());
+        self.queue = Some(
+            Queue::start_in(environment, store, self.configuration.clone(), metrics, Filters::default(), wake).unwrap(),
+        );
     }
 
     async fn run(mut self, size: Size) -> Report {

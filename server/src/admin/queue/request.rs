@@ -1,6 +1,6 @@
 //! What a request about the queue says, as JSON or in the query of a URL. Pure. Used by [`super`].
 
-use paquebot_config::Domain;
+use paquebot_config::{Domain, SmartHostTls};
 use serde::{Deserialize, Deserializer};
 
 use crate::store::MessageId;
@@ -46,6 +46,18 @@ pub(super) struct Request {
 pub(super) struct To {
     host: String,
     port: u16,
+    #[serde(default)]
+    tls: Tls,
+}
+
+/// How the host is spoken to.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Tls {
+    #[default]
+    Opportunistic,
+    Required,
+    Implicit,
 }
 
 /// Tells null from what is not there.
@@ -126,7 +138,12 @@ impl Request {
         if to.port == 0 {
             return Err(Wrong("the port has to be between 1 and 65535".to_owned()));
         }
-        Ok(Some(Route::Host { host, port: to.port }))
+        let tls = match to.tls {
+            Tls::Opportunistic => SmartHostTls::Opportunistic,
+            Tls::Required => SmartHostTls::Required,
+            Tls::Implicit => SmartHostTls::Implicit,
+        };
+        Ok(Some(Route::Host { host, port: to.port, tls }))
     }
 }
 
@@ -182,6 +199,12 @@ mod tests {
         assert_eq!(request(serde_json::json!({"to": null})).route(), Ok(None));
         let to = request(serde_json::json!({"to": {"host": "mx.example.com", "port": 26}})).route().unwrap().unwrap();
         assert_eq!(to.to_text(), "host:mx.example.com:26");
+        for tls in ["required", "implicit"] {
+            let to = serde_json::json!({"to": {"host": "mx.example.com", "port": 465, "tls": tls}});
+            assert_eq!(request(to).route().unwrap().unwrap().to_text(), format!("host:mx.example.com:465:{tls}"));
+        }
+        let unknown = serde_json::json!({"to": {"host": "mx.example.com", "port": 465, "tls": "perhaps"}});
+        assert!(serde_json::from_value::<Request>(unknown).is_err());
         assert!(request(serde_json::json!({"to": {"host": "a b", "port": 25}})).route().is_err());
     }
 

@@ -10,12 +10,14 @@ mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use moka::future::Cache;
 use paquebot_config::{Address, Configuration, MailboxRecord, Resolution};
 use paquebot_sieve::{Action, Environment, Limits, Message, Outcome, Script};
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
@@ -23,8 +25,11 @@ use super::Plan;
 use crate::smtp::content::HeaderReader;
 use crate::store::{Body, Declared, Derived, Folder, LocalDelivery, MessageId, Remembrance, Store, StoreError};
 
-/// Compiled scripts that are kept. Each is some kilobytes; a change of the configuration brings new ones.
-const COMPILED: usize = 2_048;
+/// Compiled scripts that are kept, by the octets of their texts: a compiled one takes a few times as much. A change of the
+/// configuration brings new ones; those that were used least go first.
+const COMPILED: u64 = 4 << 20;
+/// A compiled script costs something however short it is.
+const OVERHEAD: usize = 1 << 10;
 /// Octets of a message's beginning that are read for scripts that do not look at the body.
 const HEADER: u64 = 1 << 20;
 /// How often scripts are run again because they asked something new. Each round answers all questions of the one before.
@@ -117,15 +122,26 @@ const AT_ONCE: usize = 4;
 /// Runs filters; one for the process. Keeps compiled scripts. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    compiled: Arc<Mutex<HashMap<String, Option<Arc<Script>>>>>,
+    /// By the SHA-256 digests of their texts.
+    compiled: Cache<[u8; 32], Compiled>,
     limits: Limits,
     places: Arc<Semaphore>,
 }
 
 impl Default for Filters {
     fn default() -> Self {
-        Self { compiled: Arc::default(), limits: Limits::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let weight = |_: &[u8; 32], compiled: &Compiled| u32::try_from(compiled.octets + OVERHEAD).unwrap_or(u32::MAX);
+        let compiled = Cache::builder().weigher(weight).max_capacity(COMPILED).build();
+        Self { compiled, limits: Limits::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
+}
+
+/// A script, or that its text is none.
+#[derive(Debug, Clone)]
+struct Compiled {
+    script: Option<Arc<Script>>,
+    /// Of the text.
+    octets: usize,
 }
 
 impl Filters {
@@ -144,7 +160,7 @@ impl Filters {
         let mut beginning = None;
         for delivery in super::local_deliveries(plan, incoming.reverse_path) {
             let mailbox = &delivery.maildrop.mailbox;
-            let scripts = self.scripts(configuration, mailbox);
+            let scripts = self.scripts(configuration, mailbox).await;
             if scripts.is_empty() {
                 filtered.local.push(delivery);
                 continue;
@@ -187,27 +203,28 @@ impl Filters {
 
     /// The scripts of a mailbox in their order. One that cannot be compiled is left out: the mail is kept, and the
     /// Mailbox's condition says what is wrong.
-    fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Vec<Arc<Script>> {
-        texts(configuration, mailbox).filter_map(|text| self.compiled(text, mailbox)).collect()
+    async fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Vec<Arc<Script>> {
+        let mut scripts = Vec::new();
+        for text in texts(configuration, mailbox) {
+            scripts.extend(self.compiled(text, mailbox).await);
+        }
+        scripts
     }
 
-    fn compiled(&self, text: &str, mailbox: &Address) -> Option<Arc<Script>> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = compiled.get(text) {
-            return known.clone();
-        }
-        let script = match paquebot_sieve::compile(text, &self.limits) {
-            Ok(script) => Some(Arc::new(script)),
-            Err(error) => {
-                tracing::warn!(%mailbox, %error, "a filter cannot be used; mail passes it");
-                None
-            }
+    /// Compiles a text where nobody has; who wants the same one meanwhile waits, and nobody else.
+    async fn compiled(&self, text: &str, mailbox: &Address) -> Option<Arc<Script>> {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        let compile = async {
+            let script = match paquebot_sieve::compile(text, &self.limits) {
+                Ok(script) => Some(Arc::new(script)),
+                Err(error) => {
+                    tracing::warn!(%mailbox, %error, "a filter cannot be used; mail passes it");
+                    None
+                }
+            };
+            Compiled { script, octets: text.len() }
         };
-        if compiled.len() >= COMPILED {
-            compiled.clear();
-        }
-        compiled.insert(text.to_owned(), script.clone());
-        script
+        self.compiled.get_with(digest, compile).await.script
     }
 
     /// Runs the scripts until everything that they ask is answered: the language asks at once, the store later. They run

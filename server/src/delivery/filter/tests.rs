@@ -246,3 +246,22 @@ async fn scripts_see_the_recipient_with_its_subaddress() {
     let filtered = World::new().filter(&configuration(filter, Texts::default()), &["ben+lists@server1.com"]).await;
     assert_eq!(folders(&filtered), ["lists"]);
 }
+
+#[tokio::test]
+async fn compiled_filters_are_kept_once_for_all_and_are_bounded() {
+    let filters = Filters::default();
+    let (anna, ben) = (address("anna@server1.com"), address("ben@server1.com"));
+    let first = filters.compiled("keep;", &anna).await.unwrap();
+    let second = filters.clone().compiled("keep;", &ben).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second), "one for everybody, and for every clone");
+    assert!(filters.compiled("nonsense;", &anna).await.is_none());
+    assert!(filters.compiled("nonsense;", &ben).await.is_none());
+    // More than may be kept, in filters of 60,000 octets.
+    let comment = format!("# {}\n", "x".repeat(60_000));
+    for number in 0..100 {
+        assert!(filters.compiled(&format!("{comment}# {number}\nkeep;"), &anna).await.is_some());
+    }
+    filters.compiled.run_pending_tasks().await;
+    assert!(filters.compiled.weighted_size() <= COMPILED, "{}", filters.compiled.weighted_size());
+    assert!(filters.compiled.entry_count() >= 50, "{}", filters.compiled.entry_count());
+}

@@ -19,7 +19,7 @@ use crate::delivery::filter::Incoming;
 use crate::delivery::{self, Undeliverable};
 use crate::smtp::content::HeaderReader;
 use crate::smtp::machine::EnvelopeRecipient;
-use crate::store::envelope::Route;
+use crate::store::envelope::{ByMode, Route};
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient};
 use crate::store::{Body, Declared, Result};
 
@@ -73,6 +73,11 @@ impl Courier {
         full: &[Address],
     ) -> std::result::Result<(Taker, Elsewhere), Refusal> {
         let recipient = &row.recipient;
+        // RFC 2852 §4.1.2.1: what is late by now comes back.
+        let by = message.declared.deliver_by.filter(|by| by.mode == ByMode::Return);
+        if by.is_some_and(|by| by.at <= self.environment.clock.now()) {
+            return Err(Refusal::permanent(4, 7, "the time by which it had to be delivered is over".to_owned()));
+        }
         let refused = |reason| refusal_of(reason, &recipient.address);
         let named = EnvelopeRecipient {
             address: recipient.address.clone(),

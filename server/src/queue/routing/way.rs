@@ -1,7 +1,7 @@
 //! Which way a recipient's mail goes: by its domain's MX hosts, or through a smart host. Pure. Used by
 //! [`super::super::delivery`].
 
-use paquebot_config::{Configuration, Domain, SmartHost, SmartHostTls};
+use paquebot_config::{Configuration, SmartHost};
 
 use crate::store::envelope::Route;
 
@@ -24,7 +24,10 @@ impl Way {
     #[must_use]
     pub fn of(configuration: &Configuration, route: Option<&Route>) -> Self {
         match route {
-            Some(Route::Host { host, port }) => return Self::rerouted(host, *port),
+            Some(Route::Host { host, port, tls }) => {
+                let host = SmartHost { host: host.clone(), port: *port, tls: *tls, credentials: None };
+                return Self::Host { host, by_administrator: true };
+            }
             Some(Route::Rule(name)) => {
                 let rule = configuration.relay.iter().find(|rule| rule.name == *name);
                 if let Some(upstream) = rule.and_then(|rule| rule.upstream.clone()) {
@@ -37,10 +40,5 @@ impl Way {
             Some(host) => Self::Host { host, by_administrator: true },
             None => Self::MailExchangers,
         }
-    }
-
-    fn rerouted(host: &Domain, port: u16) -> Self {
-        let host = SmartHost { host: host.clone(), port, tls: SmartHostTls::Opportunistic, credentials: None };
-        Self::Host { host, by_administrator: true }
     }
 }

@@ -227,7 +227,7 @@ impl Machine {
         self.actions.push_back(Action::CheckSender(mail));
     }
 
-    /// Whether what MAIL says of times is within what EHLO offers (RFC 2852 §3, RFC 4865 §3).
+    /// Whether what MAIL says of times is within what EHLO offers (RFC 2852 §3, RFC 4865 §3), and can be.
     fn check_times(&self, mail: &Mail) -> Result<(), Reply> {
         let too_short = mail.by.is_some_and(|by| by.mode == ByMode::Return && by.seconds < bounds::SHORTEST_BY);
         if too_short {
@@ -239,7 +239,27 @@ impl Machine {
             (Some(Hold::Until(at)), Some(bound)) => at > bound.latest,
             (hold, _) => hold.is_some(),
         };
-        if too_long { Err(Reply::new(501, 5, 4, "a message cannot be held for so long")) } else { Ok(()) }
+        if too_long {
+            return Err(Reply::new(501, 5, 4, "a message cannot be held for so long"));
+        }
+        let held = match (mail.hold, self.settings.future_release) {
+            (Some(Hold::For(seconds)), _) => i64::from(seconds),
+            (Some(Hold::Until(at)), Some(bound)) => {
+                // `latest` is so many seconds from now.
+                i64::from(bound.longest) - (bound.latest.as_second() - at.as_second())
+            }
+            _ => return Ok(()),
+        };
+        // It could only come back.
+        if mail.by.is_some_and(|by| by.mode == ByMode::Return && by.seconds <= held) {
+            return Err(Reply::new(
+                501,
+                5,
+                4,
+                "the message would be held until after the time by which it has to arrive",
+            ));
+        }
+        Ok(())
     }
 
     fn recipient(&mut self, recipient: Recipient) {

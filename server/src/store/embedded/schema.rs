@@ -23,7 +23,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -156,6 +156,9 @@ const VERSION_5: &str = "
         keys BLOB NOT NULL
     ) STRICT;
 ";
+
+// Whether a message's content ends without CRLF, which POP3 adds. Entries that an older version made do not count it.
+const VERSION_6: &str = "ALTER TABLE message ADD COLUMN unended INTEGER NOT NULL DEFAULT 0;";
 
 /// Opens the database of `directory`, making it when `may_create`.
 pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {

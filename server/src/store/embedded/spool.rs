@@ -41,6 +41,8 @@ struct Open {
     file: File,
     guard: SpooledFile,
     summing: Summing,
+    /// The last two octets.
+    end: [u8; 2],
 }
 
 impl EmbeddedSpool {
@@ -59,6 +61,9 @@ impl EmbeddedSpool {
             };
             let before = open.guard.octets;
             open.summing.add(&pending);
+            for octet in &pending[pending.len().saturating_sub(2)..] {
+                open.end = [open.end[1], *octet];
+            }
             open.file.write_all(&pending)?;
             open.guard.octets += pending.len() as u64;
             if before / ROOM_CHECK != open.guard.octets / ROOM_CHECK && !space.has_room(0)? {
@@ -90,8 +95,8 @@ impl EmbeddedSpool {
 fn create(directory: &std::path::Path) -> Result<Open> {
     let path = directory.join(uuid::Uuid::now_v7().simple().to_string());
     let file = File::options().write(true).create_new(true).open(&path)?;
-    let guard = SpooledFile { path, octets: 0, checksums: Vec::new(), committed: false };
-    Ok(Open { file, guard, summing: Summing::default() })
+    let guard = SpooledFile { path, octets: 0, checksums: Vec::new(), ends_line: false, committed: false };
+    Ok(Open { file, guard, summing: Summing::default(), end: [0; 2] })
 }
 
 /// Runs what blocks on a thread that may.
@@ -122,8 +127,9 @@ impl Spool for EmbeddedSpool {
         }
         self.flush(true).await?;
         match self.file.take() {
-            Some(Open { mut guard, summing, .. }) => {
+            Some(Open { mut guard, summing, end, .. }) => {
                 guard.checksums = summing.finish();
+                guard.ends_line = end == *b"\r\n";
                 Ok(Body::File(guard))
             }
             None => Err(StoreError::Failed("the message file is not open".to_owned())),

@@ -25,9 +25,13 @@ fn delivery(maildrop: &str) -> LocalDelivery {
     LocalDelivery { maildrop: address(maildrop).into(), fields, body_from: None, quota: None }
 }
 
-/// Bytes that show where one is missing or out of place.
+/// Bytes that show where one is missing or out of place. They end a line where they are long enough.
 fn content(octets: usize) -> Vec<u8> {
-    (0..octets).map(|i| u8::try_from((i ^ (i >> 8) ^ (i >> 16)) & 0xff).unwrap()).collect()
+    let mut content: Vec<u8> = (0..octets).map(|i| u8::try_from((i ^ (i >> 8) ^ (i >> 16)) & 0xff).unwrap()).collect();
+    if let Some(end) = octets.checked_sub(2) {
+        content[end..].copy_from_slice(b"\r\n");
+    }
+    content
 }
 
 async fn spooled(store: &EmbeddedStore, bytes: &[u8]) -> Body {
@@ -287,7 +291,7 @@ async fn many_writers_share_transactions_and_lose_nothing() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 for number in 0..20 {
-                    let body = format!("{writer} {number}").into_bytes();
+                    let body = format!("{writer} {number}\r\n").into_bytes();
                     let to = format!("user{}@server1.com", writer % 4);
                     store.commit(acceptance(Body::Memory(body.into()), &[&to], &[])).await.unwrap();
                 }
@@ -301,7 +305,7 @@ async fn many_writers_share_transactions_and_lose_nothing() {
     for user in 0..4 {
         bodies.extend(fetch_all(&store, &format!("user{user}@server1.com")).await);
     }
-    let wanted = (0..32).flat_map(|w| (0..20).map(move |n| expected(format!("{w} {n}").as_bytes())));
+    let wanted = (0..32).flat_map(|w| (0..20).map(move |n| expected(format!("{w} {n}\r\n").as_bytes())));
     assert_eq!(bodies, wanted.collect());
 }
 
@@ -326,7 +330,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
 
     let later = now + std::time::Duration::from_secs(60);
     let deferral = Deferral { key: rows[1].key, due: later, error: "421 busy".to_owned(), warned: true };
-    let report = acceptance(Body::Memory(Bytes::from_static(b"report")), &["tom@server1.com"], &[]);
+    let report = acceptance(Body::Memory(Bytes::from_static(b"report\r\n")), &["tom@server1.com"], &[]);
     let settlement = Settlement {
         finished: vec![rows[0].key],
         deferred: vec![deferral],
@@ -344,7 +348,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
     let again = store.due_recipients(&destinations[0], later, 10).await.unwrap();
     assert_eq!((again[0].attempts, again[0].warned, again[0].last_error.as_deref()), (1, true, Some("421 busy")));
     assert_eq!(fetch_all(&store, "jack@server1.com").await, [expected(&content(100_000))]);
-    assert_eq!(fetch_all(&store, "tom@server1.com").await, [expected(b"report")]);
+    assert_eq!(fetch_all(&store, "tom@server1.com").await, [expected(b"report\r\n")]);
     let counts = store.queue_counts().await.unwrap();
     assert_eq!((counts.recipients, counts.deferred), (3, 1));
     assert_eq!(counts.oldest.unwrap().as_millisecond(), now.as_millisecond());
@@ -609,4 +613,44 @@ async fn filters_remember_until_the_time_is_over() {
     assert_eq!(store.remembers(&anna, &asked, now).await.unwrap(), [true, false]);
     assert_eq!(store.remembers(&anna, &asked, until).await.unwrap(), [false, false]);
     assert_eq!(store.remembers(&address("jack@server1.com"), &asked, now).await.unwrap(), [false, false]);
+}
+
+/// RFC 1939 §3, §11: what POP3 sends ends with CRLF, and its size is told before.
+#[tokio::test]
+async fn a_last_line_without_an_end_counts_as_it_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let large = [vec![b'x'; THRESHOLD + 1], b"\r".to_vec()].concat();
+    for (body, more) in [(&b"no end"[..], 2), (b"\n", 2), (b"end\r\n", 0), (b"", 0), (&large, 2)] {
+        let mut message = acceptance(spooled(&store, body).await, &["anna@server1.com"], &["x@y.example"]);
+        let mut edited = delivery("jack@server1.com");
+        edited.body_from = Some(body.len() as u64);
+        message.local.push(edited);
+        message.derived.push(Derived {
+            id: MessageId::generate(),
+            reverse_path: None,
+            trace: Bytes::from_static(b"Received: again\r\n"),
+            content: Content::Same { from: 0 },
+            declared: Declared::default(),
+            local: vec![delivery("tom@server1.com")],
+            remote: Vec::new(),
+        });
+        store.commit(message).await.unwrap();
+        // By way of the queue, too.
+        let due = store.due_recipients(&Domain::parse("y.example").unwrap(), Timestamp::now(), 10).await.unwrap();
+        let delivered_here = vec![(due[0].message, delivery("sue@server1.com"))];
+        let settlement = Settlement { finished: vec![due[0].key], delivered_here, ..Settlement::default() };
+        store.settle(settlement).await.unwrap();
+        for (name, more) in [("anna", more), ("tom", more), ("sue", more), ("jack", 0)] {
+            let maildrop: MaildropName = address(&format!("{name}@server1.com")).into();
+            let entry = *store.open_maildrop(&maildrop).await.unwrap().entries.last().unwrap();
+            let kept = collect(store.read(&maildrop, entry.key).await.unwrap()).await;
+            assert_eq!(entry.octets, kept.len() as u64 + more, "{name}, {} octets", body.len());
+            let usage = store.usage(&maildrop.mailbox).await.unwrap();
+            let open = store.open_maildrop(&maildrop).await.unwrap();
+            assert_eq!(usage.octets, open.entries.iter().map(|entry| entry.octets).sum::<u64>(), "{name}");
+        }
+    }
+    store.close().await;
+    assert_eq!(tools::check::check(directory.path()).unwrap().findings, Vec::<String>::new());
 }

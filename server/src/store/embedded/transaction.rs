@@ -121,6 +121,8 @@ struct Stored {
     /// Octets of its trace fields, and of what follows them.
     trace_octets: u64,
     body_octets: u64,
+    /// Whether POP3 has to end the last line (RFC 1939 §3): what came as octets (RFC 3030) need not end with one.
+    is_unended: bool,
     /// The reverse-path as the queue's rows have it.
     sender: String,
     /// When the queue may begin.
@@ -139,6 +141,7 @@ struct MessageRow<'a> {
     file: Option<&'a str>,
     /// Of the content; `None` where another message has it.
     checksums: Option<&'a [u8]>,
+    is_unended: bool,
     content_of: Option<i64>,
     body_from: u64,
     references: usize,
@@ -151,8 +154,8 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
         .prepare_cached(
             "INSERT INTO message (id, received_at, reverse_path, body_type, smtputf8, trace, body_octets, file, \
              message_references, require_tls, priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode, \
-             content_of, body_from, checksums) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             content_of, body_from, checksums, unended) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         )?
         .execute(params![
             row.id.as_str(),
@@ -174,11 +177,13 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
             row.content_of,
             to_sql(row.body_from),
             row.checksums,
+            row.is_unended,
         ])?;
     Ok(Stored {
         number: MessageNumber(connection.last_insert_rowid()),
         trace_octets: row.trace.len() as u64,
         body_octets: row.body_octets,
+        is_unended: row.is_unended,
         sender: row.reverse_path.clone().unwrap_or_else(|| NULL_SENDER.to_owned()),
         due: declared.hold_until.unwrap_or(row.received_at),
         priority: declared.priority.unwrap_or(0),
@@ -188,14 +193,17 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
 /// The row of the accepted message, and its body's.
 fn insert_original(connection: &Connection, acceptance: &Acceptance, references: usize) -> Result<Stored> {
     let computed;
+    let is_unended;
     let (body_octets, file, bytes, checksums): (u64, Option<&str>, Option<&Bytes>, &[u8]) = match &acceptance.body {
         Body::Memory(bytes) => {
             computed = checksum::of(bytes);
+            is_unended = is_without_line_end(bytes);
             (bytes.len() as u64, None, Some(bytes), &computed)
         }
         Body::File(file) => {
             let name = file.path.file_name().and_then(std::ffi::OsStr::to_str);
             let name = name.ok_or_else(|| StoreError::Failed(format!("{} is not ours", file.path.display())))?;
+            is_unended = !file.ends_line;
             (file.octets, Some(name), None, &file.checksums)
         }
     };
@@ -210,6 +218,7 @@ fn insert_original(connection: &Connection, acceptance: &Acceptance, references:
             body_octets,
             file,
             checksums: Some(checksums),
+            is_unended,
             content_of: None,
             body_from: 0,
             references,
@@ -232,6 +241,12 @@ fn insert_derived(
     if references == 0 {
         return Err(StoreError::Failed(format!("the message {} is for nobody", derived.id)));
     }
+    let is_unended = match (&derived.content, original) {
+        (Content::Own(bytes), _) => is_without_line_end(bytes),
+        // Without any of it the fields before it are the end.
+        (Content::Same { from }, Some(original)) => original.is_unended && *from < original.body_octets,
+        (Content::Same { .. }, None) => false,
+    };
     let (body_octets, content_of, body_from, checksums) = match (&derived.content, original) {
         (Content::Own(bytes), _) => (bytes.len() as u64, None, 0, Some(checksum::of(bytes))),
         (Content::Same { from }, Some(original)) => {
@@ -250,6 +265,7 @@ fn insert_derived(
             body_octets,
             file: None,
             checksums: checksums.as_deref(),
+            is_unended,
             content_of,
             body_from,
             references,
@@ -284,9 +300,19 @@ fn insert_recipients(
     Ok(())
 }
 
+/// Octets of CRLF.
+const LINE_END: u64 = 2;
+
+/// Whether a content has a last line that does not end; an empty one has no line.
+fn is_without_line_end(content: &[u8]) -> bool {
+    !content.is_empty() && !content.ends_with(b"\r\n")
+}
+
 /// One maildrop's entry, and its mailbox's usage; refuses what would exceed the quota.
 fn insert_entry(connection: &Connection, message: &Stored, delivery: &LocalDelivery, run: i64) -> Result<()> {
     let octets = delivery.octets(message.trace_octets, message.body_octets);
+    let has_body = delivery.body_from.is_none_or(|from| from < message.body_octets);
+    let octets = if message.is_unended && has_body { octets + LINE_END } else { octets };
     let mailbox = &delivery.maildrop.mailbox;
     let (maildrop, used): (i64, i64) = connection
         .prepare_cached(
@@ -463,7 +489,7 @@ fn add_reference(connection: &Connection, message: MessageNumber) -> Result<Stor
     let stored = connection
         .prepare_cached(
             "UPDATE message SET message_references = message_references + 1 WHERE number = ?1 \
-             RETURNING length(trace), body_octets, coalesce(priority, 0), coalesce(reverse_path, '<>')",
+             RETURNING length(trace), body_octets, coalesce(priority, 0), coalesce(reverse_path, '<>'), unended",
         )?
         .query_row([message.0], |row| {
             Ok(Stored {
@@ -471,6 +497,7 @@ fn add_reference(connection: &Connection, message: MessageNumber) -> Result<Stor
                 trace_octets: from_sql(row.get(0)?),
                 body_octets: from_sql(row.get(1)?),
                 sender: row.get(3)?,
+                is_unended: row.get(4)?,
                 due: Timestamp::UNIX_EPOCH,
                 priority: row.get(2)?,
             })

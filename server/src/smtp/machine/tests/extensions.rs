@@ -82,6 +82,29 @@ fn messages_are_held_within_the_offer() {
     play(&mut world, "C: EHLO c\nS: 250\nC: MAIL FROM:<> HOLDFOR=1\nS: 555 5.5.4");
 }
 
+/// What is held longer than it may take could only come back.
+#[test]
+fn messages_are_not_held_beyond_the_time_by_which_they_have_to_arrive() {
+    let mut world = logged_in();
+    play(
+        &mut world,
+        "C: MAIL FROM:<tom@server1.com> HOLDFOR=600 BY=600;R
+         S: 501 5.5.4
+         C: MAIL FROM:<tom@server1.com> HOLDUNTIL=2026-11-23T12:10:00Z BY=600;R
+         S: 501 5.5.4
+         C: MAIL FROM:<tom@server1.com> HOLDFOR=600 BY=600;N
+         S: 250 2.1.0
+         C: RSET
+         S: 250 2.0.0
+         C: MAIL FROM:<tom@server1.com> HOLDUNTIL=2026-11-23T12:09:59Z BY=600;R
+         S: 250 2.1.0
+         C: RSET
+         S: 250 2.0.0
+         C: MAIL FROM:<tom@server1.com> HOLDFOR=599 BY=600;R
+         S: 250 2.1.0",
+    );
+}
+
 /// RFC 2852 §3.
 #[test]
 fn messages_cannot_be_returned_sooner_than_the_offer_says() {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::credentials::Failure;
+use crate::store::StoreError;
 
 fn entry(key: i64, octets: u64) -> MaildropEntry {
     MaildropEntry { key, run: 0xabcd, octets }

@@ -1,6 +1,9 @@
 //! The client's side of SMTP without I/O (RFC 5321 §3, §4.1): replies in, actions out. [`super::session`] drives it over
 //! TCP, tests and fuzzers drive it with a script. One machine serves one connection, and many messages over it.
 
+mod hello;
+mod suitability;
+
 use std::collections::VecDeque;
 
 use paquebot_config::Address;
@@ -10,7 +13,6 @@ use super::authentication::{Authentication, Credentials, SecretLine};
 use super::capabilities::Capabilities;
 use super::command;
 use super::reply::Reply;
-use crate::store::envelope::ByMode;
 use crate::store::{BodyType, Declared, RemoteRecipient};
 
 /// How long a reply may take (RFC 5321 §4.5.3.2 says how long we have to be patient).
@@ -322,47 +324,6 @@ impl Client {
         outcome
     }
 
-    fn ehlo(&mut self) -> Action {
-        self.state = State::Ehlo;
-        Action::Send(format!("EHLO {}\r\n", self.ehlo_name).into_bytes(), Wait::Command)
-    }
-
-    fn on_ehlo(&mut self, reply: &Reply) -> Result<Action, Refusal> {
-        self.capabilities = Capabilities::read(reply.lines.get(1..).unwrap_or_default());
-        self.after_hello()
-    }
-
-    fn after_hello(&mut self) -> Result<Action, Refusal> {
-        let wants_tls = !self.encrypted && self.protection != Protection::None;
-        if wants_tls && self.capabilities.starttls {
-            self.state = State::StartTls;
-            return Ok(Action::Send(b"STARTTLS\r\n".to_vec(), Wait::Command));
-        }
-        if wants_tls && self.protection == Protection::Required {
-            let text = "the server does not offer STARTTLS, and mail goes to it by TLS only";
-            return Err(Refusal::transient(7, 10, text).at(&self.host));
-        }
-        self.authenticate()
-    }
-
-    fn authenticate(&mut self) -> Result<Action, Refusal> {
-        let Some(credentials) = self.credentials.take() else { return Ok(self.ready()) };
-        let refusal = |text: &str| Err(Refusal::transient(7, 0, text).at(&self.host));
-        if !self.encrypted {
-            return refusal("the server does not offer TLS, and a password is not sent without it");
-        }
-        let Some((authentication, line)) = Authentication::begin(credentials, &self.capabilities) else {
-            return refusal("the server offers neither AUTH PLAIN nor AUTH LOGIN, and a login is configured for it");
-        };
-        self.state = State::Authentication(authentication);
-        Ok(Action::Authenticate(line))
-    }
-
-    fn ready(&mut self) -> Action {
-        self.state = State::Open;
-        Action::Ready
-    }
-
     fn on_transaction_reply(&mut self, reply: &Reply) -> Action {
         let Some(step) = self.awaited.pop_front().filter(|_| reply.code != 421) else {
             // RFC 5321 §3.8: with 421 the server closes the connection, whatever it was asked. And a server that speaks
@@ -477,66 +438,6 @@ impl Client {
         self.awaited.push_back(Step::Message);
         self.has_begun_content = true;
         Action::SendMessage(framing)
-    }
-
-    /// Why this server cannot take the message, known without asking it.
-    fn unsuited(&self, transaction: &Transaction) -> Option<Refusal> {
-        let offered = &self.capabilities;
-        if transaction.declared.require_tls && !(self.is_verified() && offered.require_tls) {
-            return Some(self.no_require_tls());
-        }
-        if let Some(limit) = offered.size
-            && transaction.octets > limit
-        {
-            let text = format!("the message has {} octets, the server takes {limit} at most", transaction.octets);
-            return Some(Refusal { code: 552, ..Refusal::permanent(3, 4, text).at(&self.host) });
-        }
-        let sender_is_ascii = transaction.reverse_path.as_ref().is_none_or(Address::is_ascii);
-        let is_international = !transaction.header_is_ascii || !sender_is_ascii;
-        if transaction.declared.smtputf8 && !offered.smtputf8 && is_international {
-            return Some(self.no_smtputf8());
-        }
-        self.too_late(transaction)
-    }
-
-    /// RFC 2852 §4: what comes back when it is late goes only to servers that look after that.
-    fn too_late(&self, transaction: &Transaction) -> Option<Refusal> {
-        let by = transaction.declared.deliver_by.filter(|by| by.mode == ByMode::Return)?;
-        let left = transaction.seconds_left.and_then(|left| u64::try_from(left).ok()).filter(|left| *left > 0);
-        let text = match (left, self.capabilities.deliver_by) {
-            (None, _) => format!("it was to be delivered by {}, and that time is over", by.at),
-            (_, None) => "the server does not look after delivery times (DELIVERBY)".to_owned(),
-            (Some(left), Some(least)) if left < least => {
-                format!("it is to be delivered within {left} seconds, and the server promises nothing below {least}")
-            }
-            _ => return None,
-        };
-        Some(Refusal::permanent(4, 7, text).at(&self.host))
-    }
-
-    /// Whether TLS is spoken with a certificate that proves the host's name, which configuration gave.
-    fn is_verified(&self) -> bool {
-        self.encrypted && matches!(self.protection, Protection::Required | Protection::FromTheBeginning)
-    }
-
-    /// RFC 8689 §4.2.1.
-    fn no_require_tls(&self) -> Refusal {
-        let text = if self.is_verified() {
-            "the sender requires TLS on the whole way (REQUIRETLS), and the server does not promise it"
-        } else {
-            "the sender requires TLS on the whole way (REQUIRETLS), and the server's name is not verified: that needs a \
-             smart host with verified TLS"
-        };
-        Refusal::permanent(7, 30, text).at(&self.host)
-    }
-
-    /// RFC 6531 §3.4: an address beyond ASCII goes only to a server that offers the extension.
-    fn unsuited_recipient(&self, recipient: &RemoteRecipient) -> Option<Outcome> {
-        (!self.capabilities.smtputf8 && !recipient.address.is_ascii()).then(|| Err(self.no_smtputf8()))
-    }
-
-    fn no_smtputf8(&self) -> Refusal {
-        Refusal::permanent(6, 7, "the server does not take internationalised mail (SMTPUTF8)").at(&self.host)
     }
 
     fn fail_rest(&mut self, refusal: &Refusal) -> Action {

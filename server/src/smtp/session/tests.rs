@@ -1,18 +1,20 @@
 //! The session over a real socket and the embedded store, with a store between that fails when it is told to. What the
 //! whole process does is tested from outside, in `server/tests/smtp.rs`.
 
+mod faulty;
+
 use std::sync::Mutex;
 use std::time::Duration;
 
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
-use async_trait::async_trait;
-use paquebot_config::{Domain, Record, Verifier};
+use paquebot_config::{Record, Verifier};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::faulty::{Fault, Faulty};
 use super::*;
 use crate::credentials::Authenticator;
 use crate::credentials::sasl::Credentials;
@@ -21,105 +23,10 @@ use crate::metrics::Metrics;
 use crate::services::Services;
 use crate::smtp::machine::AcceptedRecipient;
 use crate::smtp::testing::{address, configuration};
+use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::outgoing::{QueueStore, Settlement};
-use crate::store::{
-    Acceptance, Body, Folder, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage,
-};
 use crate::tls::Certificates;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    NoRoom,
-    Spool,
-    Append,
-    Finish,
-    CommitFull,
-    CommitFailed,
-    Usage,
-}
-
-/// The embedded store, with one fault.
-struct Faulty {
-    store: Arc<EmbeddedStore>,
-    fault: Mutex<Option<Fault>>,
-}
-
-impl Faulty {
-    fn has(&self, fault: Fault) -> bool {
-        *self.fault.lock().unwrap() == Some(fault)
-    }
-}
-
-struct FaultySpool {
-    spool: Box<dyn Spool>,
-    append: bool,
-    finish: bool,
-}
-
-#[async_trait]
-impl Spool for FaultySpool {
-    async fn append(&mut self, bytes: &[u8]) -> StoreResult<()> {
-        if self.append { Err(StoreError::DiskFull) } else { self.spool.append(bytes).await }
-    }
-
-    async fn finish(self: Box<Self>) -> StoreResult<Body> {
-        if self.finish { Err(StoreError::DiskFull) } else { self.spool.finish().await }
-    }
-}
-
-#[async_trait]
-impl Store for Faulty {
-    async fn spool(&self, limit: u64) -> StoreResult<Box<dyn Spool>> {
-        if self.has(Fault::Spool) {
-            return Err(StoreError::DiskFull);
-        }
-        let spool = self.store.spool(limit).await?;
-        Ok(Box::new(FaultySpool { spool, append: self.has(Fault::Append), finish: self.has(Fault::Finish) }))
-    }
-
-    async fn commit(&self, acceptance: Acceptance) -> StoreResult<()> {
-        if self.has(Fault::CommitFull) {
-            return Err(StoreError::DiskFull);
-        }
-        if self.has(Fault::CommitFailed) {
-            return Err(StoreError::Failed("the disk is on fire".to_owned()));
-        }
-        self.store.commit(acceptance).await
-    }
-
-    async fn has_room(&self, octets: u64) -> bool {
-        !self.has(Fault::NoRoom) && self.store.has_room(octets).await
-    }
-
-    async fn usage(&self, maildrop: &Address) -> StoreResult<Usage> {
-        if self.has(Fault::Usage) { Err(StoreError::Failed("no".to_owned())) } else { self.store.usage(maildrop).await }
-    }
-
-    async fn open_maildrop(&self, maildrop: &MaildropName) -> StoreResult<Maildrop> {
-        self.store.open_maildrop(maildrop).await
-    }
-
-    async fn read(&self, maildrop: &MaildropName, key: i64) -> StoreResult<Box<dyn MessageReader>> {
-        self.store.read(maildrop, key).await
-    }
-
-    async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> StoreResult<()> {
-        self.store.delete(maildrop, keys).await
-    }
-
-    async fn folders(&self, mailbox: &Address) -> StoreResult<Vec<Folder>> {
-        self.store.folders(mailbox).await
-    }
-
-    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> StoreResult<Vec<Address>> {
-        self.store.mailboxes_with_mail(domain, limit).await
-    }
-
-    async fn remembers(&self, mailbox: &Address, what: &[String], now: jiff::Timestamp) -> StoreResult<Vec<bool>> {
-        self.store.remembers(mailbox, what, now).await
-    }
-}
 
 fn on(protocol: Protocol) -> Arc<Listener> {
     Arc::new(Listener {

@@ -352,7 +352,8 @@ impl Writer {
             (Work::Round(deletion), Err(error)) => {
                 // It is decided: it goes on when it can, here or at the next start. Whoever waits need not.
                 tracing::warn!(%error, "a deletion of many messages is interrupted");
-                let _ = reply.send(Err(error.clone()));
+                let reason = format!("the deletion was interrupted, and goes on by itself: {error}");
+                let _ = reply.send(Err(StoreError::Failed(reason)));
                 self.is_stalled = true;
                 let (nobody, _) = oneshot::channel();
                 self.deletions.push_back(Job { work: Work::Round(deletion), reply: nobody });

@@ -16,6 +16,7 @@ mod readers;
 mod reading;
 mod recovery;
 mod schema;
+mod settlement;
 mod space;
 mod spool;
 #[cfg(test)]

@@ -8,8 +8,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::checksum;
 use super::deletion::{Deletion, delete};
 use super::manage::Management;
+use super::settlement::settle;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
-use crate::store::outgoing::{Deferral, MessageNumber, Settlement};
+use crate::store::outgoing::{MessageNumber, Settlement};
 use crate::store::{
     Acceptance, Body, Content, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance, Result, StoreError,
 };
@@ -93,7 +94,7 @@ fn references(acceptance: &Acceptance) -> usize {
     acceptance.local.len() + acceptance.remote.len() + same.count()
 }
 
-fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<()> {
+pub(super) fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<()> {
     let references = references(acceptance);
     if references == 0 && acceptance.derived.is_empty() && acceptance.remember.is_empty() {
         // To say that it is accepted would be to lose it.
@@ -116,18 +117,18 @@ fn accept(connection: &Connection, acceptance: &Acceptance, run: i64) -> Result<
 }
 
 /// A message row that was made.
-struct Stored {
-    number: MessageNumber,
+pub(super) struct Stored {
+    pub(super) number: MessageNumber,
     /// Octets of its trace fields, and of what follows them.
-    trace_octets: u64,
-    body_octets: u64,
+    pub(super) trace_octets: u64,
+    pub(super) body_octets: u64,
     /// Whether POP3 has to end the last line (RFC 1939 §3): what came as octets (RFC 3030) need not end with one.
-    is_unended: bool,
+    pub(super) is_unended: bool,
     /// The reverse-path as the queue's rows have it.
-    sender: String,
+    pub(super) sender: String,
     /// When the queue may begin.
-    due: Timestamp,
-    priority: i8,
+    pub(super) due: Timestamp,
+    pub(super) priority: i8,
 }
 
 /// What a message row is made of.
@@ -231,7 +232,7 @@ fn insert_original(connection: &Connection, acceptance: &Acceptance, references:
 }
 
 /// The row of a message that comes of another one, and its body's where it has one of its own.
-fn insert_derived(
+pub(super) fn insert_derived(
     connection: &Connection,
     derived: &Derived,
     received_at: Timestamp,
@@ -284,7 +285,7 @@ fn insert_body(connection: &Connection, message: MessageNumber, bytes: &Bytes) -
     Ok(())
 }
 
-fn insert_recipients(
+pub(super) fn insert_recipients(
     connection: &Connection,
     message: &Stored,
     local: &[LocalDelivery],
@@ -309,7 +310,12 @@ fn is_without_line_end(content: &[u8]) -> bool {
 }
 
 /// One maildrop's entry, and its mailbox's usage; refuses what would exceed the quota.
-fn insert_entry(connection: &Connection, message: &Stored, delivery: &LocalDelivery, run: i64) -> Result<()> {
+pub(super) fn insert_entry(
+    connection: &Connection,
+    message: &Stored,
+    delivery: &LocalDelivery,
+    run: i64,
+) -> Result<()> {
     let octets = delivery.octets(message.trace_octets, message.body_octets);
     let has_body = delivery.body_from.is_none_or(|from| from < message.body_octets);
     let octets = if message.is_unended && has_body { octets + LINE_END } else { octets };
@@ -373,7 +379,7 @@ pub(super) fn find_folder(connection: &Connection, maildrop: i64, folder: &Folde
 /// What stands for the null reverse-path in the queue's rows.
 pub(super) const NULL_SENDER: &str = "<>";
 
-fn insert_recipient(connection: &Connection, message: &Stored, recipient: &RemoteRecipient) -> Result<()> {
+pub(super) fn insert_recipient(connection: &Connection, message: &Stored, recipient: &RemoteRecipient) -> Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority, sender) \
@@ -396,7 +402,7 @@ fn insert_recipient(connection: &Connection, message: &Stored, recipient: &Remot
 /// How many remembrances that are over go when a new one comes, so that they do not gather.
 const FORGOTTEN_AT_ONCE: i64 = 8;
 
-fn remember(connection: &Connection, remembrance: &Remembrance, now: Timestamp) -> Result<()> {
+pub(super) fn remember(connection: &Connection, remembrance: &Remembrance, now: Timestamp) -> Result<()> {
     connection
         .prepare_cached(
             "DELETE FROM remembrance WHERE (mailbox, what) IN \
@@ -428,89 +434,4 @@ pub(super) fn release(connection: &Connection, message: MessageNumber, unreferen
         (None, None) => drop(connection.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([message.0])?),
     }
     Ok(())
-}
-
-fn settle(connection: &Connection, settlement: &Settlement, run: i64, unreferenced: &mut Unreferenced) -> Result<()> {
-    // References are added before others are released, so that no message goes in between.
-    for (message, delivery) in &settlement.delivered_here {
-        let stored = add_reference(connection, *message)?;
-        let body_from = delivery.body_from.map(|from| from.saturating_sub(stored.trace_octets));
-        insert_entry(connection, &stored, &LocalDelivery { body_from, ..delivery.clone() }, run)?;
-    }
-    let now = settlement.at;
-    for (message, derived) in &settlement.derived {
-        let stored = derive_of_queued(connection, *message, derived, now)?;
-        insert_recipients(connection, &stored, &derived.local, &derived.remote, run)?;
-    }
-    for remembrance in &settlement.remember {
-        remember(connection, remembrance, now)?;
-    }
-    for (message, recipient) in &settlement.redirected {
-        let stored = add_reference(connection, *message)?;
-        insert_recipient(connection, &stored, recipient)?;
-    }
-    for report in &settlement.reports {
-        accept(connection, report, run)?;
-    }
-    for deferral in &settlement.deferred {
-        defer(connection, deferral)?;
-    }
-    for key in &settlement.finished {
-        let message: i64 = connection
-            .prepare_cached("DELETE FROM recipient WHERE key = ?1 RETURNING message")?
-            .query_row([*key], |row| row.get(0))?;
-        release(connection, MessageNumber(message), unreferenced)?;
-    }
-    Ok(())
-}
-
-/// The row of a message that comes of a queued one. It refers to the message that has the octets: the queued one may have
-/// come of another itself.
-fn derive_of_queued(
-    connection: &Connection,
-    message: MessageNumber,
-    derived: &Derived,
-    now: Timestamp,
-) -> Result<Stored> {
-    let Content::Same { from } = derived.content else { return insert_derived(connection, derived, now, None) };
-    let (content, left_out, trace): (i64, i64, Vec<u8>) = connection
-        .prepare_cached("SELECT coalesce(content_of, number), body_from, trace FROM message WHERE number = ?1")?
-        .query_row([message.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let original = add_reference(connection, MessageNumber(content))?;
-    let kept = usize::try_from(from).ok().and_then(|from| trace.get(from..)).unwrap_or_default();
-    let from = from_sql(left_out) + from.saturating_sub(trace.len() as u64);
-    let trace = Bytes::from([&derived.trace[..], kept].concat());
-    let derived = Derived { trace, content: Content::Same { from }, ..derived.clone() };
-    insert_derived(connection, &derived, now, Some(&original))
-}
-
-/// One reference more. What is put into the queue with it is due at once.
-fn add_reference(connection: &Connection, message: MessageNumber) -> Result<Stored> {
-    let stored = connection
-        .prepare_cached(
-            "UPDATE message SET message_references = message_references + 1 WHERE number = ?1 \
-             RETURNING length(trace), body_octets, coalesce(priority, 0), coalesce(reverse_path, '<>'), unended",
-        )?
-        .query_row([message.0], |row| {
-            Ok(Stored {
-                number: message,
-                trace_octets: from_sql(row.get(0)?),
-                body_octets: from_sql(row.get(1)?),
-                sender: row.get(3)?,
-                is_unended: row.get(4)?,
-                due: Timestamp::UNIX_EPOCH,
-                priority: row.get(2)?,
-            })
-        })?;
-    Ok(stored)
-}
-
-fn defer(connection: &Connection, deferral: &Deferral) -> Result<()> {
-    let changed = connection
-        .prepare_cached(
-            "UPDATE recipient SET due = ?2, last_error = ?3, warned = warned OR ?4, attempts = attempts + 1 \
-             WHERE key = ?1",
-        )?
-        .execute(params![deferral.key, deferral.due.as_millisecond(), deferral.error, deferral.warned])?;
-    if changed == 1 { Ok(()) } else { Err(StoreError::NotFound) }
 }

@@ -233,3 +233,26 @@ async fn a_long_wait_changes_nothing() {
     client.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "+OK 14 octets\r\nSubject: 2\r\n\r\n.\r\n+OK bye\r\n");
 }
+
+/// RFC 1939 §11: what is listed is what is sent, also of a message that came as octets and ends within a line (RFC 3030).
+#[tokio::test]
+async fn sizes_are_those_on_the_wire() {
+    let bench = Bench::new();
+    let tom = testing::address("tom@server1.com");
+    let large = [&b"Subject: large\r\n\r\n"[..], &[b'x'; 100_000]].concat();
+    for text in [&b"Subject: a\r\n\r\nends\r\n"[..], b"Subject: b\r\n\r\ndoes not", b"Subject: c\r\n\r\nlone\n", &large]
+    {
+        deliver(&bench, &tom, text).await;
+    }
+    let mut client = bench.log_in("tom@server1.com").await;
+    let mut total = 0;
+    for number in 1..=4 {
+        let listed = say(&mut client, &format!("LIST {number}")).await;
+        let told = say(&mut client, &format!("RETR {number}")).await;
+        let octets = multi_line(&mut client).await.len();
+        assert_eq!(listed, format!("+OK {number} {octets}\r\n"));
+        assert!(told.starts_with(&format!("+OK {octets} ")), "{told}");
+        total += octets;
+    }
+    assert_eq!(say(&mut client, "STAT").await, format!("+OK 4 {total}\r\n"));
+}

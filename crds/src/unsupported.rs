@@ -74,17 +74,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
         "dns.mode",
         "records are reported only, as with Report; publish them from status.dns.zoneFile",
     );
-    let pod_monitor = spec.monitoring.as_ref().and_then(|monitoring| monitoring.pod_monitor.as_ref());
-    found.ignore(
-        pod_monitor.is_some_and(|monitor| monitor.mode.is_enabled()),
-        "monitoring.podMonitor",
-        "no PodMonitor is made; have Prometheus scrape the pods' admin port",
-    );
-    found.refuse(
-        spec.network_policy.as_ref().is_some_and(|policy| policy.enabled),
-        "networkPolicy.enabled",
-        "no NetworkPolicy is made; write your own and set it to false",
-    );
     found.0
 }
 
@@ -197,9 +186,6 @@ mod tests {
         let honoured = json!({"operations": {"paused": true, "stopped": true},
             "tls": {"certManager": {"issuerRef": {"name": "a"}}}});
         assert_eq!(of(honoured), []);
-        let monitoring = json!({"podMonitor": {"mode": "Enabled"}});
-        assert_eq!(of(json!({"monitoring": monitoring})), ignored("spec.monitoring.podMonitor"));
-        assert_eq!(of(json!({"networkPolicy": {"enabled": true}})), refused("spec.networkPolicy.enabled"));
     }
 
     #[test]

@@ -193,7 +193,10 @@ async fn lost(election: &mut Option<Election>) {
 fn settings(arguments: &Arguments) -> (Settings, Scope) {
     let settings = Settings {
         default_server: arguments.default_server.clone(),
-        defaults: Defaults { image: arguments.server_image.clone() },
+        defaults: Defaults {
+            image: arguments.server_image.clone(),
+            operator_namespace: Some(arguments.lease_namespace.clone()),
+        },
         dns: seen::Settings::default(),
         pod_admin_port: paquebot_operator::render::names::ADMIN_PORT,
         hashes_at_once: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

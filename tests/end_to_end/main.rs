@@ -1,6 +1,7 @@
 //! The end-to-end suite on a real Kubernetes: the story, then real input, then what must hold when things go wrong.
 //! `make e2e` runs it. The story's steps build on each other; a check that fails later on does not stop the suite.
 
+mod exposure;
 mod failures;
 mod input;
 mod objects;
@@ -37,6 +38,9 @@ fn after_the_story(world: &World, report: &mut Report) {
     objects::filters(world, report);
     objects::credentials(world, report);
     objects::one_server_for_both(&world.cluster, report);
+    report.chapter("Exposure");
+    exposure::probe(world, report);
+    exposure::source_addresses(world, report);
     report.chapter("Failures");
     failures::bad_configuration(world, report);
     failures::killed_pod(world, report);

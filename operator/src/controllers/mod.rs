@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod availability;
+pub mod beside;
 pub mod cert_manager;
 pub mod certificate;
 pub mod configz;

@@ -16,6 +16,7 @@ use paquebot_crds::mail_server::CertificateSource;
 use serde_json::json;
 
 use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
+use super::beside::{Absent, Beside, api_exists, is_foreign_api};
 use super::certificate::{self, Judged};
 use super::{cert_manager, volumes_worker};
 use crate::credentials;
@@ -59,6 +60,8 @@ pub struct Pass {
     pub certificate_is_gone: bool,
     /// The claims of the pods, unless they are known to be as wanted.
     pub volumes: Option<Volumes>,
+    /// What may stand beside the workload.
+    pub beside: Beside,
 }
 
 /// What came of it.
@@ -81,6 +84,8 @@ pub struct PassDone {
     pub volume_size: Option<paquebot_crds::Quantity>,
     /// When to look again at what nothing watches.
     pub look_again: Option<Duration>,
+    /// What is known to be gone, or impossible, beside the workload.
+    pub absent: Absent,
     /// Whether the configuration is as wanted: what the domains, mailboxes, aliases and policies say.
     pub configuration: Result<(), Failure>,
     /// Whether the certificate and the objects that run the server are; this is nobody's concern but the MailServer's.
@@ -100,6 +105,7 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         certificate_is_gone: pass.certificate_is_gone,
         volume_size: None,
         look_again: None,
+        absent: pass.beside.absent.clone(),
     };
     let (configuration, workload) = work.all(&pass).await;
     PassDone {
@@ -112,6 +118,7 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         certificate_is_gone: work.certificate_is_gone,
         volume_size: work.volume_size,
         look_again: work.look_again,
+        absent: work.absent,
         configuration,
         workload,
     }
@@ -128,6 +135,7 @@ struct Work {
     certificate_is_gone: bool,
     volume_size: Option<paquebot_crds::Quantity>,
     look_again: Option<Duration>,
+    absent: Absent,
 }
 
 impl Work {
@@ -186,7 +194,7 @@ impl Work {
             self.budget_is_gone = true;
         }
         let volumes = self.volumes(pass).await;
-        refused.and(volumes)
+        refused.and(volumes).and(self.beside(pass).await)
     }
 
     async fn volumes(&mut self, pass: &Pass) -> Result<(), Failure> {
@@ -194,6 +202,40 @@ impl Work {
         let grown = volumes_worker::grow(&self.client, &pass.server.name, volumes).await?;
         self.written += grown.written;
         self.volume_size = grown.settled.then(|| volumes.size.clone());
+        Ok(())
+    }
+
+    /// Writes what is wanted beside the workload, and takes away what is not.
+    async fn beside(&mut self, pass: &Pass) -> Result<(), Failure> {
+        let wanted = pass.beside.desired().map_err(Failure::from)?;
+        for (resource, desired) in wanted {
+            let kind = resource.kind.clone();
+            match desired {
+                Some(desired) => {
+                    if self.absent.apis.contains(&kind) {
+                        continue;
+                    }
+                    self.absent.objects.remove(&kind);
+                    let written = self.known.contains_key(&desired.target);
+                    if !written && is_foreign_api(&resource) && !api_exists(&self.client, &resource).await? {
+                        self.absent.apis.insert(kind);
+                        continue;
+                    }
+                    self.apply(desired).await?;
+                }
+                None if self.absent.objects.contains(&kind) => {}
+                None => {
+                    if !is_foreign_api(&resource) || api_exists(&self.client, &resource).await? {
+                        let name = &pass.server.name;
+                        self.known.remove(&Target { kind: kind.clone(), name: name.clone() });
+                        let ours = names::metadata(&pass.server, name.name.clone());
+                        self.applier.delete_as(&resource, name, &ours).await?;
+                    }
+                    self.absent.objects.insert(kind.clone());
+                    self.absent.apis.remove(&kind);
+                }
+            }
+        }
         Ok(())
     }
 

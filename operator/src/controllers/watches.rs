@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -81,6 +81,7 @@ impl Watches {
         self.owned_metadata::<ConfigMap>("ConfigMap");
         self.owned_metadata::<ServiceAccount>("ServiceAccount");
         self.owned_metadata::<PodDisruptionBudget>("PodDisruptionBudget");
+        self.owned_metadata::<NetworkPolicy>("NetworkPolicy");
         self.secrets();
         self.config_maps();
         self.cluster_wide();

@@ -6,6 +6,7 @@
 //! - [`configuration`]: the ConfigMap and Secrets that carry them, written whenever they change;
 //! - [`workload`]: StatefulSet, Services and the rest, which depend on the MailServer alone. A change of domains,
 //!   mailboxes or rules leaves them as they are: nothing of that restarts a pod;
+//! - [`network_policy`] and [`pod_monitor`]: what may stand beside these, or may not;
 //! - [`certificate`]: what a self-signed certificate must say.
 //!
 //! The controllers and the `compile` command call it.
@@ -14,6 +15,8 @@ pub mod certificate;
 mod configuration;
 mod content;
 pub mod names;
+mod network_policy;
+pub mod pod_monitor;
 pub mod ports;
 mod service;
 mod stateful_set;
@@ -25,6 +28,7 @@ mod tests;
 
 pub use configuration::{Configuration, configuration};
 pub use content::{RenderError, bundle, content, refresh, server_config};
+pub use network_policy::network_policy;
 pub use workload::{Defaults, Workload, workload};
 
 /// A MailServer as the index keeps it.

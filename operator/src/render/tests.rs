@@ -79,7 +79,10 @@ fn full() -> Value {
 }
 
 fn rendered(directory: &Directory) -> Workload {
-    workload(&directory.accepted_server(&name()).unwrap(), &Defaults { image: "paquebot-server:dev".to_owned() })
+    workload(
+        &directory.accepted_server(&name()).unwrap(),
+        &Defaults { image: "paquebot-server:dev".to_owned(), operator_namespace: None },
+    )
 }
 
 fn yaml(value: &impl Serialize) -> String {
@@ -188,6 +191,58 @@ fn proxies_that_are_trusted_are_told_to_the_server_which_starts_again() {
     assert_eq!(listeners[1].proxy_protocol, None);
     let template = |directory: &Directory| rendered(directory).stateful_set.spec.unwrap().template;
     assert_ne!(template(&one), template(&spec(&["192.0.2.0/25"])), "it reads whom it trusts when it opens its ports");
+}
+
+#[test]
+fn a_network_policy_lets_mail_in_and_out_and_the_operator_to_the_admin_port() {
+    let policy = |spec: Value, namespace: Option<&str>| {
+        let directory = directory(spec);
+        let defaults = Defaults { image: "x".to_owned(), operator_namespace: namespace.map(str::to_owned) };
+        let rules: Vec<paquebot_config::RelayRule> = serde_json::from_value(json!([{
+            "name": "one/p", "from": [], "recipients": "Any",
+            "upstream": {"host": "relay.example", "port": 2526, "tls": "Required"},
+        }]))
+        .unwrap();
+        network_policy(&directory.accepted_server(&name()).unwrap(), &defaults, &rules)
+            .map(|policy| serde_json::to_value(policy).unwrap())
+    };
+    assert_eq!(policy(small(), None), None);
+    let wanted = json!({"hostname": "mx.server1.com", "networkPolicy": {"enabled": true}});
+    let made = policy(wanted.clone(), Some("paquebot-system")).unwrap();
+    assert_eq!(made["spec"]["podSelector"]["matchLabels"], serde_json::to_value(names::selector("default")).unwrap());
+    let ports = |rule: &Value| -> Vec<u64> {
+        rule["ports"].as_array().unwrap().iter().map(|port| port["port"].as_u64().unwrap()).collect()
+    };
+    let (ingress, egress) = (&made["spec"]["ingress"], &made["spec"]["egress"]);
+    assert_eq!(
+        (ports(&ingress[0]), ingress[0].get("from")),
+        (vec![2025, 2587, 2465, 2110, 2995], None),
+        "mail is for everybody"
+    );
+    assert_eq!(ports(&ingress[1]), [8080]);
+    let from = json!([{
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "paquebot-system"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "paquebot"}},
+    }]);
+    assert_eq!(ingress[1]["from"], from);
+    assert_eq!((ports(&egress[0]), ports(&egress[1])), (vec![53, 53, 5353, 5353], vec![25, 465, 587, 2526]));
+    assert_eq!(egress[2]["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "paquebot-server");
+    // Prometheus may run anywhere.
+    let mut monitored = wanted;
+    monitored["monitoring"] = json!({"podMonitor": {"mode": "Enabled"}});
+    assert_eq!(policy(monitored, None).unwrap()["spec"]["ingress"][1]["from"], json!([{"namespaceSelector": {}}]));
+}
+
+#[test]
+fn a_pod_monitor_has_the_labels_that_a_prometheus_selects_by() {
+    let wanted = json!({"mode": "Enabled", "labels": {"team": "post", "app.kubernetes.io/name": "mine"}});
+    let directory = directory(json!({"hostname": "mx.server1.com", "monitoring": {"podMonitor": wanted}}));
+    let (metadata, body) = pod_monitor::pod_monitor(&directory.accepted_server(&name()).unwrap()).unwrap();
+    let labels = metadata.labels.unwrap();
+    assert_eq!((labels["team"].as_str(), labels["app.kubernetes.io/name"].as_str()), ("post", "paquebot-server"));
+    assert_eq!(body["spec"]["podMetricsEndpoints"][0]["port"], "admin");
+    let directory = super::tests::directory(small());
+    assert!(pod_monitor::pod_monitor(&directory.accepted_server(&name()).unwrap()).is_none());
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::directory::Accepted;
 pub struct Defaults {
     /// The server's image.
     pub image: String,
+    /// The namespace of the operator's pods; `None`: it is not known.
+    pub operator_namespace: Option<String>,
 }
 
 /// The objects that run a server.

@@ -10,8 +10,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailServer, RelayPolicy};
 use serde_json::{Value, json};
@@ -265,4 +267,70 @@ pub async fn a_service_has_its_variants_and_goes_back(client: &Client) {
     eventually("the marker", async || rules_hold(&space, "198.51.100.0/24").await.then_some(())).await;
     assert_eq!(space.get::<Service>("mx1").await.unwrap().metadata.resource_version, before);
     operator.stop().await;
+}
+
+/// The kind of the Prometheus operator, as much of it as an API server has to know.
+async fn install_pod_monitors(client: &Client) {
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "podmonitors.monitoring.coreos.com" },
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": { "kind": "PodMonitor", "plural": "podmonitors", "singular": "podmonitor" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }],
+        },
+    });
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    api.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    eventually("PodMonitors are served", async || {
+        let kinds = client.list_api_group_resources("monitoring.coreos.com/v1").await.ok()?;
+        kinds.resources.iter().any(|kind| kind.kind == "PodMonitor").then_some(())
+    })
+    .await;
+}
+
+pub async fn what_stands_beside_a_server_comes_and_goes(client: &Client) {
+    let space = Space::new(client, "beside").await;
+    let with = async |beside: Value| {
+        let mut spec = json!({ "hostname": "mx1.server1.com", "dns": { "mode": "Disabled" } });
+        spec.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+        space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
+    };
+    let operator = Operator::start(&space, 1);
+    let wanted = json!({ "networkPolicy": { "enabled": true }, "monitoring": { "podMonitor": { "mode": "Enabled" } } });
+    with(wanted.clone()).await;
+    let policy: NetworkPolicy = space.exists("mx1").await;
+    assert_eq!(policy.metadata.owner_references.unwrap()[0].kind, "MailServer");
+    eventually("the missing kind is named", async || {
+        let status = space.get::<MailServer>("mx1").await?.status?;
+        let accepted = paquebot_crds::conditions::find(&status.conditions, Type::Accepted)?.clone();
+        (accepted.status == "True" && accepted.message.contains("spec.monitoring.podMonitor")).then_some(())
+    })
+    .await;
+    // Somebody deletes it: it comes back. Nobody wants it any more: it goes.
+    space.api::<NetworkPolicy>().delete("mx1", &DeleteParams::default()).await.unwrap();
+    space.exists::<NetworkPolicy>("mx1").await;
+    with(json!({})).await;
+    eventually("the NetworkPolicy is gone", async || space.get::<NetworkPolicy>("mx1").await.is_none().then_some(()))
+        .await;
+    operator.stop().await;
+
+    install_pod_monitors(client).await;
+    with(wanted).await;
+    let operator = Operator::start(&space, 1);
+    let monitors: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &space.name, &paquebot_operator::render::pod_monitor::resource());
+    let made = eventually("the PodMonitor", async || monitors.get_opt("mx1").await.unwrap()).await;
+    assert_eq!(made.data["spec"]["podMetricsEndpoints"][0]["port"], "admin");
+    let written = operator.metrics.objects_written.get();
+    self::policy(&space, "marker", json!({ "cidrs": ["198.51.100.0/24"] })).await;
+    eventually("the marker", async || rules_hold(&space, "198.51.100.0/24").await.then_some(())).await;
+    eventually("its pass", async || (operator.metrics.objects_written.get() > written).then_some(())).await;
+    assert_eq!(monitors.get("mx1").await.unwrap().metadata.resource_version, made.metadata.resource_version);
+    with(json!({})).await;
+    eventually("the PodMonitor is gone", async || monitors.get_opt("mx1").await.unwrap().is_none().then_some(())).await;
+    operator.stop().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions.delete("podmonitors.monitoring.coreos.com", &DeleteParams::default()).await.unwrap();
 }

@@ -238,7 +238,7 @@ pub async fn configz(State((space, server)): State<(Space, String)>) -> Json<Val
 pub fn settings(pod_admin_port: u16) -> Settings {
     Settings {
         default_server: None,
-        defaults: Defaults { image: "localhost/paquebot-server:test".to_owned() },
+        defaults: Defaults { image: "localhost/paquebot-server:test".to_owned(), operator_namespace: None },
         dns: seen::Settings { timeout: Duration::from_millis(200), ..seen::Settings::default() },
         pod_admin_port,
         hashes_at_once: 2,

@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use super::{Engine, Timer};
 use crate::controllers::apply::{Applied, Target};
 use crate::controllers::availability::is_ready;
+use crate::controllers::beside::{Absent, Beside};
 use crate::controllers::certificate::Judged;
 use crate::controllers::configz::Configz;
 use crate::controllers::input::Input;
 use crate::controllers::propagation::{History, Need};
 use crate::controllers::server_worker::{self, Failure, Pass, PassDone, Recovered};
-use crate::directory::{DirtyFiles, NamespacedName, ObjectKey};
+use crate::directory::{Accepted, DirtyFiles, NamespacedName, ObjectKey};
 use crate::render::{self, RenderError, names};
 
 /// A server's objects are compared with what they should be this often even when nobody seems to have touched them; it
@@ -70,6 +71,8 @@ pub struct ServerState {
     volume_size: Option<paquebot_crds::Quantity>,
     /// The certificate of which it was said that it ends soon.
     pub told_of: Option<String>,
+    /// What is known to be gone, or impossible, beside the workload.
+    pub absent: Absent,
     /// The certificate, as the last pass saw it.
     pub certificate: Option<Judged>,
     history: History,
@@ -293,6 +296,7 @@ impl Engine {
             state.budget_is_gone = false;
             state.certificate_is_gone = false;
             state.volume_size = None;
+            state.absent = Absent::default();
         }
         state.touch(Instant::now());
     }
@@ -378,6 +382,12 @@ impl Engine {
         if let Some(live) = self.observed.get(server).and_then(|observed| observed.set.as_ref()) {
             render::volumes::keep_templates(&mut workload.stateful_set, live);
         }
+        let rules: Vec<_> = self.directory.relay_rules(server).map(Accepted::into_inner).collect();
+        let mut beside = Beside {
+            network_policy: render::network_policy(&accepted, &self.defaults, rules),
+            pod_monitor: render::pod_monitor::pod_monitor(&accepted),
+            absent: Absent::default(),
+        };
         let entry = accepted.into_inner().clone();
         let empty: Vec<String> = configuration.empty_shards(&entry).collect();
         self.rendered(server, &bundle);
@@ -392,6 +402,7 @@ impl Engine {
         let optional = configuration.shards.values().chain(&configuration.secrets);
         state.shards.extend(optional.filter_map(|secret| secret.metadata.name.clone()));
         let budget_is_gone = state.budget_is_gone && workload.disruption_budget.is_none();
+        beside.absent = state.absent.clone();
         let volumes = render::volumes::wanted(&entry);
         let volumes = (state.volume_size.as_ref() != Some(&volumes.size)).then_some(volumes);
         let certificate_is_gone = state.certificate_is_gone;
@@ -407,6 +418,7 @@ impl Engine {
             budget_is_gone,
             certificate_is_gone,
             volumes,
+            beside,
         };
         self.start_writing(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
@@ -471,6 +483,7 @@ impl Engine {
         state.budget_is_gone = done.budget_is_gone;
         state.certificate_is_gone = done.certificate_is_gone;
         state.volume_size = done.volume_size.or(state.volume_size.take());
+        state.absent = done.absent;
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
         match done.configuration {
             Ok(()) => self.configuration_written(&server),

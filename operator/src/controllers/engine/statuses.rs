@@ -20,7 +20,7 @@ use crate::controllers::certificate::Judged;
 use crate::controllers::input::Input;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
 use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
-use crate::render::names;
+use crate::render::{names, pod_monitor};
 
 /// Statuses that are written together.
 const AT_ONCE: usize = 32;
@@ -64,6 +64,7 @@ impl Engine {
         let facts = self.facts(key);
         if key.kind == Kind::MailServer {
             self.add_failure(&key.name, &mut report);
+            self.add_absent_apis(&key.name, &mut report);
         }
         if let Some(going) = self.going(key) {
             report.verdict = going;
@@ -83,6 +84,20 @@ impl Engine {
         if let Some(failure) = failures.into_iter().find(|failure| failure.invalid && report.verdict.is_accepted()) {
             let message = format!("{}. What runs stays as it is.", failure.message);
             report.verdict = Verdict::Refused(Refusal { reason: Reason::InvalidSpec, message });
+        }
+    }
+
+    /// What is asked for and cannot be had in this cluster is said.
+    fn add_absent_apis(&self, server: &NamespacedName, report: &mut Report) {
+        let absent = self.servers.get(server).is_some_and(|state| state.absent.apis.contains("PodMonitor"));
+        let Some(entry) = self.directory.server(server).filter(|_| absent) else { return };
+        if let Verdict::Accepted { message } = &mut report.verdict
+            && pod_monitor::is_wanted(entry)
+        {
+            message.push_str(
+                " spec.monitoring.podMonitor has no effect: the cluster does not know the kind PodMonitor; install the \
+                 Prometheus operator, which is looked for each hour, or have the pods' admin port scraped otherwise.",
+            );
         }
     }
 

@@ -91,7 +91,7 @@ pub struct Credentials {
     pub app_passwords: Vec<AppPassword>,
 }
 
-/// The source of a mailbox's own password, for code that matches on it.
+/// The source of one of a mailbox's passwords, for code that matches on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialSource<'a> {
     /// A clear password in a Secret.
@@ -100,10 +100,17 @@ pub enum CredentialSource<'a> {
     PasswordHash(&'a PasswordHashSecretReference),
     /// A Secret that the operator makes.
     Generate(&'a GeneratedSecret),
+    /// A clear password for one program, in a Secret.
+    AppPassword(&'a AppPassword),
 }
 
 impl Credentials {
-    /// The one source that is given; `None` if there is none.
+    /// All sources: that of the own password, and those of the app passwords.
+    pub fn sources(&self) -> impl Iterator<Item = CredentialSource<'_>> {
+        self.source().into_iter().chain(self.app_passwords.iter().map(CredentialSource::AppPassword))
+    }
+
+    /// The one source of the own password that is given; `None` if there is none.
     #[must_use]
     pub fn source(&self) -> Option<CredentialSource<'_>> {
         let password = self.password_secret_ref.as_ref().map(CredentialSource::Password);
@@ -113,6 +120,9 @@ impl Credentials {
     }
 }
 
+/// The key of a generated Secret that holds the password.
+pub const GENERATED_PASSWORD_KEY: &str = "password";
+
 impl CredentialSource<'_> {
     /// The name of the Secret, which lives in the mailbox's own namespace.
     #[must_use]
@@ -121,6 +131,27 @@ impl CredentialSource<'_> {
             Self::Password(reference) => &reference.name,
             Self::PasswordHash(reference) => &reference.name,
             Self::Generate(generated) => &generated.secret_name,
+            Self::AppPassword(password) => &password.secret_ref.name,
+        }
+    }
+
+    /// The key inside the Secret's data.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Password(reference) => &reference.key,
+            Self::PasswordHash(reference) => &reference.key,
+            Self::Generate(_) => GENERATED_PASSWORD_KEY,
+            Self::AppPassword(password) => &password.secret_ref.key,
+        }
+    }
+
+    /// Which app password it is; `None`: the mailbox's own.
+    #[must_use]
+    pub fn app_password(&self) -> Option<&str> {
+        match self {
+            Self::AppPassword(password) => Some(&password.name),
+            _ => None,
         }
     }
 }
@@ -176,13 +207,14 @@ pub struct AppPassword {
     /// What it is for, such as `phone`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The Secret with the password in clear.
+    /// The Secret of this namespace with the password in clear. While it is missing an earlier password works on: take the
+    /// entry away to end it.
     pub secret_ref: SecretKeyReference,
     /// What it opens. Default: everything that the mailbox may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub scopes: Vec<AppPasswordScope>,
-    /// When it stops working.
+    /// When it stops working, by the server's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub expires_at: Option<Time>,
@@ -270,7 +302,8 @@ pub struct ConfigMapKeyReference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// Messages older than this are deleted.
+    /// Messages older than this are deleted, counted from when the server received them. It happens within minutes, and not
+    /// while somebody has the maildrop open.
     pub max_age: Duration,
 }
 

@@ -96,14 +96,10 @@ pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
     found.0
 }
 
-/// The unsupported fields that a Mailbox sets.
+/// The unsupported fields that a Mailbox sets: there are none.
 #[must_use]
-pub fn mailbox(spec: &MailboxSpec) -> Vec<UnsupportedField> {
-    let mut found = Findings::default();
-    let app_passwords = spec.credentials.as_ref().is_some_and(|credentials| !credentials.app_passwords.is_empty());
-    found.ignore(app_passwords, "credentials.appPasswords", "only the mailbox's own password opens it");
-    found.ignore(spec.retention.is_some(), "retention", "mail is kept until it is fetched and deleted");
-    found.0
+pub fn mailbox(_spec: &MailboxSpec) -> Vec<UnsupportedField> {
+    Vec::new()
 }
 
 /// The unsupported fields that a MailAlias sets: there are none.
@@ -204,11 +200,7 @@ mod tests {
     fn of_a_mailbox() {
         let of = |extra| found(mailbox, &json!({"domainRef": {"name": "a"}, "localPart": "b"}), extra);
         assert_eq!(of(json!({"quota": "1Gi", "suspended": true, "sendAs": {"allowed": ["a@example.com"]}})), []);
-        let app = json!([{"name": "phone", "secretRef": {"name": "a", "key": "b"}}]);
-        let credentials = json!({"passwordSecretRef": {"name": "a"}, "appPasswords": app});
-        assert_eq!(of(json!({"credentials": credentials})), ignored("spec.credentials.appPasswords"));
         assert_eq!(of(json!({"filter": {"sieve": "keep;"}})), []);
-        assert_eq!(of(json!({"retention": {"maxAge": "24h"}})), ignored("spec.retention"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }
 

@@ -14,7 +14,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use paquebot_config::Verifier;
 use paquebot_crds::conditions::Reason;
-use paquebot_crds::mailbox::CredentialSource;
+use paquebot_crds::mailbox::{CredentialSource, GENERATED_PASSWORD_KEY};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -61,15 +61,29 @@ pub fn material(
     namespace: &str,
     secret: Option<&Secret>,
 ) -> Result<Material, CredentialFailure> {
-    let name = source.secret_name();
+    own_material(source, namespace, secret).map_err(|failure| match source.app_password() {
+        Some(app) => CredentialFailure { message: format!("App password {app}: {}", failure.message), ..failure },
+        None => failure,
+    })
+}
+
+/// One failure that says what all say; `None` where there is none.
+#[must_use]
+pub fn together(failures: Vec<CredentialFailure>) -> Option<CredentialFailure> {
+    let reason = failures.first()?.reason;
+    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Some(CredentialFailure { reason, message: messages.join(" ") })
+}
+
+fn own_material(
+    source: CredentialSource<'_>,
+    namespace: &str,
+    secret: Option<&Secret>,
+) -> Result<Material, CredentialFailure> {
+    let (name, key) = (source.secret_name(), source.key());
     let Some(secret) = secret else {
         let message = format!("Secret {name} does not exist in namespace {namespace}. Create it.");
         return Err(CredentialFailure { reason: Reason::SecretNotFound, message });
-    };
-    let key = match source {
-        CredentialSource::Password(reference) => reference.key.as_str(),
-        CredentialSource::PasswordHash(reference) => reference.key.as_str(),
-        CredentialSource::Generate(_) => PASSWORD_KEY,
     };
     let Some(value) = secret.data.as_ref().and_then(|data| data.get(key)) else {
         let message = format!("Secret {name} has no key {key}. Add it; until then an earlier password keeps working.");
@@ -77,7 +91,7 @@ pub fn material(
     };
     match source {
         CredentialSource::PasswordHash(_) => verifier(&value.0, name, key).map(Material::Verifier),
-        CredentialSource::Password(_) | CredentialSource::Generate(_) => {
+        CredentialSource::Password(_) | CredentialSource::Generate(_) | CredentialSource::AppPassword(_) => {
             let password = password(&value.0, name, key)?;
             Ok(Material::Password(Password { salt: salt(secret, key), ..password }))
         }
@@ -185,9 +199,6 @@ fn hash(password: &Password) -> Result<Verifier, HashError> {
     Ok(Verifier::new(hash.to_string()))
 }
 
-/// The key of a generated Secret that holds the password.
-const PASSWORD_KEY: &str = "password";
-
 /// What an app needs to know beside the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
@@ -209,7 +220,7 @@ pub fn generated(access: &Access) -> Result<BTreeMap<String, ByteString>, HashEr
     let password = random_password()?;
     let mut data: BTreeMap<String, String> = BTreeMap::new();
     data.insert("username".to_owned(), access.address.clone());
-    data.insert(PASSWORD_KEY.to_owned(), password.as_str().to_owned());
+    data.insert(GENERATED_PASSWORD_KEY.to_owned(), password.as_str().to_owned());
     data.insert("host".to_owned(), access.host.clone());
     data.insert("hostname".to_owned(), access.hostname.clone());
     let user = percent_encoded(&access.address, UNRESERVED);

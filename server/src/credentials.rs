@@ -11,9 +11,10 @@ use std::time::Duration;
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
+use jiff::Timestamp;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use paquebot_config::{Address, Configuration, Domain, LocalPart, MailboxRecord};
+use paquebot_config::{Address, AppPassword, Configuration, Domain, LocalPart, MailboxRecord, Scope, Verifier};
 use sha2::{Digest, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::listen::gate::counted_as;
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByProtocolAndResult, Metrics, Word};
-use crate::store::{Folder, MaildropName};
+use crate::store::{Folder, MailboxName, MaildropName};
 
 /// How long a login takes that fails. It makes guessing slow, and is more than an Argon2 costs, so that the time of an
 /// answer does not tell whether the login exists.
@@ -88,6 +89,8 @@ pub struct Identity {
     pub mailbox: Address,
     /// The folder that the login's subaddress names; the inbox where there is none.
     pub folder: Folder,
+    /// Whose the mailbox was at the login.
+    tenant: Box<str>,
     access: Access,
     /// The digest of the verifier that its password belongs to.
     verifier: [u8; 32],
@@ -97,15 +100,17 @@ impl Identity {
     /// What the login opens.
     #[must_use]
     pub fn maildrop(&self) -> MaildropName {
-        MaildropName { mailbox: self.mailbox.clone(), folder: self.folder.clone() }
+        let mailbox = MailboxName { address: self.mailbox.clone(), tenant: self.tenant.clone() };
+        MaildropName { mailbox, folder: self.folder.clone() }
     }
 
     /// The mailbox, if the login would still be right: the password was not changed since, and the mailbox may do what
     /// was logged in for.
     #[must_use]
     pub fn mailbox_in<'a>(&self, configuration: &'a Configuration) -> Option<&'a MailboxRecord> {
-        let mailbox = configuration.mailbox(&self.mailbox)?;
-        let is_known = mailbox.verifiers.iter().any(|verifier| digest(verifier.expose()) == self.verifier);
+        let mailbox = configuration.mailbox(&self.mailbox).filter(|mailbox| mailbox.tenant == *self.tenant)?;
+        let mut verifiers = verifiers(mailbox, self.access, Timestamp::now());
+        let is_known = verifiers.any(|verifier| digest(verifier.expose()) == self.verifier);
         (is_known && is_permitted(self.access, mailbox, configuration)).then_some(mailbox)
     }
 }
@@ -247,24 +252,25 @@ impl Authenticator {
         let configuration = self.configuration.snapshot();
         let found = preparation::names(login).into_iter().find_map(|login| find_login(&configuration, access, &login));
         let (mailbox, folder) = found.map_or((None, Folder::inbox()), |(mailbox, folder)| (Some(mailbox), folder));
-        let verifiers: Vec<Arc<str>> = match mailbox {
-            Some(mailbox) if !mailbox.verifiers.is_empty() => {
-                mailbox.verifiers.iter().map(|verifier| verifier.expose().into()).collect()
-            }
-            _ => vec![Arc::clone(&self.decoy)],
-        };
+        let own = mailbox.map(|mailbox| verifiers(mailbox, access, Timestamp::now()));
+        let mut candidates: Vec<Arc<str>> = own.into_iter().flatten().map(|own| own.expose().into()).collect();
+        let opens_something = !candidates.is_empty();
+        if !opens_something {
+            candidates.push(Arc::clone(&self.decoy));
+        }
         let mut verifier = None;
         for password in preparation::passwords(password) {
-            verifier = self.find_match(client, verifiers.clone(), Arc::new(password)).await?;
+            verifier = self.find_match(client, candidates.clone(), Arc::new(password)).await?;
             if verifier.is_some() {
                 break;
             }
         }
         let verifier = verifier.ok_or(Failure::Rejected)?;
         // The decoy's password is nobody's, but a match with it must not open anything either.
-        let mailbox = mailbox.filter(|mailbox| !mailbox.verifiers.is_empty()).ok_or(Failure::Rejected)?;
+        let mailbox = mailbox.filter(|_| opens_something).ok_or(Failure::Rejected)?;
         if is_permitted(access, mailbox, &configuration) {
-            Ok(Identity { mailbox: mailbox.address.clone(), folder, access, verifier: digest(&verifier) })
+            let tenant = mailbox.tenant.as_str().into();
+            Ok(Identity { mailbox: mailbox.address.clone(), tenant, folder, access, verifier: digest(&verifier) })
         } else {
             Err(Failure::NotPermitted)
         }
@@ -355,6 +361,20 @@ fn find_login<'a>(
     let (base, detail) = local_part.split_once(separator)?;
     let mailbox = configuration.mailbox(&Address::new(LocalPart::parse(base).ok()?, domain))?;
     Some((mailbox, Folder::parse(detail)?))
+}
+
+/// What opens a mailbox for a purpose at a time: its own password, and the app passwords that are for it and have not
+/// ended.
+fn verifiers(mailbox: &MailboxRecord, access: Access, now: Timestamp) -> impl Iterator<Item = &Verifier> {
+    let scope = match access {
+        Access::Pop3 => Scope::Pop3,
+        Access::Submission => Scope::Submission,
+    };
+    let opens = move |password: &&AppPassword| {
+        (password.scopes.is_empty() || password.scopes.contains(&scope))
+            && password.expires_at.is_none_or(|end| now.as_second() < end)
+    };
+    mailbox.verifiers.iter().chain(mailbox.app_passwords.iter().filter(opens).map(|password| &password.verifier))
 }
 
 fn is_permitted(access: Access, mailbox: &MailboxRecord, configuration: &Configuration) -> bool {

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod rate;
 pub mod relay;
 pub mod reload;
+pub mod retention;
 pub mod services;
 pub mod smtp;
 pub mod store;

@@ -19,6 +19,7 @@ use paquebot_server::live::LiveConfiguration;
 use paquebot_server::metrics::Metrics;
 use paquebot_server::queue::Queue;
 use paquebot_server::reload::{self, SharedStatus, Watcher};
+use paquebot_server::retention;
 use paquebot_server::services::{Services, SharedServices};
 use paquebot_server::store::embedded::{EmbeddedStore, is_in_use};
 use paquebot_server::tls::Certificates;
@@ -105,6 +106,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let listening = Listening::start(bound, &services, peers);
     readiness.set_listening();
     tokio::spawn(keep_watching(watcher));
+    tokio::spawn(retention::run(configuration, store.clone(), services.shutdown.clone()));
     tracing::info!(version = reload::RUNNING_VERSION, "serving mail");
 
     let is_broken = tokio::select! {

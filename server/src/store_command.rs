@@ -10,7 +10,7 @@ use paquebot_config::Address;
 use paquebot_server::store::embedded::tools::check::Report;
 use paquebot_server::store::embedded::tools::export::{Format, Selection};
 use paquebot_server::store::embedded::tools::{backup, check, export, import, repair};
-use paquebot_server::store::{Folder, MaildropName};
+use paquebot_server::store::{Folder, MailboxName, MaildropName};
 
 /// What is done with a store.
 #[derive(Subcommand)]
@@ -42,6 +42,9 @@ pub enum StoreCommand {
         /// One mailbox only.
         #[arg(long, value_parser = address)]
         mailbox: Option<Address>,
+        /// The mailboxes of one tenant only: the namespace of their MailDomain.
+        #[arg(long)]
+        tenant: Option<String>,
         /// One folder only; INBOX is the inbox.
         #[arg(long, value_parser = folder)]
         folder: Option<Folder>,
@@ -59,6 +62,9 @@ pub enum StoreCommand {
         /// The mailbox.
         #[arg(long, value_parser = address)]
         mailbox: Address,
+        /// Whose mailbox: the namespace of its MailDomain. Needed where several tenants have had the address.
+        #[arg(long, default_value = "")]
+        tenant: String,
         /// The folder; INBOX is the inbox.
         #[arg(long, default_value = "INBOX", value_parser = folder)]
         folder: Folder,
@@ -114,17 +120,18 @@ pub async fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
             let report = backup::restore(&backup, &place.data_dir)?;
             say(&format!("{} messages are in {}", report.messages, place.data_dir.display()))?;
         }
-        StoreCommand::Export { place, mailbox, folder, format, target } => {
+        StoreCommand::Export { place, mailbox, tenant, folder, format, target } => {
             let format = match format {
                 Form::Maildir => Format::Maildir,
                 Form::Mbox => Format::Mbox,
             };
-            let report = export::export(&place.data_dir, &target, format, &Selection { mailbox, folder })?;
+            let report = export::export(&place.data_dir, &target, format, &Selection { mailbox, tenant, folder })?;
             say_findings(&report)?;
             say(&format!("{} messages are in {}", report.messages, target.display()))?;
             return Ok(exit_code(&report));
         }
-        StoreCommand::Import { place, mailbox, folder, source } => {
+        StoreCommand::Import { place, mailbox, tenant, folder, source } => {
+            let mailbox = MailboxName { address: mailbox, tenant: tenant.into() };
             let to = MaildropName { mailbox, folder };
             let count = import::import(&place.data_dir, &source, &to).await?;
             say(&format!("{count} messages were added to {to}"))?;

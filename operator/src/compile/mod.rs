@@ -152,13 +152,16 @@ impl Compiled {
     #[must_use]
     pub fn mailboxes_with_credentials(&self) -> Vec<NamespacedName> {
         let mailboxes = self.directory.objects().into_iter().filter(|key| key.kind == Kind::Mailbox);
-        mailboxes.map(|key| key.name).filter(|name| self.source_of(name).is_some()).collect()
+        mailboxes.map(|key| key.name).filter(|name| self.sources_of(name).next().is_some()).collect()
     }
 
-    /// What a Mailbox's password is read from.
-    #[must_use]
-    pub fn source_of(&self, mailbox: &NamespacedName) -> Option<paquebot_crds::mailbox::CredentialSource<'_>> {
-        self.directory.mailbox(mailbox)?.spec.credentials.as_ref()?.source()
+    /// What a Mailbox's passwords are read from.
+    pub fn sources_of(
+        &self,
+        mailbox: &NamespacedName,
+    ) -> impl Iterator<Item = paquebot_crds::mailbox::CredentialSource<'_>> + use<'_> {
+        let credentials = self.directory.mailbox(mailbox).and_then(|entry| entry.spec.credentials.as_ref());
+        credentials.into_iter().flat_map(|credentials| credentials.sources())
     }
 
     /// Takes in what became of a Mailbox's password.

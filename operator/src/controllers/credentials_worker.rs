@@ -1,19 +1,24 @@
-//! Reads the Secret of one mailbox, makes it when it is to be generated, and hashes what it holds. Started by the engine,
-//! which learns the outcome as an input.
+//! Reads the Secrets of one mailbox, makes the one that is to be generated, and hashes what they hold. Started by the
+//! engine, which learns the outcome as an input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, PostParams};
 use kube::{Client, Resource};
+use paquebot_config::Verifier;
 use paquebot_crds::Mailbox;
 use paquebot_crds::mailbox::{CredentialSource, Credentials};
 
 use super::apply::{CallError, optional, within_deadline};
-use crate::credentials::{Access, Hasher, Material, generated, material};
+use crate::credentials::{Access, HashError, Hasher, Material, generated, material, together};
 use crate::directory::{CredentialOutcome, NamespacedName, SecretVersion};
+
+/// Verifiers that were made from passwords: by Secret and key, with the Secret's resourceVersion. What is in here is not
+/// hashed again.
+pub type Made = HashMap<(String, String), (String, Verifier)>;
 
 /// What is to be done for one mailbox.
 pub struct Job {
@@ -25,6 +30,8 @@ pub struct Job {
     pub credentials: Credentials,
     /// What a generated Secret says; absent while the address or the server is not known.
     pub access: Option<Access>,
+    /// What was made before.
+    pub made: Made,
 }
 
 /// What came of it.
@@ -33,45 +40,95 @@ pub struct CredentialsRead {
     pub mailbox: NamespacedName,
     /// What its spec said.
     pub credentials: Credentials,
-    /// The Secret's resourceVersion as it was read; `None`: there was no Secret.
-    pub version: Option<String>,
+    /// The Secrets' resourceVersions as they were read, by name; `None`: there was no such Secret.
+    pub versions: BTreeMap<String, Option<String>>,
+    /// What was made from them.
+    pub made: Made,
     /// For the index; an error is tried again.
     pub outcome: Result<CredentialOutcome, String>,
 }
 
 /// Does one job.
 pub async fn run(client: Client, hasher: Hasher, job: Job) -> CredentialsRead {
-    let mut version = None;
-    let outcome = read(client, &hasher, &job, &mut version).await;
-    CredentialsRead { mailbox: job.mailbox, credentials: job.credentials, version, outcome }
+    let (mut versions, mut made) = (BTreeMap::new(), Made::new());
+    let outcome = match read(client, &job, &mut versions).await {
+        Ok(secrets) => outcome(&hasher, &job, &secrets, &mut made).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    CredentialsRead { mailbox: job.mailbox, credentials: job.credentials, versions, made, outcome }
 }
 
+type Secrets = BTreeMap<String, Option<Secret>>;
+
+/// The Secrets that the credentials name, each read once.
 async fn read(
     client: Client,
+    job: &Job,
+    versions: &mut BTreeMap<String, Option<String>>,
+) -> Result<Secrets, CallError> {
+    let api: Api<Secret> = Api::namespaced(client, &job.mailbox.namespace);
+    let mut secrets = Secrets::new();
+    for source in job.credentials.sources() {
+        let name = source.secret_name();
+        if secrets.contains_key(name) {
+            continue;
+        }
+        let mut secret = optional(api.get(name)).await?;
+        if secret.is_none()
+            && let (CredentialSource::Generate(_), Some(access)) = (source, &job.access)
+        {
+            secret = create(&api, job, name, access).await?;
+        }
+        versions.insert(name.to_owned(), version(secret.as_ref()));
+        secrets.insert(name.to_owned(), secret);
+    }
+    Ok(secrets)
+}
+
+fn version(secret: Option<&Secret>) -> Option<String> {
+    secret.and_then(|secret| secret.metadata.resource_version.clone())
+}
+
+/// What the Secrets give.
+async fn outcome(
     hasher: &Hasher,
     job: &Job,
-    version: &mut Option<String>,
-) -> Result<CredentialOutcome, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let Some(source) = job.credentials.source() else {
-        return Ok(CredentialOutcome::Ready { verifiers: Vec::new(), versions: Vec::new() });
-    };
-    let api: Api<Secret> = Api::namespaced(client, &job.mailbox.namespace);
-    let mut secret = optional(api.get(source.secret_name())).await.map_err(|error| text(&error))?;
-    if secret.is_none()
-        && let (CredentialSource::Generate(_), Some(access)) = (source, &job.access)
-    {
-        secret = create(&api, job, source.secret_name(), access).await.map_err(|error| text(&error))?;
+    secrets: &Secrets,
+    made: &mut Made,
+) -> Result<CredentialOutcome, HashError> {
+    let (mut own, mut app_passwords, mut used) = (None, BTreeMap::new(), BTreeMap::new());
+    let mut failures = Vec::new();
+    for source in job.credentials.sources() {
+        let secret = secrets.get(source.secret_name()).and_then(Option::as_ref);
+        let version = version(secret).unwrap_or_default();
+        let place = (source.secret_name().to_owned(), source.key().to_owned());
+        let verifier = match material(source, &job.mailbox.namespace, secret) {
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+            Ok(Material::Verifier(verifier)) => verifier,
+            Ok(Material::Password(password)) => {
+                let earlier = job.made.get(&place).or_else(|| made.get(&place));
+                let verifier = match earlier.filter(|(of, _)| *of == version && !version.is_empty()) {
+                    Some((_, verifier)) => verifier.clone(),
+                    None => hasher.hash(password).await?,
+                };
+                made.insert(place, (version.clone(), verifier.clone()));
+                verifier
+            }
+        };
+        used.insert(source.secret_name().to_owned(), version);
+        match source.app_password() {
+            Some(name) => drop(app_passwords.insert(name.to_owned(), verifier)),
+            None => own = Some(vec![verifier]),
+        }
     }
-    version.clone_from(&secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone()));
-    let verifier = match material(source, &job.mailbox.namespace, secret.as_ref()) {
-        Ok(Material::Verifier(verifier)) => verifier,
-        Ok(Material::Password(password)) => hasher.hash(password).await.map_err(|error| text(&error))?,
-        Err(failure) => return Ok(CredentialOutcome::Failed(failure)),
-    };
-    let used =
-        SecretVersion { name: source.secret_name().to_owned(), resource_version: version.clone().unwrap_or_default() };
-    Ok(CredentialOutcome::Ready { verifiers: vec![verifier], versions: vec![used] })
+    let versions = used.into_iter().map(|(name, resource_version)| SecretVersion { name, resource_version }).collect();
+    Ok(match together(failures) {
+        None => CredentialOutcome::Ready { verifiers: own.unwrap_or_default(), app_passwords, versions },
+        Some(failure) => CredentialOutcome::Partly { verifiers: own, app_passwords, versions, failure },
+    })
 }
 
 /// Creates, never overwrites: who was faster has decided on the password.

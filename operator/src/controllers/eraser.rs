@@ -37,7 +37,7 @@ pub async fn write_finalizers(
     written.map(drop).map_err(|error| format!("its finalizers could not be written: {error}"))
 }
 
-/// Has each pod erase the mail of an address, or of a domain as `@domain`.
+/// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`.
 ///
 /// # Errors
 /// A sentence for people: what the first pod that did not says.
@@ -47,10 +47,11 @@ pub async fn erase(
     server: &NamespacedName,
     pods: &[IpAddr],
     whose: &str,
+    tenant: &str,
 ) -> Result<(), String> {
     let token = token(client, server).await?;
     for pod in pods {
-        ask(&poller, *pod, &token, whose).await?;
+        ask(&poller, *pod, &token, whose, tenant).await?;
     }
     Ok(())
 }
@@ -67,11 +68,12 @@ async fn token(client: Client, server: &NamespacedName) -> Result<Zeroizing<Stri
     first.map(|token| Zeroizing::new(token.to_owned())).ok_or_else(|| format!("Secret {name} holds no token"))
 }
 
-async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str) -> Result<(), String> {
+async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str, tenant: &str) -> Result<(), String> {
     let authority = SocketAddr::new(pod, poller.port);
     let mut url = reqwest::Url::parse(&format!("http://{authority}/maildrops")).map_err(|error| error.to_string())?;
     // A local part may hold characters that mean something in a URL.
     url.path_segments_mut().map_err(|()| "a pod's address makes no URL".to_owned())?.push(whose);
+    url.query_pairs_mut().append_pair("tenant", tenant);
     let sent = poller.http.delete(url).bearer_auth(token).timeout(TIMEOUT).send().await;
     let mut answer = sent.map_err(|error| format!("a pod could not be asked: {}", error.without_url()))?;
     if answer.status().is_success() {

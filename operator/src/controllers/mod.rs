@@ -26,6 +26,7 @@ pub mod secrets_worker;
 pub mod server_worker;
 pub mod status;
 pub mod timers;
+pub mod turns;
 pub mod volumes_worker;
 pub mod watches;
 

@@ -387,13 +387,24 @@ fn tls_secret(server: &Server, name: &str, pair: &certificate::KeyPairPem) -> Se
 /// What lay in a server's directory when the operator started.
 pub struct Recovered {
     /// Verifiers by canonical address, so that nothing is hashed again.
-    pub verifiers: HashMap<String, Vec<Verifier>>,
+    pub verifiers: HashMap<String, RecoveredVerifiers>,
     /// The Secrets of shards that exist.
     pub shards: Vec<String>,
     /// The logins in `secrets.json`, so that a Secret that went meanwhile keeps its last good login.
     pub logins: BTreeMap<String, Login>,
     /// The digests of the files in the index that is there.
     pub digests: HashMap<String, String>,
+}
+
+/// What opens one mailbox.
+#[derive(Clone)]
+pub struct RecoveredVerifiers {
+    /// Whose mailbox it is.
+    pub tenant: String,
+    /// Its own password's.
+    pub own: Vec<Verifier>,
+    /// Those of its app passwords, by name.
+    pub app_passwords: BTreeMap<String, Verifier>,
 }
 
 /// Reads a server's directory. A line that cannot be read is passed over: its mailbox is hashed again.
@@ -446,7 +457,10 @@ impl Recovered {
             if let Ok(Record::Mailbox(mailbox)) = serde_json::from_slice(line)
                 && !mailbox.verifiers.is_empty()
             {
-                self.verifiers.insert(mailbox.address.canonical(), mailbox.verifiers);
+                let address = mailbox.address.canonical();
+                let app_passwords = mailbox.app_passwords.into_iter().map(|app| (app.name, app.verifier)).collect();
+                let (tenant, own) = (mailbox.tenant, mailbox.verifiers);
+                self.verifiers.insert(address, RecoveredVerifiers { tenant, own, app_passwords });
             }
         }
         self.shards.push(name);

@@ -7,7 +7,8 @@ use paquebot_crds::{Kind, ObjectReference, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
-use super::state::{AliasSource, Claim, Holder, Member, Role, Seat, Task, Work, pending};
+use super::senders::watched_addresses;
+use super::state::{AliasSource, Claim, Holder, Member, RecordSource, Role, Seat, Task, Work, pending};
 use super::tenancy::admits;
 use super::verdict::Refusal;
 
@@ -46,6 +47,8 @@ impl Directory {
         }
         let new = gate.ok();
         if old != new {
+            self.link_details(old.as_ref(), key, false);
+            self.link_details(new.as_ref(), key, true);
             self.withdraw_address_claim(old, work);
             if let Some(claim) = new {
                 self.address_claims.entry(claim.canonical.clone()).or_default().insert(claim.rank);
@@ -54,6 +57,14 @@ impl Directory {
         }
         work.add(Task::Standing(key.clone()));
         work.add(final_task(key));
+    }
+
+    /// Notes of which addresses a claimed one may be a subaddress.
+    fn link_details(&mut self, claim: Option<&Claim>, key: &ObjectKey, present: bool) {
+        let Some(address) = claim.and_then(|claim| Address::parse(&claim.canonical).ok()) else { return };
+        for base in watched_addresses(&address) {
+            self.links.details.set(&base, key.clone(), present);
+        }
     }
 
     fn withdraw_address_claim(&mut self, claim: Option<Claim>, work: &mut Work) {
@@ -72,6 +83,7 @@ impl Directory {
         self.count(&mut member.counted_in, None, kind, work);
         if let Some(claim) = member.claim() {
             add_role_domain(claim, work);
+            self.link_details(Some(claim), &claim.rank.key(), false);
         }
         self.withdraw_address_claim(member.gate.ok(), work);
     }
@@ -175,14 +187,18 @@ impl Directory {
 
     pub(super) fn settle_address(&mut self, address: &str, work: &mut Work) {
         let (old, new) = (self.holders.get(address).cloned(), self.holder(address));
-        work.add_all(self.address_claims.get(address).into_iter().flatten().map(|rank| Task::Standing(rank.key())));
+        let first = self.address_claims.get(address).into_iter().flatten().take(NAMED_CLAIMS + 1);
+        work.add_all(first.map(|rank| Task::Standing(rank.key())));
         if old == new {
             return;
         }
+        work.add_all(self.reach_of_address(address));
+        work.add_all(self.links.senders_as_address.of(&address.to_owned()).cloned().map(Task::Mailbox));
+        work.add_all(self.links.details.of(&address.to_owned()).cloned().map(Task::Standing));
         for role in [&old, &new] {
             if let Some(Holder::Role(domain, role)) = role {
                 let source = AliasSource::Role(domain.clone(), *role);
-                work.add_all(self.reach(&source));
+                work.add_all(self.reach(&RecordSource::Alias(source.clone())));
                 work.add_all([Task::Alias(source), Task::Domain(domain.clone())]);
             }
         }
@@ -205,6 +221,7 @@ impl Directory {
             Some(holder) => drop(self.holders.insert(address.to_owned(), holder)),
             None => drop(self.holders.remove(address)),
         }
+        work.add_all(self.reach_of_address(address));
     }
 
     /// Who has an address: a role of the MailDomain, else the oldest object that may have it.
@@ -240,7 +257,6 @@ impl Directory {
 
     pub(super) fn settle_standing(&mut self, key: &ObjectKey, work: &mut Work) {
         let standing = self.standing(key);
-        let source = AliasSource::Alias(key.name.clone());
         let Some(member) = self.member_mut(key) else { return };
         if member.standing == standing {
             return;
@@ -248,11 +264,16 @@ impl Directory {
         let turned = member.standing.is_ok() != standing.is_ok();
         member.standing = standing;
         work.add(final_task(key));
-        if let Some(claim) = member.claim() {
+        let claim = member.claim().cloned();
+        if let Some(claim) = &claim {
             add_role_domain(claim, work);
         }
-        if turned && key.kind == Kind::MailAlias {
-            work.add_all(self.reach(&source));
+        if turned {
+            work.add_all(self.reach(&match key.kind {
+                Kind::Mailbox => RecordSource::Mailbox(key.name.clone()),
+                _ => RecordSource::Alias(AliasSource::Alias(key.name.clone())),
+            }));
+            work.add_all(claim.iter().flat_map(|claim| self.reach_of_address(&claim.canonical)));
         }
     }
 
@@ -261,7 +282,11 @@ impl Directory {
         let claim = member.gate.as_ref().map_err(Clone::clone)?;
         match self.holders.get(&claim.canonical) {
             Some(Holder::Object { rank, domain }) if *rank == claim.rank => {
+                self.check_detail(key, claim)?;
                 self.check_seat(&(rank.clone(), claim.canonical.clone()), domain)
+            }
+            Some(Holder::Object { .. }) if !self.claims_early(claim) => {
+                Err(Refusal::new(Reason::AddressConflict, MANY_CLAIM_ADDRESS))
             }
             Some(Holder::Object { rank, .. }) => {
                 Err(Refusal::new(Reason::AddressConflict, address_conflict(&claim.canonical, &rank.key(), key)))
@@ -277,6 +302,34 @@ impl Directory {
             }
             None => Err(pending()),
         }
+    }
+
+    /// A subaddress of somebody else's address is that one's, if it was there before; within one namespace, and for the
+    /// namespace of the MailDomain, it may be divided.
+    fn check_detail(&self, key: &ObjectKey, claim: &Claim) -> Result<(), Refusal> {
+        let base = Address::parse(&claim.canonical).ok().and_then(|address| self.base_of(&address));
+        let holder = base.and_then(|base| self.holders.get(&base.canonical()));
+        match holder {
+            Some(Holder::Object { rank, .. })
+                if *rank < claim.rank
+                    && rank.namespace() != key.name.namespace
+                    && claim.domain.namespace != key.name.namespace =>
+            {
+                let message = format!(
+                    "{} is a subaddress of an address that an older object of another namespace has; choose another, or ask \
+                     the owner of the MailDomain.",
+                    claim.canonical
+                );
+                Err(Refusal::new(Reason::AddressConflict, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a claim is among the oldest for its address.
+    fn claims_early(&self, claim: &Claim) -> bool {
+        let claims = self.address_claims.get(&claim.canonical);
+        claims.into_iter().flatten().take(NAMED_CLAIMS).any(|rank| *rank == claim.rank)
     }
 
     fn check_seat(&self, seat: &Seat, domain: &NamespacedName) -> Result<(), Refusal> {
@@ -318,6 +371,10 @@ fn final_task(key: &ObjectKey) -> Task {
 fn seats_of<'a>(seats: &'a mut super::state::DomainSeats, rank: &Seniority) -> &'a mut super::state::Seats {
     if rank.key().kind == Kind::Mailbox { &mut seats.mailboxes } else { &mut seats.aliases }
 }
+
+/// Of so many claims for an address the losers are told who won, and are looked at when that one changes.
+const NAMED_CLAIMS: usize = 16;
+const MANY_CLAIM_ADDRESS: &str = "Many older objects claim this address already; delete this one.";
 
 fn address_conflict(address: &str, winner: &ObjectKey, loser: &ObjectKey) -> String {
     if winner.name.namespace == loser.name.namespace {

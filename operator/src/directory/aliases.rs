@@ -1,9 +1,5 @@
-//! The targets, the verdict and the record of a MailAlias or a role, and aliases that lead back to themselves.
-//!
-//! A loop is sought among exact addresses; a subaddress or a forwarding that closes a circle is bounded by the server
-//! when it delivers.
-
-use std::collections::BTreeSet;
+//! The targets, the verdict and the record of a MailAlias or a role. Whether one leads back to itself says
+//! [`super::rings`].
 
 use paquebot_config::{Address, AliasRecord, Domain, LocalPart, Record};
 use paquebot_crds::conditions::Reason;
@@ -30,7 +26,8 @@ impl Resolved {
         let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let who = if self.addresses.is_empty() { "nobody receives it" } else { "the other targets receive it" };
         Some(format!(
-            "Mail for {address} does not reach Mailbox {missing}, which does not exist or is not accepted; {who}."
+            "Mail for {address} does not reach Mailbox {missing}, which does not exist, is not accepted, or is not yours to \
+             name; {who}."
         ))
     }
 }
@@ -119,6 +116,7 @@ impl Directory {
                 Some(Target::Mailbox(reference)) => {
                     let name = NamespacedName::of_reference(reference, home);
                     let node = self.mailboxes.get(&name).filter(|node| node.member.standing.is_ok());
+                    let node = node.filter(|_| self.may_name(home, &name));
                     match node.and_then(|node| node.member.address.clone()) {
                         Some(address) => resolved.addresses.push(address),
                         None => resolved.missing.push(name),
@@ -133,7 +131,14 @@ impl Directory {
         resolved
     }
 
-    fn targets_of<'a>(&'a self, source: &'a AliasSource) -> (&'a str, &'a [DeliveryTarget]) {
+    /// Whether an object of the namespace `home` may name a Mailbox: one of its own namespace, or of a MailDomain of its own
+    /// namespace. Others are named by their address, which says nothing of objects.
+    pub(super) fn may_name(&self, home: &str, mailbox: &NamespacedName) -> bool {
+        let claim = || self.mailboxes.get(mailbox).and_then(|node| node.member.claim());
+        mailbox.namespace == home || claim().is_some_and(|claim| claim.domain.namespace == home)
+    }
+
+    pub(super) fn targets_of<'a>(&'a self, source: &'a AliasSource) -> (&'a str, &'a [DeliveryTarget]) {
         match source {
             AliasSource::Alias(name) => {
                 (&name.namespace, self.aliases.get(name).map_or(&[], |node| node.entry.spec.targets.as_slice()))
@@ -153,45 +158,5 @@ impl Directory {
                 matches!(self.holders.get(&address), Some(Holder::Role(domain, held)) if domain == name && held == role)
             }),
         }
-    }
-
-    /// The aliases that an alias delivers to directly.
-    fn next(&self, source: &AliasSource) -> Vec<AliasSource> {
-        let (_, targets) = self.targets_of(source);
-        let addresses = targets.iter().filter_map(|target| match target.target() {
-            Some(Target::Address(address)) => Address::parse(address.as_str()).ok(),
-            _ => None,
-        });
-        addresses
-            .filter_map(|address| match self.holders.get(&address.canonical())? {
-                Holder::Role(domain, role) => Some(AliasSource::Role(domain.clone(), *role)),
-                Holder::Object { rank, .. } => {
-                    let key: ObjectKey = rank.key();
-                    (key.kind == Kind::MailAlias).then_some(AliasSource::Alias(key.name))
-                }
-            })
-            .filter(|next| self.is_active(next))
-            .collect()
-    }
-
-    /// Whether mail for an alias comes back to it.
-    pub(super) fn is_on_a_loop(&self, source: &AliasSource) -> bool {
-        self.reachable(source).contains(source)
-    }
-
-    /// The steps to take again when an alias changes: only aliases that it leads to can be on a loop with it.
-    pub(super) fn reach(&self, source: &AliasSource) -> Vec<Task> {
-        self.reachable(source).into_iter().map(Task::Alias).collect()
-    }
-
-    fn reachable(&self, source: &AliasSource) -> BTreeSet<AliasSource> {
-        let mut found = BTreeSet::new();
-        let mut open = self.next(source);
-        while let Some(next) = open.pop() {
-            if found.insert(next.clone()) {
-                open.extend(self.next(&next));
-            }
-        }
-        found
     }
 }

@@ -6,8 +6,8 @@ use super::filters::{self, Filter};
 use super::input::{ClusterRanges, CredentialOutcome, Entry, Object, Options, Pod};
 use super::key::{NamespacedName, ObjectKey};
 use super::state::{
-    AliasNode, AliasSource, Credentials, DomainNode, MailboxNode, Member, PolicyNode, Role, ServerNode, Task, Work,
-    pending,
+    AliasNode, AliasSource, Credentials, DomainNode, MailboxNode, Member, PolicyNode, RecordSource, Role, ServerNode,
+    Task, Work, pending,
 };
 use super::tenancy::Labels;
 use super::{Changes, Directory, Verdict};
@@ -116,16 +116,13 @@ impl Directory {
         let Some(node) = self.mailboxes.get_mut(mailbox) else { return Changes::default() };
         let before = std::mem::take(&mut node.credentials);
         node.credentials = match outcome {
-            CredentialOutcome::Ready { verifiers, versions } => {
-                Credentials { known: true, verifiers, versions, failure: None }
+            CredentialOutcome::Ready { verifiers, app_passwords, versions } => {
+                Credentials { known: true, verifiers, app_passwords, versions, failure: None }
             }
-            // The old password goes on working.
-            CredentialOutcome::Failed(failure) => Credentials {
-                known: true,
-                verifiers: before.verifiers.clone(),
-                versions: before.versions.clone(),
-                failure: Some(failure),
-            },
+            // The old passwords go on working.
+            CredentialOutcome::Partly { verifiers, app_passwords, versions, failure } => {
+                before.clone().with(verifiers, app_passwords, versions, failure)
+            }
         };
         if node.credentials != before {
             work.changes.statuses.insert(ObjectKey::new(Kind::Mailbox, mailbox.clone()));
@@ -226,6 +223,11 @@ impl Directory {
             work.add_all(self.links.members.of(&name).cloned().map(Task::AddressGate));
             work.add_all(self.links.domain_policies.of(&name).cloned().map(Task::Policy));
         }
+        // Another separator, or another catch-all, makes other rings.
+        let divides_anew = old.is_some_and(|old| leads_elsewhere(&old.spec, &entry.spec));
+        if divides_anew {
+            self.add_rings(&name, work);
+        }
         self.add_roles(&name, work);
         self.link_domain(&name, false);
         let old = self.domains.remove(&name);
@@ -241,6 +243,9 @@ impl Directory {
         work.add_all([Task::DomainGate(name.clone()), Task::DomainName(node.entry.spec.domain.to_string())]);
         self.domains.insert(name.clone(), node);
         self.link_domain(&name, true);
+        if divides_anew {
+            self.add_rings(&name, work);
+        }
         self.add_roles(&name, work);
         self.limit_seats(&name, mailboxes, aliases, work);
         work.add(Task::Domain(name));
@@ -264,12 +269,24 @@ impl Directory {
         true
     }
 
+    /// The aliases and mailboxes of a MailDomain, and what lies behind them.
+    fn add_rings(&self, name: &NamespacedName, work: &mut Work) {
+        for key in self.links.members.of(name) {
+            let source = match key.kind {
+                Kind::Mailbox => RecordSource::Mailbox(key.name.clone()),
+                _ => RecordSource::Alias(AliasSource::Alias(key.name.clone())),
+            };
+            work.add_all(self.reach(&source));
+            work.add(Task::Standing(key.clone()));
+        }
+    }
+
     /// The role addresses of a MailDomain, and the aliases that lie behind them.
     fn add_roles(&self, name: &NamespacedName, work: &mut Work) {
         let Some(node) = self.domains.get(name) else { return };
         for role in Role::ALL {
             let source = AliasSource::Role(name.clone(), role);
-            work.add_all(self.reach(&source));
+            work.add_all(self.reach(&RecordSource::Alias(source.clone())));
             work.add(Task::Alias(source));
             work.add(Task::Address(format!("{}@{}", role.local_part(), node.entry.spec.domain)));
         }
@@ -280,6 +297,8 @@ impl Directory {
         if self.mailboxes.get(&name).is_some_and(|node| node.entry == entry) {
             return false;
         }
+        let source = RecordSource::Mailbox(name.clone());
+        work.add_all(self.reach(&source));
         self.link_mailbox(&name, false);
         let before = self.mailboxes.remove(&name);
         let known = before.as_ref().map(|old| (&old.entry.spec, old.filter.clone()));
@@ -287,17 +306,22 @@ impl Directory {
         let node = match before {
             // Credentials that were taken away open nothing any more; a changed reference is read again, and until then
             // the old password works.
-            Some(old) if entry.spec.credentials.is_some() => MailboxNode { entry, filter, ..old },
+            Some(mut old) if entry.spec.credentials.is_some() => {
+                old.credentials.forget_app_passwords(&old.entry.spec, &entry.spec);
+                MailboxNode { entry, filter, ..old }
+            }
             Some(old) => MailboxNode { entry, member: old.member, credentials: Credentials::default(), filter },
             None => MailboxNode { entry, member: Member::new(), credentials: Credentials::default(), filter },
         };
         self.mailboxes.insert(name.clone(), node);
         self.link_mailbox(&name, true);
+        work.add_all(self.reach(&source));
         work.add_all([Task::AddressGate(ObjectKey::new(Kind::Mailbox, name.clone())), Task::Mailbox(name)]);
         true
     }
 
     fn delete_mailbox(&mut self, name: &NamespacedName, work: &mut Work) -> bool {
+        work.add_all(self.reach(&RecordSource::Mailbox(name.clone())));
         self.link_mailbox(name, false);
         let Some(node) = self.mailboxes.remove(name) else { return false };
         self.withdraw_member(node.member, Kind::Mailbox, work);
@@ -311,19 +335,19 @@ impl Directory {
             return false;
         }
         let source = AliasSource::Alias(name.clone());
-        work.add_all(self.reach(&source));
+        work.add_all(self.reach(&RecordSource::Alias(source.clone())));
         self.link_alias(&name, false);
         let member = self.aliases.remove(&name).map_or_else(Member::new, |old| old.member);
         self.aliases.insert(name.clone(), AliasNode { entry, member });
         self.link_alias(&name, true);
-        work.add_all(self.reach(&source));
+        work.add_all(self.reach(&RecordSource::Alias(source.clone())));
         work.add_all([Task::AddressGate(ObjectKey::new(Kind::MailAlias, name)), Task::Alias(source)]);
         true
     }
 
     fn delete_alias(&mut self, name: &NamespacedName, work: &mut Work) -> bool {
         let source = AliasSource::Alias(name.clone());
-        work.add_all(self.reach(&source));
+        work.add_all(self.reach(&RecordSource::Alias(source.clone())));
         self.link_alias(name, false);
         let Some(node) = self.aliases.remove(name) else { return false };
         self.withdraw_member(node.member, Kind::MailAlias, work);
@@ -372,6 +396,11 @@ fn concerns_users(old: &MailServerSpec, new: &MailServerSpec) -> bool {
         || old.dns.require_ownership != new.dns.require_ownership
         || old.hostname != new.hostname
         || old.tls.client_ca_secret_ref.is_some() != new.tls.client_ca_secret_ref.is_some()
+}
+
+/// Whether addresses of a MailDomain may lead to others than before.
+fn leads_elsewhere(old: &MailDomainSpec, new: &MailDomainSpec) -> bool {
+    old.subaddressing != new.subaddressing || old.catch_all != new.catch_all
 }
 
 /// Whether a MailDomain's mailboxes and aliases must be looked at again.

@@ -294,6 +294,7 @@ impl Directory {
         let Some(reference) = reference else { return CatchAll::Reject };
         let mailbox = NamespacedName::of_reference(reference, &name.namespace);
         let place = self.record_places.get(&RecordSource::Mailbox(mailbox.clone()));
+        let place = place.filter(|_| self.may_name(&name.namespace, &mailbox));
         match (place, self.mailboxes.get(&mailbox).and_then(|node| node.member.address.clone())) {
             (Some((at, _)), Some(address)) if at == server => CatchAll::Mailbox(address),
             (Some(_), _) => {
@@ -304,8 +305,8 @@ impl Directory {
             }
             _ => {
                 remarks.push(format!(
-                    "Mail for unknown local parts is refused: Mailbox {mailbox} of spec.catchAll does not exist or is not \
-                     accepted."
+                    "Mail for unknown local parts is refused: Mailbox {mailbox} of spec.catchAll does not exist, is not \
+                     accepted, or is not yours to name."
                 ));
                 CatchAll::Reject
             }

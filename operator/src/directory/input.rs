@@ -126,11 +126,30 @@ pub enum CredentialOutcome {
     Ready {
         /// What opens the mailbox.
         verifiers: Vec<Verifier>,
+        /// Its app passwords, by name.
+        app_passwords: BTreeMap<String, Verifier>,
         /// The Secrets' versions that they were made from.
         versions: Vec<SecretVersion>,
     },
-    /// A Secret is missing or cannot be used. What opened the mailbox before still does.
-    Failed(CredentialFailure),
+    /// Some of the Secrets are missing or cannot be used. What they gave before still opens the mailbox.
+    Partly {
+        /// What the mailbox's own password gave, if that could be read.
+        verifiers: Option<Vec<Verifier>>,
+        /// The app passwords that could be read.
+        app_passwords: BTreeMap<String, Verifier>,
+        /// The Secrets' versions that they were made from.
+        versions: Vec<SecretVersion>,
+        /// What is wrong with the rest.
+        failure: CredentialFailure,
+    },
+}
+
+impl CredentialOutcome {
+    /// Nothing could be read.
+    #[must_use]
+    pub fn failed(failure: CredentialFailure) -> Self {
+        Self::Partly { verifiers: None, app_passwords: BTreeMap::new(), versions: Vec::new(), failure }
+    }
 }
 
 /// The version of a Secret that verifiers were made from.

@@ -80,6 +80,12 @@ impl Seniority {
         Self { created, name: key.name, kind: key.kind }
     }
 
+    /// The namespace of the object.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.name.namespace
+    }
+
     /// Whose rank it is.
     #[must_use]
     pub fn key(&self) -> ObjectKey {

@@ -1,11 +1,13 @@
 //! Who names whom: keeps [`super::state::Links`] in step with the objects.
 
+use paquebot_config::Address;
 use paquebot_crds::references::Target;
 use paquebot_crds::relay_policy::RelaySourceKind;
 use paquebot_crds::{Kind, ObjectReference};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey};
+use super::senders::watched_addresses;
 use super::state::{AliasSource, Role};
 
 impl Directory {
@@ -46,8 +48,11 @@ impl Directory {
         self.links.by_namespace.set(home, key, present);
         for address in spec.send_as.iter().flat_map(|send_as| &send_as.allowed) {
             self.links.senders_as.set(&address.domain().to_owned(), name.clone(), present);
+            for watched in Address::parse(address.as_str()).iter().flat_map(watched_addresses) {
+                self.links.senders_as_address.set(&watched, name.clone(), present);
+            }
         }
-        if let Some(source) = spec.credentials.as_ref().and_then(|credentials| credentials.source()) {
+        for source in spec.credentials.iter().flat_map(|credentials| credentials.sources()) {
             let secret = NamespacedName::new(home, source.secret_name());
             self.links.secret_users.set(&secret, name.clone(), present);
         }

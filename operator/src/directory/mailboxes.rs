@@ -1,13 +1,16 @@
 //! The verdict and the record of a Mailbox, and where records are kept.
 
-use paquebot_config::{Address, Forwarding, MailboxRecord, Protocols, Record, SendAs, ShardName};
+use std::collections::BTreeMap;
+
+use paquebot_config::{Address, AppPassword, Forwarding, MailboxRecord, Protocols, Record, Scope, ShardName, Verifier};
+use paquebot_crds::mailbox::AppPasswordScope;
 use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
 
 use super::Directory;
 use super::filters::Filter;
+use super::input::{CredentialFailure, SecretVersion};
 use super::key::{NamespacedName, ObjectKey};
-use super::state::{AliasSource, RecordSource, Role, Task, Work};
-use super::tenancy::admits;
+use super::state::{AliasSource, Credentials, RecordSource, Role, Task, Work};
 use super::verdict::{CredentialsReport, Verdict};
 
 impl Directory {
@@ -35,21 +38,29 @@ impl Directory {
             let domain = node.member.claim()?.domain.clone();
             let domain_spec = &self.domains.get(&domain)?.entry.spec;
             let server = self.server_meant(domain_spec.server_ref.as_ref(), &domain.namespace)?;
-            Some((node, domain_spec, server, node.member.address.clone()?))
+            Some((node, domain, domain_spec, server, node.member.address.clone()?))
         });
-        let Some((node, domain_spec, server, address)) = parts else {
+        let Some((node, domain, domain_spec, server, address)) = parts else {
             return (Verdict::Refused(super::state::pending()), None);
         };
         let spec = &node.entry.spec;
         let mut remarks = Vec::new();
-        let send_as = self.send_as(name, spec, &mut remarks);
+        let send_as = self.send_as(name, &server, spec, &mut remarks);
+        if self.comes_back(name) {
+            remarks.push(format!(
+                "Mail for {address} is refused, because spec.forwarding leads back to it and no copy is kept: take the address \
+                 that closes the ring out, or set keepCopy."
+            ));
+        }
         if spec.suspended {
             remarks.push("It is suspended: its mail is refused for now, and nobody logs in.".to_owned());
         }
         remarks.extend(unsupported::remark(&unsupported::mailbox(spec)));
         let record = MailboxRecord {
             address: address.clone(),
+            tenant: domain.namespace.clone(),
             verifiers: node.credentials.verifiers.clone(),
+            app_passwords: app_passwords(spec, &node.credentials.app_passwords),
             protocols: Protocols {
                 pop3: spec.protocols.pop3.is_enabled(),
                 submission: spec.protocols.submission.is_enabled(),
@@ -60,43 +71,10 @@ impl Directory {
             suspended: spec.suspended,
             filter: node.filter.script(),
             rate_limit: super::policies::rate_limit(spec.rate_limit.as_ref()),
+            retention_seconds: spec.retention.as_ref().map(|retention| retention.max_age.whole_seconds()),
         };
         let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))
-    }
-
-    /// The further senders that the owner may use. A domain that is served here and does not admit the mailbox's
-    /// namespace lends its name to nobody there.
-    fn send_as(&self, name: &NamespacedName, spec: &MailboxSpec, remarks: &mut Vec<String>) -> Vec<SendAs> {
-        let listed = spec.send_as.iter().flat_map(|send_as| &send_as.allowed);
-        let (allowed, refused): (Vec<_>, Vec<_>) = listed.partition(|address| self.lends_its_name(address, name));
-        let foreign: Vec<&EmailAddress> =
-            allowed.iter().copied().filter(|address| !self.domain_holders.contains_key(address.domain())).collect();
-        if !foreign.is_empty() {
-            remarks.push(format!(
-                "spec.sendAs lets the owner send as {}: no MailDomain has that domain, so nobody here was asked.",
-                list(foreign)
-            ));
-        }
-        if !refused.is_empty() {
-            remarks.push(format!(
-                "spec.sendAs has no effect for {}: the MailDomain does not admit namespace {}.",
-                list(refused),
-                name.namespace
-            ));
-        }
-        let (good, bad) = addresses(allowed);
-        if !bad.is_empty() {
-            remarks.push(format!("spec.sendAs has no effect for {}: not an address.", list(bad)));
-        }
-        good.into_iter().map(SendAs::Address).collect()
-    }
-
-    fn lends_its_name(&self, address: &EmailAddress, mailbox: &NamespacedName) -> bool {
-        let Some(domain) = self.domain_holders.get(address.domain()) else { return true };
-        let Some(node) = self.domains.get(domain) else { return true };
-        let (home, guest) = (&domain.namespace, &mailbox.namespace);
-        admits(&node.entry.spec.allowed_namespaces, home, guest, self.namespaces.get(guest))
     }
 
     /// Puts a record where it belongs, and notes which files differ then.
@@ -185,6 +163,55 @@ impl Directory {
             self.published.remove(server);
         }
     }
+}
+
+impl Credentials {
+    /// What is known after some of the Secrets were read.
+    pub(super) fn with(
+        mut self,
+        verifiers: Option<Vec<Verifier>>,
+        app_passwords: BTreeMap<String, Verifier>,
+        versions: Vec<SecretVersion>,
+        failure: CredentialFailure,
+    ) -> Self {
+        self.known = true;
+        self.verifiers = verifiers.unwrap_or(self.verifiers);
+        self.app_passwords.extend(app_passwords);
+        self.versions.retain(|known| versions.iter().all(|read| read.name != known.name));
+        self.versions.extend(versions);
+        self.versions.sort();
+        self.failure = Some(failure);
+        self
+    }
+
+    /// An app password that was taken away, or whose Secret is another one now, opens nothing any more, also when one of
+    /// its name comes back.
+    pub(super) fn forget_app_passwords(&mut self, old: &MailboxSpec, new: &MailboxSpec) {
+        let listed = |spec: &MailboxSpec| -> BTreeMap<String, _> {
+            let credentials = spec.credentials.iter().flat_map(|credentials| &credentials.app_passwords);
+            credentials.map(|app| (app.name.clone(), app.secret_ref.clone())).collect()
+        };
+        let (old, new) = (listed(old), listed(new));
+        self.app_passwords.retain(|name, _| new.contains_key(name) && old.get(name) == new.get(name));
+    }
+}
+
+/// The app passwords that were read, as the server gets them.
+fn app_passwords(spec: &MailboxSpec, known: &BTreeMap<String, Verifier>) -> Vec<AppPassword> {
+    let listed = spec.credentials.iter().flat_map(|credentials| &credentials.app_passwords);
+    let read = listed.filter_map(|app| {
+        let scope = |scope: &AppPasswordScope| match scope {
+            AppPasswordScope::Pop3 => Scope::Pop3,
+            AppPasswordScope::Submission => Scope::Submission,
+        };
+        Some(AppPassword {
+            name: app.name.clone(),
+            verifier: known.get(&app.name)?.clone(),
+            scopes: app.scopes.iter().map(scope).collect(),
+            expires_at: app.expires_at.as_ref().map(|end| end.0.as_second()),
+        })
+    });
+    read.collect()
 }
 
 /// The mailbox's own quota, else the domain's default, which its limit bounds.

@@ -141,10 +141,12 @@ pub(super) struct MailboxNode {
 }
 
 /// What is known of a mailbox's Secrets.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) known: bool,
     pub(super) verifiers: Vec<Verifier>,
+    /// By the name of the app password.
+    pub(super) app_passwords: BTreeMap<String, Verifier>,
     pub(super) versions: Vec<SecretVersion>,
     pub(super) failure: Option<CredentialFailure>,
 }
@@ -261,6 +263,10 @@ pub(super) struct Links {
     pub(super) mailbox_catch_alls: Index<NamespacedName, NamespacedName>,
     /// Domain name → the Mailboxes that may send as its addresses.
     pub(super) senders_as: Index<String, NamespacedName>,
+    /// Canonical address → the Mailboxes that may send as it or as a subaddress of it.
+    pub(super) senders_as_address: Index<String, NamespacedName>,
+    /// Canonical address → the Mailboxes and MailAliases whose address it is, or is a subaddress of it.
+    pub(super) details: Index<String, ObjectKey>,
     /// Secret → the Mailboxes that name it.
     pub(super) secret_users: Index<NamespacedName, NamespacedName>,
     /// Secret → the MailServers and RelayPolicies that name it.
@@ -369,6 +375,8 @@ impl Links {
             && self.mailbox_aliases.0.is_empty()
             && self.mailbox_catch_alls.0.is_empty()
             && self.senders_as.0.is_empty()
+            && self.senders_as_address.0.is_empty()
+            && self.details.0.is_empty()
             && self.secret_users.0.is_empty()
             && self.secret_uses.0.is_empty()
             && self.config_map_users.0.is_empty()

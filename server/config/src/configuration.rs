@@ -235,6 +235,11 @@ impl Configuration {
         (self.domains.len(), self.mailboxes.len(), self.aliases.len())
     }
 
+    /// Every mailbox, in no order.
+    pub fn mailboxes(&self) -> impl Iterator<Item = &MailboxRecord> {
+        self.mailboxes.values()
+    }
+
     /// Every domain that is served, in no order.
     pub fn domains(&self) -> impl Iterator<Item = &DomainConfig> {
         self.domains.values()

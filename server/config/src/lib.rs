@@ -15,9 +15,9 @@ pub use address::{Address, AddressError, Domain, LocalPart};
 pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry, Revision, Update};
 pub use configuration::{Configuration, ReadError, Resolution};
 pub use model::{
-    AliasRecord, BareLineEndings, CatchAll, DomainConfig, Filters, Forwarding, Limits, Listener, LocalParts, Login,
-    MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RateLimit, RecipientScope, Record, RelayRule,
-    RelaySource, Resolvers, SecretText, Secrets, SendAs, SenderScope, ServerConfig, Shutdown, SmartHost, SmartHostTls,
-    TlsConfig, TlsVersion, Verifier,
+    AliasRecord, AppPassword, BareLineEndings, CatchAll, DomainConfig, Filters, Forwarding, Limits, Listener,
+    LocalParts, Login, MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RateLimit, RecipientScope, Record,
+    RelayRule, RelaySource, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope, ServerConfig, Shutdown,
+    SmartHost, SmartHostTls, TlsConfig, TlsVersion, Verifier,
 };
 pub use shard::{SHARD_COUNT, ShardName};

@@ -389,9 +389,16 @@ impl Record {
 pub struct MailboxRecord {
     /// Its address, which is also the login and, for ever, the name of its maildrop.
     pub address: Address,
-    /// Any of these opens it; none: it only receives.
+    /// Whose it is: the namespace of its MailDomain. The same address of another tenant is another maildrop, so that a
+    /// domain that changes hands takes no mail along. Empty: nobody is told apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// Any of these opens it; without these and app passwords it only receives.
     #[serde(default)]
     pub verifiers: Vec<Verifier>,
+    /// Further passwords, each for some purposes and perhaps for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub app_passwords: Vec<AppPassword>,
     /// Which protocols its owner may use.
     pub protocols: Protocols,
     /// Octets that the maildrop may hold; absent: no bound.
@@ -412,6 +419,9 @@ pub struct MailboxRecord {
     /// How much its owner may send; absent: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// Seconds after which a message is deleted, counted from when the server received it; absent: it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
 }
 
 /// How much may be sent in an hour. Absent numbers do not bound.
@@ -424,6 +434,53 @@ pub struct RateLimit {
     /// Recipients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipients_per_hour: Option<u32>,
+}
+
+impl MailboxRecord {
+    /// A mailbox that receives and may use both protocols, and has nothing else.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            tenant: String::new(),
+            verifiers: Vec::new(),
+            app_passwords: Vec::new(),
+            protocols: Protocols { pop3: true, submission: true },
+            quota: None,
+            forwarding: None,
+            send_as: Vec::new(),
+            suspended: false,
+            filter: None,
+            rate_limit: None,
+            retention_seconds: None,
+        }
+    }
+}
+
+/// A further password of a mailbox, for one program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AppPassword {
+    /// What its owner calls it; unique in the mailbox.
+    pub name: String,
+    /// Proves it.
+    pub verifier: Verifier,
+    /// What it opens, of what the mailbox may do; empty: all of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<Scope>,
+    /// From when on it opens nothing, in seconds since 1970 (UTC); absent: it does not end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+}
+
+/// What an app password opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// Fetching by POP3.
+    #[serde(rename = "POP3")]
+    Pop3,
+    /// Sending by submission.
+    Submission,
 }
 
 /// A name under which somebody may send: an address, or with nothing before the `@` all of a domain.

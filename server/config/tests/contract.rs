@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use paquebot_config::{
-    Address, AliasRecord, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding, Limits, Listener,
-    MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record, RelayRule, RelaySource,
-    Resolution, Resolvers, SecretText, Secrets, SendAs, SenderScope, ServerConfig, ShardName, Shutdown, TlsConfig,
-    TlsVersion, Verifier, directory,
+    Address, AliasRecord, AppPassword, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding,
+    Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record, RelayRule,
+    RelaySource, Resolution, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope, ServerConfig, ShardName,
+    Shutdown, TlsConfig, TlsVersion, Verifier, directory,
 };
 use proptest::prelude::*;
 
@@ -67,7 +67,6 @@ fn domain(name: &str) -> DomainConfig {
 
 fn mailbox(text: &str) -> MailboxRecord {
     MailboxRecord {
-        address: address(text),
         verifiers: vec![Verifier::new("$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$AAAA".to_owned())],
         protocols: Protocols { pop3: true, submission: false },
         quota: Some(1 << 30),
@@ -76,9 +75,15 @@ fn mailbox(text: &str) -> MailboxRecord {
             SendAs::Domain(Domain::parse("server1.com").unwrap()),
             SendAs::Address(address("sales@server1.com")),
         ],
-        suspended: false,
-        filter: None,
-        rate_limit: None,
+        tenant: "team-a".to_owned(),
+        app_passwords: vec![AppPassword {
+            name: "phone".to_owned(),
+            verifier: Verifier::new("$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$BBBB".to_owned()),
+            scopes: vec![Scope::Pop3],
+            expires_at: Some(1_900_000_000),
+        }],
+        retention_seconds: Some(86_400),
+        ..MailboxRecord::new(address(text))
     }
 }
 

@@ -1,16 +1,17 @@
-//! `DELETE /maildrops/ADDRESS` and `DELETE /maildrops/@DOMAIN`: erases mail for good, for whoever shows a token
+//! `DELETE /maildrops/ADDRESS` and `DELETE /maildrops/@DOMAIN`: erases mail for good, with `?tenant=` that of one tenant
+//! ([`crate::store::MailboxName`]), else whoever's it is, for whoever shows a token
 //! ([`super::token`]). The operator asks for it when an object with `reclaimPolicy: Delete` goes. A mailbox that is in service
 //! keeps its mail: it must leave the configuration, or be suspended, before.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::delete;
 use axum::{Extension, Json, Router};
-use paquebot_config::{Address, Configuration, Domain};
+use paquebot_config::{Address, Configuration, Domain, MailboxRecord};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -61,8 +62,11 @@ async fn erased(
     State(admin): State<MaildropsAdmin>,
     Extension(who): Extension<Who>,
     UrlPath(whose): UrlPath<String>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     let refuse = |code: StatusCode, message: String| (code, Json(json!({ "error": message }))).into_response();
+    // A namespace has no character that a query would have to hide.
+    let tenant = query.as_deref().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("tenant=")));
     let Some(parsed) = parse(&whose) else {
         let message = "name a mailbox as ADDRESS, or every mailbox of a domain as @DOMAIN";
         return refuse(StatusCode::BAD_REQUEST, message.to_owned());
@@ -71,14 +75,14 @@ async fn erased(
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the mail store is not open yet".to_owned());
     };
     let _place = admin.0.place.acquire().await;
-    if in_service(&configuration.snapshot(), &parsed) {
+    if in_service(&configuration.snapshot(), &parsed, tenant) {
         let message =
             format!("{whose} is in service: take it out of the configuration, or suspend it, before its mail goes");
         return refuse(StatusCode::CONFLICT, message);
     }
     let result = match &parsed {
-        Whose::Mailbox(address) => erase::mailbox(store.as_ref(), address).await,
-        Whose::Domain(domain) => erase::domain(store.as_ref(), domain).await,
+        Whose::Mailbox(address) => erase::address(store.as_ref(), address, tenant).await,
+        Whose::Domain(domain) => erase::domain(store.as_ref(), domain, tenant).await,
     };
     match result {
         Ok(messages) => {
@@ -97,12 +101,18 @@ fn parse(text: &str) -> Option<Whose> {
     }
 }
 
-/// Whether mail may still come, or be fetched.
-fn in_service(configuration: &Configuration, whose: &Whose) -> bool {
+/// Whether mail may still come, or be fetched. What another tenant has now is in service, but not the mail in question.
+fn in_service(configuration: &Configuration, whose: &Whose, tenant: Option<&str>) -> bool {
+    let is_meant = |mailbox: &MailboxRecord| tenant.is_none_or(|tenant| tenant == mailbox.tenant);
     let serves = |domain: &Domain| configuration.domain(domain).is_some_and(|domain| !domain.suspended);
     match whose {
         Whose::Mailbox(address) => {
-            serves(address.domain()) && configuration.mailbox(address).is_some_and(|mailbox| !mailbox.suspended)
+            serves(address.domain())
+                && configuration.mailbox(address).is_some_and(|mailbox| !mailbox.suspended && is_meant(mailbox))
+        }
+        Whose::Domain(domain) if tenant.is_some() => {
+            let mut mailboxes = configuration.mailboxes().filter(|mailbox| mailbox.address.domain() == domain);
+            serves(domain) && mailboxes.any(|mailbox| !mailbox.suspended && is_meant(mailbox))
         }
         Whose::Domain(domain) => serves(domain),
     }

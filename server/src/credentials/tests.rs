@@ -1,8 +1,8 @@
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Version};
 use paquebot_config::{
-    Bundle, Content, Domain, DomainConfig, Limits, Outbound, Protocols, Record, Resolvers, ServerConfig, Shutdown,
-    TlsConfig, TlsVersion, Verifier,
+    Bundle, Content, Domain, DomainConfig, Limits, Outbound, Record, Resolvers, ServerConfig, Shutdown, TlsConfig,
+    TlsVersion, Verifier,
 };
 
 use super::*;
@@ -15,17 +15,7 @@ fn verifier(password: &str) -> Verifier {
 }
 
 fn mailbox(address: &str, verifiers: Vec<Verifier>) -> MailboxRecord {
-    MailboxRecord {
-        address: Address::parse(address).unwrap(),
-        verifiers,
-        protocols: Protocols { pop3: true, submission: true },
-        quota: None,
-        forwarding: None,
-        send_as: Vec::new(),
-        suspended: false,
-        filter: None,
-        rate_limit: None,
-    }
+    MailboxRecord { verifiers, ..MailboxRecord::new(Address::parse(address).unwrap()) }
 }
 
 fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuration {
@@ -291,4 +281,61 @@ async fn logins_to_one_maildrop_keep_their_distance() {
     assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), Duration::ZERO).await, Ok(()));
     tokio::time::advance(Duration::from_millis(500)).await;
     assert_eq!(authenticator.keep_distance(maildrop("anna@server1.com"), delay).await, Ok(()));
+}
+
+fn app_password(name: &str, scopes: &[Scope], expires_at: Option<i64>) -> AppPassword {
+    AppPassword { name: name.to_owned(), verifier: verifier(name), scopes: scopes.to_vec(), expires_at }
+}
+
+#[tokio::test]
+async fn an_app_password_opens_what_it_is_for_until_it_ends() {
+    let now = Timestamp::now().as_second();
+    let app_passwords = vec![
+        app_password("both", &[], None),
+        app_password("fetch", &[Scope::Pop3], Some(now + 3600)),
+        app_password("send", &[Scope::Submission], None),
+        app_password("over", &[], Some(now - 1)),
+    ];
+    let tom = MailboxRecord { app_passwords, ..mailbox("tom@server1.com", vec![verifier("own")]) };
+    let mut fetch_only = MailboxRecord { verifiers: Vec::new(), ..tom.clone() };
+    fetch_only.address = Address::parse("anna@server1.com").unwrap();
+    fetch_only.protocols.submission = false;
+    let authenticator = authenticator(vec![tom, fetch_only]);
+    for (login, password, pop3, submission) in [
+        ("tom@server1.com", "own", Ok(()), Ok(())),
+        ("tom@server1.com", "both", Ok(()), Ok(())),
+        ("tom@server1.com", "fetch", Ok(()), Err(Failure::Rejected)),
+        ("tom@server1.com", "send", Err(Failure::Rejected), Ok(())),
+        ("tom@server1.com", "over", Err(Failure::Rejected), Err(Failure::Rejected)),
+        ("anna@server1.com", "own", Err(Failure::Rejected), Err(Failure::Rejected)),
+        ("anna@server1.com", "both", Ok(()), Err(Failure::NotPermitted)),
+        ("anna@server1.com", "send", Err(Failure::Rejected), Err(Failure::NotPermitted)),
+    ] {
+        for (access, expected) in [(Access::Pop3, pop3), (Access::Submission, submission)] {
+            let (client, octets) = ("192.0.2.1".parse().unwrap(), Password::new(password.as_bytes().to_vec()));
+            let verified = authenticator.verify(client, access, login, octets).await;
+            assert_eq!(verified.map(drop), expected, "{login} {password} {access:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_with_its_app_password_and_with_its_tenant() {
+    let app = |expires_at| vec![app_password("phone", &[Scope::Pop3], expires_at)];
+    let tom = |app_passwords, tenant: &str| MailboxRecord {
+        app_passwords,
+        tenant: tenant.to_owned(),
+        ..mailbox("tom@server1.com", vec![verifier("own")])
+    };
+    let phone = app(None);
+    let authenticator = authenticator(vec![tom(phone.clone(), "team-a")]);
+    let (client, password) = ("192.0.2.1".parse().unwrap(), Password::new(b"phone".to_vec()));
+    let identity = authenticator.verify(client, Access::Pop3, "tom@server1.com", password).await.unwrap();
+    assert_eq!(&*identity.maildrop().mailbox.tenant, "team-a");
+    let holds = |mailbox| identity.mailbox_in(&configuration(vec![mailbox], false)).is_some();
+    let over = phone.iter().cloned().map(|phone| AppPassword { expires_at: Some(1), ..phone }).collect();
+    assert!(holds(tom(phone.clone(), "team-a")));
+    assert!(!holds(tom(over, "team-a")));
+    assert!(!holds(tom(Vec::new(), "team-a")));
+    assert!(!holds(tom(phone, "team-b")), "the same password at another tenant's mailbox");
 }

@@ -69,7 +69,7 @@ impl Distribution {
     #[must_use]
     pub fn of_maildrop(configuration: &Configuration, recipient: &EnvelopeRecipient) -> Option<Self> {
         let mailbox = configuration.mailbox(&recipient.address)?;
-        let local = vec![Maildrop { address: mailbox.address.clone(), quota: mailbox.quota }];
+        let local = vec![Maildrop::of(mailbox)];
         let mailboxes = vec![mailbox.address.clone()];
         Some(Self { shares: vec![Share { local, later: Vec::new(), mailboxes, ..Share::later(recipient) }] })
     }
@@ -87,7 +87,7 @@ impl Distribution {
                     return true;
                 };
                 if let Resolution::Mailbox(mailbox) = configuration.resolve(via) {
-                    kept.push(Maildrop { address: mailbox.address.clone(), quota: mailbox.quota });
+                    kept.push(Maildrop::of(mailbox));
                 }
                 false
             });

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
 
 use crate::smtp::machine::EnvelopeRecipient;
-use crate::store::LocalDelivery;
+use crate::store::{Folder, LocalDelivery, MailboxName, MaildropName};
 use crate::trace;
 
 /// Addresses that one recipient may stand for, over all aliases and forwardings. More is a mailing list, which needs a
@@ -24,8 +24,24 @@ const MAX_EXPANSION: usize = 1_000;
 pub struct Maildrop {
     /// The mailbox's own address.
     pub address: Address,
+    /// Whose it is.
+    pub tenant: Box<str>,
     /// Octets that it may hold.
     pub quota: Option<u64>,
+}
+
+impl Maildrop {
+    /// The maildrop of a mailbox.
+    #[must_use]
+    pub fn of(mailbox: &MailboxRecord) -> Self {
+        Self { address: mailbox.address.clone(), tenant: mailbox.tenant.as_str().into(), quota: mailbox.quota }
+    }
+
+    /// Its name in the store.
+    #[must_use]
+    pub fn name(&self) -> MailboxName {
+        MailboxName { address: self.address.clone(), tenant: self.tenant.clone() }
+    }
 }
 
 /// Who receives a message in the end. Nobody is there twice.
@@ -156,7 +172,7 @@ pub fn alias_reaches(configuration: &Configuration, alias: &AliasRecord, mailbox
 pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<LocalDelivery> {
     let fields = Bytes::from(trace::return_path(reverse_path));
     let delivery = |maildrop: &Maildrop| LocalDelivery {
-        maildrop: maildrop.address.clone().into(),
+        maildrop: MaildropName { mailbox: maildrop.name(), folder: Folder::inbox() },
         fields: fields.clone(),
         body_from: None,
         quota: maildrop.quota,
@@ -211,7 +227,7 @@ impl<'a> Expansion<'a> {
             }
         };
         if keep {
-            self.expanded.local.push(Maildrop { address: mailbox.address.clone(), quota: mailbox.quota });
+            self.expanded.local.push(Maildrop::of(mailbox));
         }
         targets
     }

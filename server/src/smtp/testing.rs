@@ -2,8 +2,7 @@
 
 use paquebot_config::{
     Address, AliasRecord, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding, Limits,
-    MailboxRecord, Outbound, Protocols, Record, RelayRule, Resolvers, SendAs, ServerConfig, Shutdown, TlsConfig,
-    TlsVersion,
+    MailboxRecord, Outbound, Record, RelayRule, Resolvers, SendAs, ServerConfig, Shutdown, TlsConfig, TlsVersion,
 };
 
 pub(crate) fn address(text: &str) -> Address {
@@ -15,17 +14,7 @@ pub(crate) fn domain(text: &str) -> Domain {
 }
 
 pub(crate) fn mailbox(text: &str) -> MailboxRecord {
-    MailboxRecord {
-        address: address(text),
-        verifiers: Vec::new(),
-        protocols: Protocols { pop3: true, submission: true },
-        quota: None,
-        forwarding: None,
-        send_as: Vec::new(),
-        suspended: false,
-        filter: None,
-        rate_limit: None,
-    }
+    MailboxRecord::new(address(text))
 }
 
 fn forwarding(text: &str, to: &[&str], keep_copy: bool) -> Record {

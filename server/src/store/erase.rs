@@ -3,7 +3,7 @@
 
 use paquebot_config::{Address, Domain};
 
-use super::{Folder, MaildropName, Result, Store};
+use super::{Folder, MailboxName, MaildropName, Result, Store};
 
 /// Mailboxes of a domain that are looked up at a time.
 const PAGE: usize = 64;
@@ -13,7 +13,7 @@ const PAGE: usize = 64;
 /// # Errors
 /// [`super::StoreError::MaildropInUse`] while somebody reads it or an earlier erasure is under way, and what else the store
 /// says. What is gone by then stays gone.
-pub async fn mailbox(store: &dyn Store, mailbox: &Address) -> Result<u64> {
+pub async fn mailbox(store: &dyn Store, mailbox: &MailboxName) -> Result<u64> {
     let mut folders = store.folders(mailbox).await?;
     folders.push(Folder::inbox());
     let mut erased = 0;
@@ -29,19 +29,36 @@ pub async fn mailbox(store: &dyn Store, mailbox: &Address) -> Result<u64> {
     Ok(erased)
 }
 
-/// Erases the mail of every mailbox of a domain. Returns how many messages there were.
+/// Erases the mail of every mailbox of a domain, of one tenant where one is named. Returns how many messages there were.
 ///
 /// # Errors
 /// As [`mailbox`].
-pub async fn domain(store: &dyn Store, domain: &Domain) -> Result<u64> {
+pub async fn domain(store: &dyn Store, domain: &Domain, tenant: Option<&str>) -> Result<u64> {
     let mut erased = 0;
     loop {
-        let page = store.mailboxes_with_mail(domain, PAGE).await?;
+        let page = store.mailboxes_with_mail(domain, tenant, PAGE).await?;
         if page.is_empty() {
             return Ok(erased);
         }
-        for address in &page {
-            erased += mailbox(store, address).await?;
+        for name in &page {
+            erased += mailbox(store, name).await?;
         }
     }
+}
+
+/// Erases the mail of an address. Returns how many messages there were.
+///
+/// # Errors
+/// As [`mailbox`].
+pub async fn address(store: &dyn Store, address: &Address, tenant: Option<&str>) -> Result<u64> {
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant.to_owned()],
+        None => store.tenants(address).await?,
+    };
+    let mut erased = 0;
+    for tenant in tenants {
+        let name = MailboxName { address: address.clone(), tenant: tenant.into() };
+        erased += mailbox(store, &name).await?;
+    }
+    Ok(erased)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::{Address, Domain};
+use paquebot_config::{Address, Domain, MailboxRecord};
 
 pub use self::envelope::{BodyType, Declared, RemoteRecipient};
 
@@ -208,19 +208,60 @@ impl LocalDelivery {
     }
 }
 
+/// Names a mailbox for ever: its address, and whose it is. The same address of another tenant is another mailbox: whoever
+/// gets a domain that was somebody else's finds none of that one's mail, and the first finds it again on coming back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MailboxName {
+    /// The mailbox's own address.
+    pub address: Address,
+    /// The tenant (see [`MailboxRecord::tenant`]); empty: nobody's. What is nobody's becomes the first tenant's that uses
+    /// the address.
+    pub tenant: Box<str>,
+}
+
+impl MailboxName {
+    /// What the store's rows have where a mailbox's memory is kept. No tenant's name holds a space.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &*self.tenant {
+            "" => self.address.canonical(),
+            tenant => format!("{} {tenant}", self.address.canonical()),
+        }
+    }
+}
+
+impl From<Address> for MailboxName {
+    /// A mailbox of nobody in particular.
+    fn from(address: Address) -> Self {
+        Self { address, tenant: "".into() }
+    }
+}
+
+impl From<&MailboxRecord> for MailboxName {
+    fn from(record: &MailboxRecord) -> Self {
+        Self { address: record.address.clone(), tenant: record.tenant.as_str().into() }
+    }
+}
+
+impl std::fmt::Display for MailboxName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 /// Names a maildrop: a mailbox and one of its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MaildropName {
-    /// The mailbox's own address.
-    pub mailbox: Address,
+    /// The mailbox.
+    pub mailbox: MailboxName,
     /// The folder.
     pub folder: Folder,
 }
 
 impl From<Address> for MaildropName {
-    /// The inbox of a mailbox.
+    /// The inbox of a mailbox that is nobody's in particular.
     fn from(mailbox: Address) -> Self {
-        Self { mailbox, folder: Folder::inbox() }
+        Self { mailbox: mailbox.into(), folder: Folder::inbox() }
     }
 }
 
@@ -275,7 +316,7 @@ impl Folder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembrance {
     /// Whose filter.
-    pub mailbox: Address,
+    pub mailbox: MailboxName,
     /// What; the filter's own words.
     pub what: String,
     /// When it may be forgotten.
@@ -349,7 +390,7 @@ pub trait Store: Send + Sync {
     /// Whether there is room for another message of this size.
     async fn has_room(&self, octets: u64) -> bool;
     /// How much a mailbox holds now, over all its folders.
-    async fn usage(&self, mailbox: &Address) -> Result<Usage>;
+    async fn usage(&self, mailbox: &MailboxName) -> Result<Usage>;
     /// Opens a maildrop for one session.
     async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop>;
     /// Reads one message of a maildrop.
@@ -363,12 +404,22 @@ pub trait Store: Send + Sync {
     }
     /// Deletes messages of a maildrop: all of them, durably, or none (RFC 1939 §6).
     async fn delete(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<()>;
+    /// Deletes messages of a maildrop that were received before a time: the oldest, so many at most. A maildrop that a session
+    /// has open is left alone (RFC 1939 §8: what a session was told of stays until it ends). Yields how many went.
+    async fn expire(&self, mailbox: &MailboxName, before: Timestamp, limit: usize) -> Result<usize>;
     /// The folders of a mailbox that hold or held mail, without the inbox.
-    async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>>;
-    /// The mailboxes of a domain that hold mail, at most `limit`.
-    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> Result<Vec<Address>>;
+    async fn folders(&self, mailbox: &MailboxName) -> Result<Vec<Folder>>;
+    /// The mailboxes of a domain that hold mail, at most `limit`: those of one tenant, or everybody's.
+    async fn mailboxes_with_mail(
+        &self,
+        domain: &Domain,
+        tenant: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<MailboxName>>;
+    /// Whose mailboxes of an address there are; empty: nobody's.
+    async fn tenants(&self, address: &Address) -> Result<Vec<String>>;
     /// Which of these a mailbox's filter still remembers at `now` (see [`Remembrance`]).
-    async fn remembers(&self, mailbox: &Address, what: &[String], now: Timestamp) -> Result<Vec<bool>>;
+    async fn remembers(&self, mailbox: &MailboxName, what: &[String], now: Timestamp) -> Result<Vec<bool>>;
 }
 
 /// The store as sessions hold it.

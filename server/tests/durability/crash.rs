@@ -89,7 +89,7 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
         let gone = jacks.len() - annas.len();
         assert!(gone >= deleted.len() && gone as u64 <= deleted.len() as u64 + kill + 1);
         for (owner, messages) in [(anna(), &annas), (jack(), &jacks)] {
-            let usage = store.usage(&owner).await.unwrap();
+            let usage = store.usage(&owner.clone().into()).await.unwrap();
             let octets: u64 = messages.values().map(|(_, octets)| octets).sum();
             assert_eq!((usage.messages, usage.octets), (messages.len() as u64, octets));
         }

@@ -101,7 +101,7 @@ async fn rfc_3461_a_server_of_dsn_is_told_what_the_sender_wants_and_reports_itse
     );
     assert!(taken.mail.ends_with(";N"), "{taken:?}");
     assert_eq!(taken.parameters, ["NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@server2.com"]);
-    assert_eq!(world.store.usage(&address("tom@server1.com")).await.unwrap().messages, 0);
+    assert_eq!(world.store.usage(&address("tom@server1.com").into()).await.unwrap().messages, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

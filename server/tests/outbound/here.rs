@@ -34,7 +34,7 @@ impl World {
 
     async fn folder(&self, name: &str) -> Vec<String> {
         let folder = store::Folder::parse(name).unwrap();
-        let name = store::MaildropName { mailbox: address("tom@server2.com"), folder };
+        let name = store::MaildropName { mailbox: address("tom@server2.com").into(), folder };
         let Ok(open) = self.store.open_maildrop(&name).await else { return Vec::new() };
         let mut messages = Vec::new();
         for entry in &open.entries {
@@ -132,7 +132,7 @@ async fn a_full_mailbox_that_forwards_gets_its_copy_later_and_sends_no_second_on
             (rows.len() == 1 && rows[0].attempts > 0 && rows[0].last_error.as_deref()?.contains("4.2.2")).then_some(())
         })
         .await;
-    assert_eq!(world.store.usage(&address("tom@server2.com")).await.unwrap().messages, 0);
+    assert_eq!(world.store.usage(&address("tom@server2.com").into()).await.unwrap().messages, 0);
     serve(None);
     world.make_due(&world.until_deferred("server2.com", 1).await).await;
     world.until_empty().await;

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use paquebot_config::{
-    Address, Bundle, Configuration, Content, Domain, DomainConfig, Limits, MailboxRecord, Outbound, Protocols, Record,
-    Resolvers, ServerConfig, Shutdown, TlsConfig, TlsVersion,
+    Address, Bundle, Configuration, Content, Domain, DomainConfig, Limits, MailboxRecord, Outbound, Record, Resolvers,
+    ServerConfig, Shutdown, TlsConfig, TlsVersion,
 };
 use paquebot_server::delivery::filter::Filters;
 use paquebot_server::live::LiveConfiguration;
@@ -83,15 +83,8 @@ fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Cont
     };
     let mailbox = |name: &&str| {
         Record::Mailbox(MailboxRecord {
-            address: address(&format!("tom@{name}")),
-            verifiers: Vec::new(),
-            protocols: Protocols { pop3: true, submission: true },
             quota: (*name != "server2.com").then_some(10),
-            forwarding: None,
-            send_as: Vec::new(),
-            suspended: false,
-            filter: None,
-            rate_limit: None,
+            ..MailboxRecord::new(address(&format!("tom@{name}")))
         })
     };
     Content {
@@ -242,7 +235,7 @@ impl World {
     async fn maildrop(&self, name: &str, count: usize) -> Vec<String> {
         let owner = address(&format!("tom@{name}"));
         self.until("the maildrop did not fill", async || {
-            (self.store.usage(&owner).await.unwrap().messages >= count as u64).then_some(())
+            (self.store.usage(&owner.clone().into()).await.unwrap().messages >= count as u64).then_some(())
         })
         .await;
         let open = self.store.open_maildrop(&owner.clone().into()).await.unwrap();

@@ -77,6 +77,6 @@ async fn what_a_person_drops_leaves_the_queue_when_the_volume_has_room_again() {
     is_full.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(store.queue_counts().await.unwrap().recipients, 0);
-    assert_eq!(store.usage(&address("tom@server1.com")).await.unwrap().messages, 75, "half of it with a report");
+    assert_eq!(store.usage(&address("tom@server1.com").into()).await.unwrap().messages, 75, "half of it with a report");
     queue.shutdown(Duration::from_secs(10)).await;
 }

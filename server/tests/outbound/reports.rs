@@ -60,5 +60,5 @@ async fn rfc_3461_4_1_who_wants_to_hear_nothing_hears_nothing() {
     world.send_to(Some("tom@server1.com"), b"\r\n", Declared::default(), vec![never]).await;
     world.until_empty().await;
     assert_eq!((world.count("bounced"), world.count("unreported")), (1, 0));
-    assert_eq!(world.store.usage(&address("tom@server1.com")).await.unwrap().messages, 0);
+    assert_eq!(world.store.usage(&address("tom@server1.com").into()).await.unwrap().messages, 0);
 }

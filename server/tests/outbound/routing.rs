@@ -108,7 +108,7 @@ async fn a_full_mailbox_of_a_domain_that_became_ours_defers() {
             rows[0].last_error.as_deref().is_some_and(|error| error.contains("4.2.2")).then_some(())
         })
         .await;
-    assert_eq!(world.store.usage(&address("tom@full.example")).await.unwrap().messages, 0);
+    assert_eq!(world.store.usage(&address("tom@full.example").into()).await.unwrap().messages, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use paquebot_config::{
-    Address, CatchAll, Content, Domain, DomainConfig, Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols,
-    Record, Resolvers, ServerConfig, Shutdown, TlsConfig, TlsVersion, Verifier,
+    Address, CatchAll, Content, Domain, DomainConfig, Limits, Listener, MailboxRecord, Outbound, Protocol, Record,
+    Resolvers, ServerConfig, Shutdown, TlsConfig, TlsVersion, Verifier,
 };
 
 /// server1.com, tom@ (`tom-password`) and anna@ (`anna-password`), every listener on a port that the system chooses.
@@ -75,15 +75,8 @@ pub fn domain(name: &str) -> DomainConfig {
 
 pub fn mailbox(address: &str, password: &str) -> Record {
     Record::Mailbox(MailboxRecord {
-        address: Address::parse(address).unwrap(),
         verifiers: vec![verifier(password)],
-        protocols: Protocols { pop3: true, submission: true },
-        quota: None,
-        forwarding: None,
-        send_as: Vec::new(),
-        suspended: false,
-        filter: None,
-        rate_limit: None,
+        ..MailboxRecord::new(Address::parse(address).unwrap())
     })
 }
 

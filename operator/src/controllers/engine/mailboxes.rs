@@ -1,6 +1,6 @@
 //! The Secrets of mailboxes: which are to be read, and what came of it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use paquebot_config::Verifier;
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::objects::is_older;
 use super::{Engine, Timer};
-use crate::controllers::credentials_worker::{CredentialsRead, Job, run};
+use crate::controllers::credentials_worker::{CredentialsRead, Job, Made, run};
 use crate::controllers::input::Input;
-use crate::controllers::server_worker::Recovered;
+use crate::controllers::server_worker::{Recovered, RecoveredVerifiers};
 use crate::controllers::status::Status;
 use crate::credentials::Access;
 use crate::directory::{CredentialOutcome, CredentialsReport, Details, NamespacedName, ObjectKey, SecretVersion};
@@ -21,40 +21,56 @@ use crate::directory::{CredentialOutcome, CredentialsReport, Details, Namespaced
 /// How soon a Secret that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What is known of one mailbox's Secret.
+/// What is known of one mailbox's Secrets.
 #[derive(Default)]
 pub struct CredentialState {
-    /// What the spec said, and the version of the Secret, when it was last read; absent: it was not.
-    read: Option<(Credentials, Option<String>)>,
-    /// The version that the watch had reported when that read began.
-    reported: Option<String>,
-    busy: bool,
+    /// What the spec said, and the versions of the Secrets, when they were last read; absent: they were not.
+    read: Option<(Credentials, Versions)>,
+    /// The versions that the watch had reported when that read began.
+    reported: Versions,
+    /// What was made of them.
+    made: Made,
+    phase: Phase,
+}
+
+/// The resourceVersions of Secrets by name; `None`: there is no such Secret.
+type Versions = BTreeMap<String, Option<String>>;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is to be done.
+    #[default]
+    Idle,
+    /// A read waits for its turn.
+    Waiting,
+    /// A read is under way.
+    Running,
 }
 
 /// What an earlier process has left for one mailbox.
 struct Restorable {
-    verifiers: Vec<Verifier>,
+    verifiers: RecoveredVerifiers,
     versions: Vec<SecretVersion>,
     /// What they were made from, when that is what is there now.
-    current: Option<(Credentials, String)>,
+    current: Option<(Credentials, Versions)>,
 }
 
 impl CredentialState {
-    /// Makes the Secret be read again.
+    /// Makes the Secrets be read again.
     pub fn forget(&mut self) {
         self.read = None;
     }
 
     /// Whether there is something that has not been read yet. A version that is older than the one that was read is a
     /// watch that lags behind.
-    fn needs_read(&self, credentials: &Credentials, version: Option<&String>) -> bool {
-        match &self.read {
+    fn needs_read(&self, credentials: &Credentials, watched: &Versions) -> bool {
+        let Some((_, read)) = self.read.as_ref().filter(|(of, _)| of == credentials) else { return true };
+        watched.iter().any(|(name, version)| match read.get(name) {
             None => true,
-            Some((read, _)) if read != credentials => true,
-            Some((_, Some(read))) => version.is_some_and(|version| version != read && !is_older(version, read)),
+            Some(Some(read)) => version.as_ref().is_some_and(|version| version != read && !is_older(version, read)),
             // There was none: the watch is about to say that it went, or reports another.
-            Some((_, None)) => version.is_some() && version != self.reported.as_ref(),
-        }
+            Some(None) => version.is_some() && Some(version) != self.reported.get(name),
+        })
     }
 }
 
@@ -67,39 +83,61 @@ impl Engine {
         }
     }
 
-    /// Reads a mailbox's Secret if there is something new to read.
+    /// Reads a mailbox's Secrets, when it is its turn, if there is something new to read.
     pub(super) fn check_credentials(&mut self, mailbox: &NamespacedName) {
         if !self.is_synced() || !self.is_recovered(mailbox) {
             return;
         }
         let Some(entry) = self.directory.mailbox(mailbox) else { return };
-        let Some(credentials) = entry.spec.credentials.clone().filter(|credentials| credentials.source().is_some())
-        else {
+        let Some(credentials) = entry.spec.credentials.clone().filter(|given| given.sources().next().is_some()) else {
             self.mailboxes.remove(mailbox);
             return;
         };
-        let Some(source) = credentials.source() else { return };
-        let secret = NamespacedName::new(&mailbox.namespace, source.secret_name());
-        let access = self.access(mailbox);
         // What is to be generated says where the server is.
-        if matches!(source, CredentialSource::Generate(_)) && access.is_none() {
+        if matches!(credentials.source(), Some(CredentialSource::Generate(_))) && self.access(mailbox).is_none() {
             return;
         }
         let pending = self.is_pending(mailbox);
-        let version = self.secret_versions.get(&secret).cloned();
+        let versions = self.versions_of(mailbox, &credentials);
         let state = self.mailboxes.entry(mailbox.clone()).or_default();
-        if state.busy || !(pending || state.needs_read(&credentials, version.as_ref())) {
-            return;
+        if state.phase == Phase::Idle && (pending || state.needs_read(&credentials, &versions)) {
+            state.phase = Phase::Waiting;
+            self.secret_turns.push(mailbox.clone());
+            self.start_reads();
         }
-        state.busy = true;
-        state.reported = version;
-        let job = Job { mailbox: mailbox.clone(), uid: entry.meta.uid.clone(), credentials, access };
-        self.tools.metrics.secret_reads.inc();
-        let (client, hasher, reads) = (self.tools.client.clone(), self.hasher.clone(), Arc::clone(&self.secret_reads));
-        self.start(async move {
-            let _turn = reads.acquire().await;
-            Input::Credentials(run(client, hasher, job).await)
-        });
+    }
+
+    /// What the watch says of the Secrets that a mailbox names.
+    fn versions_of(&self, mailbox: &NamespacedName, credentials: &Credentials) -> Versions {
+        let version = |name: &str| self.secret_versions.get(&NamespacedName::new(&mailbox.namespace, name)).cloned();
+        credentials.sources().map(|source| (source.secret_name().to_owned(), version(source.secret_name()))).collect()
+    }
+
+    /// Starts the reads whose turn it is.
+    fn start_reads(&mut self) {
+        while let Some(mailbox) = self.secret_turns.start() {
+            let Some(job) = self.credentials_job(&mailbox) else {
+                self.secret_turns.done();
+                continue;
+            };
+            self.tools.metrics.secret_reads.inc();
+            let (client, hasher) = (self.tools.client.clone(), self.hasher.clone());
+            self.start(async move { Input::Credentials(run(client, hasher, job).await) });
+        }
+    }
+
+    /// What is to be done for a mailbox whose turn it is; `None`: nothing any more.
+    fn credentials_job(&mut self, mailbox: &NamespacedName) -> Option<Job> {
+        let entry = self.directory.mailbox(mailbox);
+        let wanted = entry.and_then(|entry| Some((entry.meta.uid.clone(), entry.spec.credentials.clone()?)));
+        let versions = wanted.as_ref().map(|(_, credentials)| self.versions_of(mailbox, credentials));
+        let access = self.access(mailbox);
+        let state = self.mailboxes.get_mut(mailbox).filter(|state| state.phase == Phase::Waiting)?;
+        state.phase = Phase::Idle;
+        let (uid, credentials) = wanted?;
+        state.phase = Phase::Running;
+        state.reported = versions.unwrap_or_default();
+        Some(Job { mailbox: mailbox.clone(), uid, credentials, access, made: state.made.clone() })
     }
 
     /// Whether what an earlier process has left for a mailbox was read: its server's directory, or all while it has none.
@@ -131,11 +169,20 @@ impl Engine {
     }
 
     pub(super) fn credentials_read(&mut self, read: CredentialsRead) {
+        self.secret_turns.done();
+        if let Some(state) = self.mailboxes.get_mut(&read.mailbox) {
+            state.phase = if state.phase == Phase::Running { Phase::Idle } else { state.phase };
+            self.take_credentials(read);
+        }
+        self.start_reads();
+    }
+
+    fn take_credentials(&mut self, read: CredentialsRead) {
         let Some(state) = self.mailboxes.get_mut(&read.mailbox) else { return };
-        state.busy = false;
         match read.outcome {
             Ok(outcome) => {
-                state.read = Some((read.credentials, read.version));
+                state.read = Some((read.credentials, read.versions));
+                state.made = read.made;
                 let changes = self.directory.apply_credentials(&read.mailbox, outcome);
                 self.absorb(changes);
                 self.check_credentials(&read.mailbox);
@@ -158,12 +205,14 @@ impl Engine {
                 continue;
             }
             let Some(found) = self.restorable(&key, recovered) else { continue };
-            let outcome = CredentialOutcome::Ready { verifiers: found.verifiers, versions: found.versions };
-            let changes = self.directory.apply_credentials(&key.name, outcome);
-            if let Some((credentials, version)) = found.current {
-                let read = Some((credentials, Some(version)));
-                self.mailboxes.insert(key.name.clone(), CredentialState { read, ..CredentialState::default() });
+            let RecoveredVerifiers { own, app_passwords, .. } = found.verifiers;
+            if let Some((credentials, versions)) = found.current {
+                let made = made_of(&credentials, &versions, &own, &app_passwords);
+                let state = CredentialState { read: Some((credentials, versions)), made, ..CredentialState::default() };
+                self.mailboxes.insert(key.name.clone(), state);
             }
+            let outcome = CredentialOutcome::Ready { verifiers: own, app_passwords, versions: found.versions };
+            let changes = self.directory.apply_credentials(&key.name, outcome);
             self.absorb(changes);
         }
     }
@@ -171,9 +220,11 @@ impl Engine {
     fn restorable(&self, key: &ObjectKey, recovered: &Recovered) -> Option<Restorable> {
         let report = self.directory.report(key)?;
         let Details::Mailbox { address: Some(address), .. } = &report.details else { return None };
-        let verifiers = recovered.verifiers.get(&address.canonical())?.clone();
-        let credentials = self.directory.mailbox(&key.name)?.spec.credentials.clone()?;
-        let secret_name = credentials.source()?.secret_name().to_owned();
+        let entry = self.directory.mailbox(&key.name)?;
+        // The same address may be another tenant's by now, and that one's passwords open nothing here.
+        let tenant = NamespacedName::of_reference(&entry.spec.domain_ref, &key.name.namespace).namespace;
+        let verifiers = recovered.verifiers.get(&address.canonical()).filter(|found| found.tenant == tenant)?.clone();
+        let credentials = entry.spec.credentials.clone()?;
         let Status::Mailbox(status) = &self.objects.get(key)?.status else { return None };
         let versions: Vec<SecretVersion> = status
             .credentials
@@ -184,14 +235,36 @@ impl Engine {
             })
             .collect();
         let ready = conditions::find(&status.conditions, ConditionType::CredentialsReady)?;
-        let used = versions.iter().find(|version| version.name == secret_name);
-        let current = used
-            .filter(|_| ready.status == "True" && ready.observed_generation == Some(report.generation))
+        let is_current = ready.status == "True" && ready.observed_generation == Some(report.generation);
+        let used = |source: CredentialSource<'_>| {
+            let used = versions.iter().find(|version| version.name == source.secret_name())?;
             // A Secret that went meanwhile is reported by no watch any more.
-            .filter(|_| self.secret_versions.contains_key(&NamespacedName::new(&key.name.namespace, &secret_name)))
-            .map(|used| (credentials, used.resource_version.clone()));
+            let secret = NamespacedName::new(&key.name.namespace, source.secret_name());
+            self.secret_versions.get(&secret)?;
+            Some((used.name.clone(), Some(used.resource_version.clone())))
+        };
+        let current: Option<Versions> = credentials.sources().map(used).collect();
+        let current = current.filter(|_| is_current).map(|versions| (credentials, versions));
         Some(Restorable { verifiers, versions, current })
     }
+}
+
+/// The verifiers by what they were made from.
+fn made_of(
+    credentials: &Credentials,
+    versions: &Versions,
+    own: &[Verifier],
+    app_passwords: &BTreeMap<String, Verifier>,
+) -> Made {
+    let made = credentials.sources().filter_map(|source| {
+        let verifier = match source.app_password() {
+            Some(name) => app_passwords.get(name),
+            None => own.first(),
+        };
+        let version = versions.get(source.secret_name())?.clone()?;
+        Some(((source.secret_name().to_owned(), source.key().to_owned()), (version, verifier?.clone())))
+    });
+    made.collect()
 }
 
 #[cfg(test)]
@@ -203,10 +276,11 @@ mod tests {
         let credentials: Credentials =
             serde_json::from_value(serde_json::json!({ "passwordSecretRef": { "name": "anna" } })).unwrap();
         let version = |text: &str| Some(text.to_owned());
+        let versions = |version: Option<String>| Versions::from([("anna".to_owned(), version)]);
         let state = |read: Option<String>, reported: Option<String>| CredentialState {
-            read: Some((credentials.clone(), read)),
-            reported,
-            busy: false,
+            read: Some((credentials.clone(), versions(read))),
+            reported: versions(reported),
+            ..CredentialState::default()
         };
         for (sentence, state, watched, needed) in [
             ("never read", CredentialState::default(), version("5"), true),
@@ -218,7 +292,7 @@ mod tests {
             ("it is gone, and the watch does not know yet", state(None, version("5")), version("5"), false),
             ("it is gone, and there is another", state(None, version("5")), version("7"), true),
         ] {
-            assert_eq!(state.needs_read(&credentials, watched.as_ref()), needed, "{sentence}");
+            assert_eq!(state.needs_read(&credentials, &versions(watched)), needed, "{sentence}");
         }
     }
 }

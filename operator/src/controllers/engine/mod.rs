@@ -36,6 +36,7 @@ use super::dns_worker::DnsWorker;
 use super::health::Health;
 use super::input::Input;
 use super::timers::Timers;
+use super::turns::Turns;
 use crate::credentials::Hasher;
 use crate::directory::{Changes, Directory, NamespacedName, ObjectKey, Options, SecretUse};
 use crate::dns::seen;
@@ -46,7 +47,7 @@ use crate::render::Defaults;
 const IDLE: Duration = Duration::from_secs(5);
 /// Inputs that are taken in before what follows from them is started.
 const BATCH: usize = 2048;
-/// Secrets of mailboxes that are read together.
+/// Secrets of mailboxes that are read together, and ConfigMaps.
 const SECRET_READS: usize = 16;
 
 /// What the engine is started with.
@@ -116,6 +117,8 @@ pub struct Engine {
     defaults: Defaults,
     sender: mpsc::Sender<Input>,
     hasher: Hasher,
+    /// Whose Secrets are read next.
+    secret_turns: Turns,
     secret_reads: Arc<Semaphore>,
     dns: DnsWorker,
     directory: Directory,
@@ -156,6 +159,7 @@ impl Engine {
             defaults: settings.defaults,
             sender,
             hasher: Hasher::new(settings.hashes_at_once),
+            secret_turns: Turns::new(SECRET_READS),
             secret_reads: Arc::new(Semaphore::new(SECRET_READS)),
             dns: DnsWorker::new(settings.dns),
             directory: Directory::new(options),

@@ -257,13 +257,21 @@ impl Engine {
     }
 
     fn start_erasing(&mut self, key: &ObjectKey, server: NamespacedName, pods: Vec<IpAddr>, whose: String) {
+        let tenant = self.tenant_of(key);
         let Some(reclaim) = self.reclaims.get_mut(key) else { return };
         reclaim.busy = true;
         let (client, poller, key) = (self.tools.client.clone(), self.tools.poller.clone(), key.clone());
         self.start(async move {
-            let result = eraser::erase(client, poller, &server, &pods, &whose).await;
+            let result = eraser::erase(client, poller, &server, &pods, &whose, &tenant).await;
             Input::Reclaimed(key, Done::Erased(result))
         });
+    }
+
+    /// Whose mail it is that goes with an object: the namespace of the MailDomain.
+    fn tenant_of(&self, key: &ObjectKey) -> String {
+        let domain = self.directory.mailbox(&key.name).filter(|_| key.kind == Kind::Mailbox);
+        let domain = domain.map(|entry| NamespacedName::of_reference(&entry.spec.domain_ref, &key.name.namespace));
+        domain.map_or_else(|| key.name.namespace.clone(), |domain| domain.namespace)
     }
 
     pub(super) fn reclaimed(&mut self, key: &ObjectKey, done: Done) {

@@ -7,6 +7,7 @@ use super::*;
 fn secret_ready(verifier: &str) -> CredentialOutcome {
     CredentialOutcome::Ready {
         verifiers: vec![paquebot_config::Verifier::new(verifier.to_owned())],
+        app_passwords: BTreeMap::new(),
         versions: vec![SecretVersion { name: "s".to_owned(), resource_version: "7".to_owned() }],
     }
 }
@@ -134,7 +135,7 @@ fn a_secret_that_fails_leaves_the_old_password_in_force() {
         reason: paquebot_crds::conditions::Reason::SecretKeyMissing,
         message: "Secret s has no key password.".to_owned(),
     };
-    let changes = directory.apply_credentials(&name, CredentialOutcome::Failed(failure.clone()));
+    let changes = directory.apply_credentials(&name, CredentialOutcome::failed(failure.clone()));
     assert_eq!(verifiers(&directory), ["$one"]);
     assert!(changes.servers.is_empty() && changes.statuses.len() == 1, "only the status is news");
     let details = directory.report(&key(Kind::Mailbox, "one/m")).unwrap().details;

@@ -124,10 +124,10 @@ fn mailboxes_and_what_goes_before_them() {
             ]),
         ),
         case(
-            "sending as a domain that nobody has here is said",
+            "a domain that nobody has here lends its name by a RelayPolicy alone",
             (Mailbox, "one/m"),
             "Accepted",
-            &["send as boss@bank.example", "no MailDomain has that domain"],
+            &["no effect for boss@bank.example", "a RelayPolicy in namespace mail"],
             served(vec![mailbox("one/m", 2, "one/d", "a", json!({"sendAs": {"allowed": ["boss@bank.example"]}}))]),
         ),
         case(

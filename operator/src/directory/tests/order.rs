@@ -39,6 +39,7 @@ impl Fact {
                 &NamespacedName::parse(name).unwrap(),
                 CredentialOutcome::Ready {
                     verifiers: vec![paquebot_config::Verifier::new(format!("$argon2id${verifier}"))],
+                    app_passwords: BTreeMap::new(),
                     versions: vec![SecretVersion { name: "s".to_owned(), resource_version: verifier.to_string() }],
                 },
             ),

@@ -168,5 +168,5 @@ fn remembrance(case: &Case<'_>, effect: Effect) -> Remembrance {
     };
     let time = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
     let until = case.incoming.received_at.saturating_add(time).unwrap_or(Timestamp::MAX);
-    Remembrance { mailbox: case.mailbox.clone(), what, until }
+    Remembrance { mailbox: case.name.clone(), what, until }
 }

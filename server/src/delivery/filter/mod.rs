@@ -23,7 +23,9 @@ use tokio::sync::Semaphore;
 
 use super::Plan;
 use crate::smtp::content::HeaderReader;
-use crate::store::{Body, Declared, Derived, Folder, LocalDelivery, MessageId, Remembrance, Store, StoreError};
+use crate::store::{
+    Body, Declared, Derived, Folder, LocalDelivery, MailboxName, MessageId, Remembrance, Store, StoreError,
+};
 
 /// Compiled scripts that are kept, by the octets of their texts: a compiled one takes a few times as much. A change of the
 /// configuration brings new ones; those that were used least go first.
@@ -159,7 +161,8 @@ impl Filters {
         let mut filtered = Filtered::default();
         let mut beginning = None;
         for delivery in super::local_deliveries(plan, incoming.reverse_path) {
-            let mailbox = &delivery.maildrop.mailbox;
+            let name = &delivery.maildrop.mailbox;
+            let mailbox = &name.address;
             let scripts = self.scripts(configuration, mailbox).await;
             if scripts.is_empty() {
                 filtered.local.push(delivery);
@@ -177,7 +180,7 @@ impl Filters {
                 }
             };
             let recipient = recipient(configuration, incoming.recipients, mailbox);
-            let case = Case { configuration, mailbox, recipient: &recipient, incoming };
+            let case = Case { configuration, name, mailbox, recipient: &recipient, incoming };
             let Ran { outcome, body_offset, .. } = self.run(store, &case, scripts, Arc::clone(&octets)).await?;
             if let Some(error) = &outcome.error {
                 let script = outcome.failed_script;
@@ -238,7 +241,7 @@ impl Filters {
     ) -> Result<Ran, StoreError> {
         let mut known = Known::default();
         if scripts.iter().any(|script| script.needs().folders) {
-            known.folders = store.folders(case.mailbox).await?;
+            known.folders = store.folders(case.name).await?;
         }
         let mut job = Job::new(case, scripts, octets, self.limits, known);
         for round in 0.. {
@@ -254,7 +257,7 @@ impl Filters {
             if ran.asked.is_empty() || round == ROUNDS {
                 return Ok(ran);
             }
-            let answers = store.remembers(case.mailbox, &ran.asked, case.incoming.received_at).await?;
+            let answers = store.remembers(case.name, &ran.asked, case.incoming.received_at).await?;
             job.known.remembered.extend(ran.asked.into_iter().zip(answers));
         }
         Err(StoreError::Failed("a filter asks without end".to_owned()))
@@ -286,6 +289,7 @@ impl Incoming<'_> {
 /// One message for one mailbox.
 struct Case<'a> {
     configuration: &'a Configuration,
+    name: &'a MailboxName,
     mailbox: &'a Address,
     /// The envelope's recipient that led here.
     recipient: &'a Address,

@@ -168,7 +168,7 @@ async fn who_has_logged_in_has_ten_minutes_after_each_command_and_silence_delete
     let waited = begin.elapsed().as_secs();
     assert!((599..610).contains(&waited), "{waited}");
     tokio::time::resume();
-    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 1);
+    assert_eq!(bench.services.store.usage(&tom.clone().into()).await.unwrap().messages, 1);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_changed_password_ends_the_session_and_frees_the_maildrop() {
     bench.services.configuration.replace(testing::configuration_of(content_with(b"another")));
     assert!(say(&mut client, "QUIT").await.starts_with("-ERR [AUTH]"));
     assert_eq!(line(&mut client).await, "");
-    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 1);
+    assert_eq!(bench.services.store.usage(&tom.clone().into()).await.unwrap().messages, 1);
     assert!(opens_soon(&bench, &tom).await < Duration::from_secs(30));
 }
 
@@ -277,7 +277,7 @@ async fn a_maildrop_of_many_messages_opens_at_once_and_is_emptied_in_one_transac
     let begin = Instant::now();
     assert_eq!(say(&mut client, "QUIT").await, "+OK 10000 messages deleted, bye\r\n");
     println!("deleted in {:?}", begin.elapsed());
-    assert_eq!(bench.services.store.usage(&tom).await.unwrap().messages, 0);
+    assert_eq!(bench.services.store.usage(&tom.clone().into()).await.unwrap().messages, 0);
 }
 
 #[tokio::test]

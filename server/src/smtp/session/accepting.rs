@@ -15,7 +15,7 @@ use crate::smtp::machine::Envelope;
 use crate::smtp::policy;
 use crate::smtp::reply::Reply;
 use crate::store::envelope::{Declared, DeliverBy};
-use crate::store::{Acceptance, MessageId, Spool, StoreError};
+use crate::store::{Acceptance, MailboxName, MessageId, Spool, StoreError};
 use crate::trace::{Received, Transmission};
 
 impl Session {
@@ -163,7 +163,7 @@ impl Session {
         filtered: &Filtered,
         incoming: &Incoming<'_>,
     ) -> Result<HashSet<Address>, StoreError> {
-        let mut wanted: HashMap<&Address, (u64, u64)> = HashMap::new();
+        let mut wanted: HashMap<&MailboxName, (u64, u64)> = HashMap::new();
         for delivery in &filtered.local {
             let Some(quota) = delivery.quota else { continue };
             let (_, octets) = wanted.entry(&delivery.maildrop.mailbox).or_insert((quota, 0));
@@ -173,7 +173,7 @@ impl Session {
         for (mailbox, (quota, octets)) in wanted {
             let usage = self.services.store.usage(mailbox).await?;
             if policy::quota(quota, usage, Some(octets)).is_err() {
-                full.insert(mailbox.clone());
+                full.insert(mailbox.address.clone());
             }
         }
         Ok(full)

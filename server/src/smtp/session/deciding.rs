@@ -87,7 +87,7 @@ impl Session {
             && admission.plan.is_one_maildrop()
             && let Some(quota) = maildrop.quota
         {
-            let usage = self.services.store.usage(&maildrop.address).await;
+            let usage = self.services.store.usage(&maildrop.name()).await;
             let usage = usage.map_err(|error| self.store_failure(&error))?;
             policy::quota(quota, usage, transaction.mail.size)?;
         }

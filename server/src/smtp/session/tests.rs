@@ -136,7 +136,7 @@ impl World {
     }
 
     async fn octets(&self, maildrop: &str) -> u64 {
-        self.store.store.usage(&address(maildrop)).await.unwrap().octets
+        self.store.store.usage(&address(maildrop).into()).await.unwrap().octets
     }
 }
 

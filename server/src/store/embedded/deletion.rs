@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::MaildropLock;
-use super::transaction::{Unreferenced, find_folder, release, to_sql};
+use super::transaction::{Unreferenced, find_folder, find_maildrop, release, to_sql};
 use crate::store::outgoing::MessageNumber;
 use crate::store::{MaildropName, Result, StoreError};
 
@@ -137,11 +137,7 @@ fn forget(connection: &Connection, first: Option<i64>) -> Result<()> {
 
 /// The numbers of a maildrop and its folder.
 fn place(connection: &Connection, maildrop: &MaildropName) -> Result<(i64, i64)> {
-    let number: Option<i64> = connection
-        .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
-        .query_row([maildrop.mailbox.canonical()], |row| row.get(0))
-        .optional()?;
-    let number = number.ok_or(StoreError::NotFound)?;
+    let number = find_maildrop(connection, &maildrop.mailbox)?.ok_or(StoreError::NotFound)?;
     let folder = find_folder(connection, number, &maildrop.folder)?.ok_or(StoreError::NotFound)?;
     Ok((number, folder))
 }

@@ -8,6 +8,7 @@ mod deletion;
 #[cfg(test)]
 mod deletion_tests;
 mod error;
+mod expiry;
 mod manage;
 #[cfg(test)]
 mod migration_tests;
@@ -43,10 +44,10 @@ use self::readers::{MessageFile, PieceReader, Readers};
 pub use self::recovery::is_in_use;
 use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
-use self::transaction::{Work, find_folder, from_sql};
+use self::transaction::{Work, find_folder, find_maildrop, from_sql};
 use super::{
-    Acceptance, Folder, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store, StoreError,
-    StoredMessage, Usage,
+    Acceptance, Folder, MailboxName, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store,
+    StoreError, StoredMessage, Usage,
 };
 
 /// The embedded store. One process at a time has it open.
@@ -142,6 +143,13 @@ impl EmbeddedStore {
     async fn commit_work(&self, work: Work) -> Result<()> {
         let committer = lock(&self.committer).clone().ok_or_else(stopped)?;
         committer.commit(work).await
+    }
+
+    /// Marks a maildrop as open, unless it is already, or is being emptied.
+    fn hold(&self, maildrop: &MaildropName) -> Result<MaildropLock> {
+        let name = (maildrop.mailbox.key(), maildrop.folder.clone());
+        let held = MaildropLock::take(&self.open_maildrops, name.clone())?;
+        if lock(&self.emptied).contains(&name) { Err(StoreError::MaildropInUse) } else { Ok(held) }
     }
 
     /// Reads what `select` finds.
@@ -241,12 +249,13 @@ impl Store for EmbeddedStore {
         false
     }
 
-    async fn usage(&self, maildrop: &Address) -> Result<Usage> {
-        let name = maildrop.canonical();
+    async fn usage(&self, mailbox: &MailboxName) -> Result<Usage> {
+        let mailbox = mailbox.clone();
         let query = self.readers.query(move |connection| {
+            let Some(number) = find_maildrop(connection, &mailbox)? else { return Ok(Usage::default()) };
             let found: Option<(i64, i64)> = connection
-                .prepare_cached("SELECT messages, octets FROM maildrop WHERE name = ?1")?
-                .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+                .prepare_cached("SELECT messages, octets FROM maildrop WHERE number = ?1")?
+                .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let (messages, octets) = found.unwrap_or_default();
             Ok(Usage { messages: from_sql(messages), octets: from_sql(octets) })
@@ -255,28 +264,28 @@ impl Store for EmbeddedStore {
     }
 
     async fn open_maildrop(&self, maildrop: &MaildropName) -> Result<Maildrop> {
-        let name = (maildrop.mailbox.canonical(), maildrop.folder.clone());
         // It frees itself, whatever happens.
-        let held = MaildropLock::take(&self.open_maildrops, name.clone())?;
-        if lock(&self.emptied).contains(&name) {
-            return Err(StoreError::MaildropInUse);
+        let held = self.hold(maildrop)?;
+        let name = maildrop.clone();
+        let (entries, is_nobodys) = self.readers.query(move |connection| list(connection, &name)).await?;
+        if is_nobodys {
+            self.commit_work(Work::Claim(maildrop.mailbox.clone())).await?;
         }
-        let entries = self.readers.query(move |connection| list(connection, &name.0, &name.1)).await?;
         Ok(Maildrop { entries, lock: Box::new(held) })
     }
 
     async fn read(&self, maildrop: &MaildropName, key: i64) -> Result<Box<dyn MessageReader>> {
-        let (name, folder) = (maildrop.mailbox.canonical(), maildrop.folder.clone());
+        let (mailbox, folder) = (maildrop.mailbox.clone(), maildrop.folder.clone());
         self.read_content(move |connection| {
+            let number = find_maildrop(connection, &mailbox)?.ok_or(StoreError::NotFound)?;
             let mut statement = connection.prepare_cached(
                 "SELECT entry.fields, entry.body_from, message.trace, message.number, message.body_from, \
-                 message.content_of, maildrop.number, entry.folder FROM entry \
-                 JOIN maildrop ON maildrop.number = entry.maildrop JOIN message ON message.number = entry.message \
-                 WHERE entry.key = ?1 AND maildrop.name = ?2",
+                 message.content_of, entry.folder FROM entry JOIN message ON message.number = entry.message \
+                 WHERE entry.key = ?1 AND entry.maildrop = ?2",
             )?;
-            let mut rows = statement.query(rusqlite::params![key, name])?;
+            let mut rows = statement.query([key, number])?;
             let row = rows.next()?.ok_or(StoreError::NotFound)?;
-            if find_folder(connection, row.get(6)?, &folder)? != Some(row.get(7)?) {
+            if find_folder(connection, number, &folder)? != Some(row.get(6)?) {
                 return Err(StoreError::NotFound);
             }
             let mut beginning: Vec<u8> = row.get(0)?;
@@ -305,7 +314,7 @@ impl Store for EmbeddedStore {
         if keys.len() <= deletion::ROUND {
             return self.commit_work(Work::Delete { maildrop, keys }).await;
         }
-        let lock = MaildropLock::take(&self.emptied, (maildrop.mailbox.canonical(), maildrop.folder.clone()))?;
+        let lock = MaildropLock::take(&self.emptied, (maildrop.mailbox.key(), maildrop.folder.clone()))?;
         let query = self.readers.query(move |connection| {
             let is_there = deletion::holds_all(connection, &maildrop, &keys)?;
             is_there.then(|| Deletion::new(maildrop, keys, lock)).ok_or(StoreError::NotFound)
@@ -314,13 +323,17 @@ impl Store for EmbeddedStore {
         self.commit_work(Work::Decide(Box::new(deletion))).await
     }
 
-    async fn folders(&self, mailbox: &Address) -> Result<Vec<Folder>> {
-        let name = mailbox.canonical();
+    async fn expire(&self, mailbox: &MailboxName, before: Timestamp, limit: usize) -> Result<usize> {
+        self.expire_messages(mailbox, before, limit).await
+    }
+
+    async fn folders(&self, mailbox: &MailboxName) -> Result<Vec<Folder>> {
+        let mailbox = mailbox.clone();
         let query = self.readers.query(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT name FROM folder WHERE maildrop = (SELECT number FROM maildrop WHERE name = ?1) ORDER BY name",
-            )?;
-            let names = statement.query_map([name], |row| row.get::<_, String>(0))?;
+            let number = find_maildrop(connection, &mailbox)?;
+            let mut statement =
+                connection.prepare_cached("SELECT name FROM folder WHERE maildrop = ?1 ORDER BY name")?;
+            let names = statement.query_map([number], |row| row.get::<_, String>(0))?;
             Ok(names
                 .filter_map(|name| name.map(|name| Folder::parse(&name)).transpose())
                 .collect::<rusqlite::Result<_>>()?)
@@ -328,22 +341,45 @@ impl Store for EmbeddedStore {
         query.await
     }
 
-    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> Result<Vec<Address>> {
-        let ending = format!("@{domain}");
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    async fn tenants(&self, address: &Address) -> Result<Vec<String>> {
+        let name = address.canonical();
         let query = self.readers.query(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT name FROM maildrop WHERE messages > 0 AND substr(name, -length(?1)) = ?1 LIMIT ?2",
-            )?;
-            let names = statement.query_map(rusqlite::params![ending, limit], |row| row.get::<_, String>(0))?;
-            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(names.iter().filter_map(|name| Address::parse(name).ok()).collect())
+            let mut statement =
+                connection.prepare_cached("SELECT tenant FROM maildrop WHERE name = ?1 ORDER BY tenant")?;
+            let tenants = statement.query_map([name], |row| row.get(0))?;
+            Ok(tenants.collect::<rusqlite::Result<_>>()?)
         });
         query.await
     }
 
-    async fn remembers(&self, mailbox: &Address, what: &[String], now: Timestamp) -> Result<Vec<bool>> {
-        let (name, what) = (mailbox.canonical(), what.to_vec());
+    async fn mailboxes_with_mail(
+        &self,
+        domain: &Domain,
+        tenant: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<MailboxName>> {
+        let (ending, tenant) = (format!("@{domain}"), tenant.map(str::to_owned));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = self.readers.query(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name, tenant FROM maildrop WHERE messages > 0 AND substr(name, -length(?1)) = ?1 \
+                 AND (?3 IS NULL OR tenant IN (?3, '')) LIMIT ?2",
+            )?;
+            let names = statement.query_map(rusqlite::params![ending, limit, tenant], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })?;
+            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
+            let name = |(name, tenant): (String, String)| {
+                let address = Address::parse(&name).ok()?;
+                Some(MailboxName { address, tenant: tenant.into() })
+            };
+            Ok(names.into_iter().filter_map(name).collect())
+        });
+        query.await
+    }
+
+    async fn remembers(&self, mailbox: &MailboxName, what: &[String], now: Timestamp) -> Result<Vec<bool>> {
+        let (name, what) = (mailbox.key(), what.to_vec());
         let query = self.readers.query(move |connection| {
             let mut statement = connection
                 .prepare_cached("SELECT 1 FROM remembrance WHERE mailbox = ?1 AND what = ?2 AND until > ?3")?;
@@ -354,18 +390,17 @@ impl Store for EmbeddedStore {
     }
 }
 
-fn list(connection: &Connection, mailbox: &str, folder: &Folder) -> Result<Vec<MaildropEntry>> {
-    let maildrop: Option<i64> = connection
-        .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
-        .query_row([mailbox], |row| row.get(0))
-        .optional()?;
-    let Some(maildrop) = maildrop else { return Ok(Vec::new()) };
-    let Some(folder) = find_folder(connection, maildrop, folder)? else { return Ok(Vec::new()) };
+/// The messages of a maildrop, and whether it is nobody's yet.
+fn list(connection: &Connection, name: &MaildropName) -> Result<(Vec<MaildropEntry>, bool)> {
+    let Some(maildrop) = find_maildrop(connection, &name.mailbox)? else { return Ok((Vec::new(), false)) };
+    let is_nobodys = !name.mailbox.tenant.is_empty()
+        && connection.prepare_cached("SELECT 1 FROM maildrop WHERE number = ?1 AND tenant = ''")?.exists([maildrop])?;
+    let Some(folder) = find_folder(connection, maildrop, &name.folder)? else { return Ok((Vec::new(), is_nobodys)) };
     let mut statement = connection
         .prepare_cached("SELECT key, octets, run FROM entry WHERE maildrop = ?1 AND folder = ?2 ORDER BY key")?;
     let entries = statement.query_map([maildrop, folder], |row| {
         let (key, octets, run) = (row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?);
         Ok(MaildropEntry { key, run, octets: from_sql(octets) })
     })?;
-    Ok(entries.collect::<rusqlite::Result<_>>()?)
+    Ok((entries.collect::<rusqlite::Result<_>>()?, is_nobodys))
 }

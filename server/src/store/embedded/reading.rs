@@ -3,26 +3,22 @@
 
 use std::path::Path;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::readers::{MessageFile, PieceReader};
-use super::transaction::{find_folder, from_sql};
+use super::transaction::{find_folder, find_maildrop, from_sql};
 use super::{EmbeddedStore, Result};
 use crate::store::{MaildropName, StoreError, StoredMessage};
 
 impl EmbeddedStore {
     /// The first of these messages, and of the following as many as the database has whole.
     pub(super) async fn read_several(&self, maildrop: &MaildropName, keys: &[i64]) -> Result<Vec<StoredMessage>> {
-        let (name, folder) = (maildrop.mailbox.canonical(), maildrop.folder.clone());
+        let (mailbox, folder) = (maildrop.mailbox.clone(), maildrop.folder.clone());
         let (bodies, keys) = (self.bodies.clone(), keys.to_vec());
         let query = self.readers.query(move |connection| {
             // One view of the database, and one lock, for all of them. It ends when it is dropped.
             let _transaction = connection.unchecked_transaction()?;
-            let number: Option<i64> = connection
-                .prepare_cached("SELECT number FROM maildrop WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
-                .optional()?;
-            let number = number.ok_or(StoreError::NotFound)?;
+            let number = find_maildrop(connection, &mailbox)?.ok_or(StoreError::NotFound)?;
             let folder = find_folder(connection, number, &folder)?.ok_or(StoreError::NotFound)?;
             collect(connection, &bodies, (number, folder), &keys)
         });

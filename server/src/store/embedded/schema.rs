@@ -23,7 +23,7 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -159,6 +159,22 @@ const VERSION_5: &str = "
 
 // Whether a message's content ends without CRLF, which POP3 adds. Entries that an older version made do not count it.
 const VERSION_6: &str = "ALTER TABLE message ADD COLUMN unended INTEGER NOT NULL DEFAULT 0;";
+
+// The same address of another tenant is another maildrop. What was there before is nobody's, and becomes the first user's.
+const VERSION_7: &str = "
+    ALTER TABLE maildrop RENAME TO maildrop_without_tenant;
+    CREATE TABLE maildrop (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        messages INTEGER NOT NULL,
+        octets INTEGER NOT NULL,
+        UNIQUE (name, tenant)
+    ) STRICT;
+    INSERT INTO maildrop (number, name, tenant, messages, octets)
+        SELECT number, name, '', messages, octets FROM maildrop_without_tenant;
+    DROP TABLE maildrop_without_tenant;
+";
 
 /// Opens the database of `directory`, making it when `may_create`.
 pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {

@@ -1,6 +1,7 @@
 //! The store from outside: what was committed is there, whole and once, and nothing else is.
 
 mod copies;
+mod tenants;
 
 use std::path::Path;
 
@@ -95,13 +96,13 @@ async fn what_is_committed_is_there_after_a_restart() {
         store.commit(acceptance(body, &["Anna@server1.com", "jack@server1.com"], &[])).await.unwrap();
     }
     store.close().await;
-    assert!(matches!(store.usage(&address("anna@server1.com")).await, Err(StoreError::Failed(_))));
+    assert!(matches!(store.usage(&address("anna@server1.com").into()).await, Err(StoreError::Failed(_))));
     let store = EmbeddedStore::open(directory.path()).unwrap();
     for maildrop in ["anna@server1.com", "\"JACK\"@server1.com"] {
         let messages = fetch_all(&store, maildrop).await;
         let sizes = [0, 5, THRESHOLD, THRESHOLD + 1, 1_000_000];
         assert_eq!(messages, sizes.map(|octets| expected(&content(octets))));
-        let usage = store.usage(&address(maildrop)).await.unwrap();
+        let usage = store.usage(&address(maildrop).into()).await.unwrap();
         assert_eq!((usage.messages, usage.octets), (5, messages.iter().map(|m| m.len() as u64).sum()));
     }
     assert_eq!(files(directory.path()), 2, "one file per large message, however many maildrops");
@@ -133,11 +134,11 @@ async fn deletion_is_all_or_nothing_and_gives_space_back_after_the_last_referenc
     let with_a_stranger = [keys[0], keys[1], 999];
     assert!(matches!(store.delete(&anna.clone().into(), &with_a_stranger).await, Err(StoreError::NotFound)));
     assert!(matches!(store.delete(&jack.clone().into(), &keys).await, Err(StoreError::NotFound)), "another's messages");
-    assert_eq!(store.usage(&anna).await.unwrap().messages, 2);
+    assert_eq!(store.usage(&anna.clone().into()).await.unwrap().messages, 2);
 
     let reading = store.read(&anna.clone().into(), keys[0]).await.unwrap();
     store.delete(&anna.clone().into(), &keys).await.unwrap();
-    assert_eq!(store.usage(&anna).await.unwrap(), Usage::default());
+    assert_eq!(store.usage(&anna.clone().into()).await.unwrap(), Usage::default());
     assert_eq!(files(directory.path()), 2, "Jack still has them");
     let keys: Vec<i64> =
         store.open_maildrop(&jack.clone().into()).await.unwrap().entries.iter().map(|entry| entry.key).collect();

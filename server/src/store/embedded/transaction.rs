@@ -12,7 +12,8 @@ use super::settlement::settle;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{MessageNumber, Settlement};
 use crate::store::{
-    Acceptance, Body, Content, Derived, Folder, LocalDelivery, MaildropName, MessageId, Remembrance, Result, StoreError,
+    Acceptance, Body, Content, Derived, Folder, LocalDelivery, MailboxName, MaildropName, MessageId, Remembrance,
+    Result, StoreError,
 };
 
 /// One piece of work for the committer.
@@ -26,6 +27,8 @@ pub(super) enum Work {
     Decide(Box<Deletion>),
     /// … and some of them, which are to go.
     Round(Box<Deletion>),
+    /// A maildrop that is nobody's is its first user's.
+    Claim(MailboxName),
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
     /// What a person does with rows of the queue.
@@ -46,6 +49,7 @@ impl Work {
             Self::Delete { maildrop, keys } => delete(connection, maildrop, keys, &mut unreferenced)?,
             Self::Decide(deletion) => deletion.decide(connection)?,
             Self::Round(deletion) => deletion.perform_round(connection, &mut unreferenced)?,
+            Self::Claim(mailbox) => claim(connection, mailbox)?,
             Self::Settle(settlement) => settle(connection, settlement, run, &mut unreferenced)?,
             Self::Manage(management) => management.perform(connection)?,
             Self::MakeRoom => {}
@@ -68,7 +72,12 @@ impl Work {
         let acceptances: &mut [Acceptance] = match self {
             Self::Accept(acceptance) => std::slice::from_mut(acceptance),
             Self::Settle(settlement) => &mut settlement.reports,
-            Self::Delete { .. } | Self::Decide(_) | Self::Round(_) | Self::Manage(_) | Self::MakeRoom => &mut [],
+            Self::Delete { .. }
+            | Self::Decide(_)
+            | Self::Round(_)
+            | Self::Claim(_)
+            | Self::Manage(_)
+            | Self::MakeRoom => &mut [],
         };
         for acceptance in acceptances.iter_mut().filter(|acceptance| references(acceptance) > 0) {
             if let Body::File(file) = &mut acceptance.body {
@@ -320,15 +329,17 @@ pub(super) fn insert_entry(
     let has_body = delivery.body_from.is_none_or(|from| from < message.body_octets);
     let octets = if message.is_unended && has_body { octets + LINE_END } else { octets };
     let mailbox = &delivery.maildrop.mailbox;
+    let name = mailbox.address.canonical();
+    claim(connection, mailbox)?;
     let (maildrop, used): (i64, i64) = connection
         .prepare_cached(
-            "INSERT INTO maildrop (name, messages, octets) VALUES (?1, 1, ?2) \
-             ON CONFLICT (name) DO UPDATE SET messages = messages + 1, octets = octets + excluded.octets \
+            "INSERT INTO maildrop (name, tenant, messages, octets) VALUES (?1, ?2, 1, ?3) \
+             ON CONFLICT (name, tenant) DO UPDATE SET messages = messages + 1, octets = octets + excluded.octets \
              RETURNING number, octets",
         )?
-        .query_row(params![mailbox.canonical(), to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row(params![name, &*mailbox.tenant, to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if delivery.quota.is_some_and(|quota| from_sql(used) > quota) {
-        return Err(StoreError::OverQuota(mailbox.clone()));
+        return Err(StoreError::OverQuota(mailbox.address.clone()));
     }
     let folder = make_folder(connection, maildrop, &delivery.maildrop.folder)?;
     connection
@@ -346,6 +357,26 @@ pub(super) fn insert_entry(
             delivery.body_from.map(to_sql)
         ])?;
     Ok(())
+}
+
+/// Makes a maildrop that is nobody's the tenant's who uses it first.
+fn claim(connection: &Connection, mailbox: &MailboxName) -> Result<()> {
+    if !mailbox.tenant.is_empty() {
+        connection
+            .prepare_cached("UPDATE OR IGNORE maildrop SET tenant = ?2 WHERE name = ?1 AND tenant = ''")?
+            .execute(params![mailbox.address.canonical(), &*mailbox.tenant])?;
+    }
+    Ok(())
+}
+
+/// The number of a mailbox's maildrop: its own, or one that is nobody's yet.
+pub(super) fn find_maildrop(connection: &Connection, mailbox: &MailboxName) -> Result<Option<i64>> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT number FROM maildrop WHERE name = ?1 AND tenant IN (?2, '') ORDER BY tenant DESC LIMIT 1",
+        )?
+        .query_row(params![mailbox.address.canonical(), &*mailbox.tenant], |row| row.get(0))
+        .optional()?)
 }
 
 /// The number of a folder, which is made where there was none.
@@ -411,7 +442,7 @@ pub(super) fn remember(connection: &Connection, remembrance: &Remembrance, now: 
         .execute(params![now.as_millisecond(), FORGOTTEN_AT_ONCE])?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO remembrance (mailbox, what, until) VALUES (?1, ?2, ?3)")?
-        .execute(params![remembrance.mailbox.canonical(), remembrance.what, remembrance.until.as_millisecond()])?;
+        .execute(params![remembrance.mailbox.key(), remembrance.what, remembrance.until.as_millisecond()])?;
     Ok(())
 }
 

@@ -106,7 +106,7 @@ async fn what_is_retrieved_is_what_was_stored() {
 
 async fn deliver_to(bench: &Bench, login: &str, message: &[u8], smtputf8: bool) {
     let (mailbox, folder) = login.split_once('+').unwrap_or((login, "inbox"));
-    let maildrop = MaildropName { mailbox: testing::address(mailbox), folder: Folder::parse(folder).unwrap() };
+    let maildrop = MaildropName { mailbox: testing::address(mailbox).into(), folder: Folder::parse(folder).unwrap() };
     deliver_with(bench, maildrop, message, Declared { smtputf8, ..Declared::default() }).await;
 }
 

@@ -8,7 +8,7 @@ use paquebot_config::Domain;
 use super::super::*;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Acceptance, Body, Folder, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage,
+    Acceptance, Body, Folder, MailboxName, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Store for Faulty {
         !self.has(Fault::NoRoom) && self.store.has_room(octets).await
     }
 
-    async fn usage(&self, maildrop: &Address) -> StoreResult<Usage> {
+    async fn usage(&self, maildrop: &MailboxName) -> StoreResult<Usage> {
         if self.has(Fault::Usage) { Err(StoreError::Failed("no".to_owned())) } else { self.store.usage(maildrop).await }
     }
 
@@ -91,15 +91,28 @@ impl Store for Faulty {
         self.store.delete(maildrop, keys).await
     }
 
-    async fn folders(&self, mailbox: &Address) -> StoreResult<Vec<Folder>> {
+    async fn expire(&self, mailbox: &MailboxName, before: jiff::Timestamp, limit: usize) -> StoreResult<usize> {
+        self.store.expire(mailbox, before, limit).await
+    }
+
+    async fn folders(&self, mailbox: &MailboxName) -> StoreResult<Vec<Folder>> {
         self.store.folders(mailbox).await
     }
 
-    async fn mailboxes_with_mail(&self, domain: &Domain, limit: usize) -> StoreResult<Vec<Address>> {
-        self.store.mailboxes_with_mail(domain, limit).await
+    async fn mailboxes_with_mail(
+        &self,
+        domain: &Domain,
+        tenant: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<MailboxName>> {
+        self.store.mailboxes_with_mail(domain, tenant, limit).await
     }
 
-    async fn remembers(&self, mailbox: &Address, what: &[String], now: jiff::Timestamp) -> StoreResult<Vec<bool>> {
+    async fn tenants(&self, address: &Address) -> StoreResult<Vec<String>> {
+        self.store.tenants(address).await
+    }
+
+    async fn remembers(&self, mailbox: &MailboxName, what: &[String], now: jiff::Timestamp) -> StoreResult<Vec<bool>> {
         self.store.remembers(mailbox, what, now).await
     }
 }

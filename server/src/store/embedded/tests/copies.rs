@@ -3,7 +3,7 @@
 use super::*;
 
 fn folder(mailbox: &str, name: &str) -> MaildropName {
-    MaildropName { mailbox: address(mailbox), folder: Folder::parse(name).unwrap() }
+    MaildropName { mailbox: address(mailbox).into(), folder: Folder::parse(name).unwrap() }
 }
 
 async fn fetch_folder(store: &EmbeddedStore, maildrop: &MaildropName) -> Vec<Vec<u8>> {
@@ -27,8 +27,8 @@ async fn folders_have_messages_of_their_own_and_one_quota() {
     store.commit(message).await.unwrap();
     assert_eq!(fetch_folder(&store, &junk).await.len(), 1);
     assert_eq!(fetch_all(&store, "anna@server1.com").await.len(), 0);
-    assert_eq!(store.folders(&address("anna@server1.com")).await.unwrap(), std::slice::from_ref(&junk.folder));
-    let used = store.usage(&address("anna@server1.com")).await.unwrap();
+    assert_eq!(store.folders(&address("anna@server1.com").into()).await.unwrap(), std::slice::from_ref(&junk.folder));
+    let used = store.usage(&address("anna@server1.com").into()).await.unwrap();
     let mut full = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     full.local[0].quota = Some(used.octets);
     assert!(matches!(store.commit(full).await, Err(StoreError::OverQuota(_))));
@@ -39,7 +39,7 @@ async fn folders_have_messages_of_their_own_and_one_quota() {
     assert!(matches!(store.read(&inbox, key).await, Err(StoreError::NotFound)));
     assert!(matches!(store.delete(&inbox, &[key]).await, Err(StoreError::NotFound)));
     store.delete(&junk, &[key]).await.unwrap();
-    assert_eq!(store.usage(&address("anna@server1.com")).await.unwrap().messages, 0);
+    assert_eq!(store.usage(&address("anna@server1.com").into()).await.unwrap().messages, 0);
 }
 
 #[tokio::test]
@@ -140,12 +140,12 @@ async fn filters_remember_until_the_time_is_over() {
     let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     let (now, anna) = (message.received_at, address("anna@server1.com"));
     let until = Timestamp::from_second(now.as_second() + 60).unwrap();
-    message.remember.push(Remembrance { mailbox: anna.clone(), what: "seen <1@x>".to_owned(), until });
+    message.remember.push(Remembrance { mailbox: anna.clone().into(), what: "seen <1@x>".to_owned(), until });
     store.commit(message).await.unwrap();
     let asked = ["seen <1@x>".to_owned(), "seen <2@x>".to_owned()];
-    assert_eq!(store.remembers(&anna, &asked, now).await.unwrap(), [true, false]);
-    assert_eq!(store.remembers(&anna, &asked, until).await.unwrap(), [false, false]);
-    assert_eq!(store.remembers(&address("jack@server1.com"), &asked, now).await.unwrap(), [false, false]);
+    assert_eq!(store.remembers(&anna.clone().into(), &asked, now).await.unwrap(), [true, false]);
+    assert_eq!(store.remembers(&anna.clone().into(), &asked, until).await.unwrap(), [false, false]);
+    assert_eq!(store.remembers(&address("jack@server1.com").into(), &asked, now).await.unwrap(), [false, false]);
 }
 
 /// RFC 1939 §3, §11: what POP3 sends ends with CRLF, and its size is told before.

@@ -26,6 +26,8 @@ pub enum Format {
 pub struct Selection {
     /// The mailbox's address.
     pub mailbox: Option<paquebot_config::Address>,
+    /// Whose mailboxes.
+    pub tenant: Option<String>,
     /// One folder of it.
     pub folder: Option<Folder>,
 }
@@ -57,24 +59,47 @@ pub fn export(directory: &Path, target: &Path, format: Format, selection: &Selec
 struct Source {
     maildrop: i64,
     name: String,
+    tenant: String,
     folder: i64,
     folder_name: String,
+    /// Several tenants have had the address.
+    is_shared: bool,
+}
+
+impl Source {
+    /// What its file or directory is called: the address, and where several have had it, the tenant.
+    fn label(&self) -> String {
+        match self.is_shared && !self.tenant.is_empty() {
+            true => format!("{} {}", self.name, self.tenant),
+            false => self.name.clone(),
+        }
+    }
 }
 
 fn maildrops(connection: &Connection, selection: &Selection) -> Result<Vec<Source>> {
     let mut statement = connection.prepare(
-        "SELECT number, name, 0, '' FROM maildrop UNION ALL \
-         SELECT maildrop.number, maildrop.name, folder.number, folder.name FROM folder \
-         JOIN maildrop ON maildrop.number = folder.maildrop ORDER BY 2, 4",
+        "SELECT number, name, tenant, 0, '', (SELECT count(*) FROM maildrop AS other WHERE other.name = maildrop.name) \
+         FROM maildrop UNION ALL \
+         SELECT maildrop.number, maildrop.name, tenant, folder.number, folder.name, \
+         (SELECT count(*) FROM maildrop AS other WHERE other.name = maildrop.name) FROM folder \
+         JOIN maildrop ON maildrop.number = folder.maildrop ORDER BY 2, 3, 5",
     )?;
     let rows = statement.query_map([], |row| {
-        Ok(Source { maildrop: row.get(0)?, name: row.get(1)?, folder: row.get(2)?, folder_name: row.get(3)? })
+        Ok(Source {
+            maildrop: row.get(0)?,
+            name: row.get(1)?,
+            tenant: row.get(2)?,
+            folder: row.get(3)?,
+            folder_name: row.get(4)?,
+            is_shared: row.get::<_, i64>(5)? > 1,
+        })
     })?;
     let (mailbox, folder) = (selection.mailbox.as_ref().map(paquebot_config::Address::canonical), &selection.folder);
     let mut found = Vec::new();
     for source in rows {
         let source = source?;
         let is_wanted = mailbox.as_ref().is_none_or(|name| *name == source.name)
+            && selection.tenant.as_ref().is_none_or(|tenant| *tenant == source.tenant)
             && folder.as_ref().is_none_or(|folder| folder.as_str() == source.folder_name);
         found.extend(is_wanted.then_some(source));
     }
@@ -135,7 +160,7 @@ impl Export<'_> {
     }
 
     fn maildir(&mut self, source: &Source) -> Result<()> {
-        let mut directory = self.target.join(file_name(&source.name));
+        let mut directory = self.target.join(file_name(&source.label()));
         if !source.folder_name.is_empty() {
             directory.push(format!(".{}", file_name(&source.folder_name)));
         }
@@ -153,7 +178,7 @@ impl Export<'_> {
     }
 
     fn mbox(&mut self, source: &Source) -> Result<()> {
-        let mut name = file_name(&source.name);
+        let mut name = file_name(&source.label());
         if !source.folder_name.is_empty() {
             name.push_str(&format!(".{}", file_name(&source.folder_name)));
         }

@@ -22,6 +22,13 @@ const TOGETHER: usize = 64;
 /// When a server has the store, or the files cannot be read: what was imported until then stays, and is said.
 pub async fn import(directory: &Path, source: &Path, to: &MaildropName) -> Result<u64> {
     let store = EmbeddedStore::open(directory)?;
+    let to = &match settle_tenant(&store, to).await {
+        Ok(to) => to,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
     let mut import = Import { store: &store, to, waiting: Vec::new(), done: 0 };
     let outcome = if source.is_dir() { import.maildir(source).await } else { import.mbox(source).await };
     let flushed = import.flush().await;
@@ -29,6 +36,21 @@ pub async fn import(directory: &Path, source: &Path, to: &MaildropName) -> Resul
     store.close().await;
     outcome.and(flushed).map_err(|error| StoreError::Failed(format!("after {done} messages: {error}")))?;
     Ok(done)
+}
+
+/// Whoever names no tenant means the only one that has the address; where nobody has it, it becomes the first user's.
+async fn settle_tenant(store: &EmbeddedStore, to: &MaildropName) -> Result<MaildropName> {
+    let mut to = to.clone();
+    if to.mailbox.tenant.is_empty() {
+        let mut tenants = store.tenants(&to.mailbox.address).await?;
+        if tenants.len() > 1 {
+            let reason =
+                format!("{to} is a mailbox of several tenants: name one of {} by --tenant", tenants.join(", "));
+            return Err(StoreError::Failed(reason));
+        }
+        to.mailbox.tenant = tenants.pop().unwrap_or_default().into();
+    }
+    Ok(to)
 }
 
 struct Import<'a> {

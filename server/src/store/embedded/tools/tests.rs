@@ -14,7 +14,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::{Acceptance, Declared, Folder, LocalDelivery, MaildropName, MessageId, Store};
 
 pub(super) fn anna(folder: Folder) -> MaildropName {
-    MaildropName { mailbox: Address::parse("anna@server1.com").unwrap(), folder }
+    MaildropName { mailbox: Address::parse("anna@server1.com").unwrap().into(), folder }
 }
 
 pub(super) fn junk() -> Folder {
@@ -250,8 +250,54 @@ async fn what_is_exported_can_be_imported() {
         }
         assert_eq!(check::check(&other).unwrap().findings, Vec::<String>::new());
     }
-    let selection = Selection { mailbox: Some(anna(junk()).mailbox), folder: Some(junk()) };
+    let selection = Selection { mailbox: Some(anna(junk()).mailbox.address), folder: Some(junk()), tenant: None };
     assert_eq!(export::export(&data, &directory.path().join("one"), Format::Mbox, &selection).unwrap().messages, 4);
-    let nobody = Selection { mailbox: Some(Address::parse("x@server1.com").unwrap()), folder: None };
+    let nobody = Selection { mailbox: Some(Address::parse("x@server1.com").unwrap()), ..Selection::default() };
     assert!(export::export(&data, &directory.path().join("none"), Format::Mbox, &nobody).is_err());
+}
+
+/// Two tenants have had one address: their mail goes out apart, and what comes in says whose it is.
+#[tokio::test]
+async fn mailboxes_of_several_tenants_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let of = |tenant: &str| {
+        let mut name = anna(Folder::inbox());
+        name.mailbox.tenant = tenant.into();
+        name
+    };
+    let store = EmbeddedStore::open(&data).unwrap();
+    for tenant in ["team-a", "team-b"] {
+        let local = vec![LocalDelivery { maildrop: of(tenant), fields: Bytes::new(), body_from: None, quota: None }];
+        let acceptance = Acceptance {
+            id: MessageId::generate(),
+            received_at: Timestamp::now(),
+            reverse_path: None,
+            trace: Bytes::new(),
+            body: crate::store::Body::Memory(Bytes::from(format!("Subject: {tenant}\r\n\r\nx\r\n"))),
+            declared: Declared::default(),
+            local,
+            remote: Vec::new(),
+            derived: Vec::new(),
+            remember: Vec::new(),
+        };
+        store.commit(acceptance).await.unwrap();
+    }
+    store.close().await;
+    let all = directory.path().join("all");
+    assert_eq!(export::export(&data, &all, Format::Mbox, &Selection::default()).unwrap().messages, 2);
+    for tenant in ["team-a", "team-b"] {
+        let text = std::fs::read_to_string(all.join(format!("anna@server1.com {tenant}.mbox"))).unwrap();
+        assert!(text.contains(&format!("Subject: {tenant}")), "{text}");
+    }
+    let only = Selection { tenant: Some("team-a".to_owned()), ..Selection::default() };
+    assert_eq!(export::export(&data, &directory.path().join("one"), Format::Mbox, &only).unwrap().messages, 1);
+    let source = all.join("anna@server1.com team-a.mbox");
+    let refused = import::import(&data, &source, &anna(Folder::inbox())).await.unwrap_err().to_string();
+    assert!(refused.contains("team-a, team-b") && refused.contains("--tenant"), "{refused}");
+    assert_eq!(import::import(&data, &source, &of("team-b")).await.unwrap(), 1);
+    let store = EmbeddedStore::open(&data).unwrap();
+    assert_eq!(store.usage(&of("team-b").mailbox).await.unwrap().messages, 2);
+    assert_eq!(store.usage(&of("team-a").mailbox).await.unwrap().messages, 1);
 }

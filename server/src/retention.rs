@@ -1,0 +1,183 @@
+//! Deletes mail that is older than its mailbox keeps it (`retentionSeconds` of the configuration). Started by `main`.
+//!
+//! A sweep goes through the mailboxes that have a limit, a step at a time, and pauses between steps: whatever a sweep finds,
+//! sessions and new mail hardly notice. The clock is the server's; a message's age counts from when the server received it.
+//! Mailboxes that are suspended keep their mail, and so do those that the configuration does not have (any more).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use paquebot_config::Configuration;
+use tokio_util::sync::CancellationToken;
+
+use crate::live::LiveConfiguration;
+use crate::store::{MailboxName, SharedStore, StoreError};
+
+/// Time between two sweeps: how late a message may go.
+pub const INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Messages that are deleted in one transaction at most.
+const STEP: usize = 200;
+/// Time between two transactions that delete.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Mailboxes that are looked at before others get a turn.
+const LOOKS: usize = 100;
+
+/// A mailbox with a limit, and from before when its mail goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The mailbox.
+    pub mailbox: MailboxName,
+    /// What was received before this goes.
+    pub before: Timestamp,
+}
+
+/// The mailboxes whose mail has an end, and which end at `now`.
+#[must_use]
+pub fn due(configuration: &Configuration, now: Timestamp) -> Vec<Due> {
+    let serves = |mailbox: &&paquebot_config::MailboxRecord| {
+        let domain = configuration.domain(mailbox.address.domain());
+        !mailbox.suspended && domain.is_some_and(|domain| !domain.suspended)
+    };
+    let limited = configuration.mailboxes().filter(serves).filter_map(|mailbox| {
+        let kept = SignedDuration::from_secs(i64::try_from(mailbox.retention_seconds?).ok()?);
+        // So long ago that there was no mail: nothing is due.
+        let before = now.checked_sub(kept).ok()?;
+        Some(Due { mailbox: mailbox.into(), before })
+    });
+    limited.collect()
+}
+
+/// Deletes what is due now; yields how many messages.
+///
+/// # Errors
+/// What the store says; the rest waits for the next sweep.
+pub async fn sweep(store: &SharedStore, due: Vec<Due>) -> Result<usize, StoreError> {
+    let mut total = 0;
+    for (looked, Due { mailbox, before }) in due.into_iter().enumerate() {
+        if looked % LOOKS == LOOKS - 1 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        loop {
+            let gone = store.expire(&mailbox, before, STEP).await?;
+            total += gone;
+            if gone > 0 {
+                tracing::info!(%mailbox, messages = gone, "deleted: older than the mailbox keeps its mail");
+                tokio::time::sleep(PAUSE).await;
+            }
+            if gone < STEP {
+                break;
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// Sweeps until it is told to stop. The first one is soon after the start: a server that restarts often sweeps all the same.
+pub async fn run(configuration: LiveConfiguration, store: SharedStore, stop: CancellationToken) {
+    let mut wait = INTERVAL / 10;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+        wait = INTERVAL;
+        let due = due(&configuration.snapshot(), Timestamp::now());
+        tokio::select! {
+            swept = sweep(&store, due) => {
+                if let Err(error) = swept {
+                    tracing::warn!(%error, "old mail could not be deleted; it is tried again");
+                }
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use paquebot_config::{MailboxRecord, Record};
+
+    use super::*;
+    use crate::smtp::testing::{address, configuration_of, content, mailbox};
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::{Acceptance, Body, Declared, Folder, LocalDelivery, MaildropName, MessageId};
+
+    const DAY: u64 = 86_400;
+
+    fn at(days: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days)
+    }
+
+    #[test]
+    fn only_mailboxes_with_a_limit_that_are_in_service_are_swept() {
+        let mut content = content(Vec::new());
+        let kept = |name: &str, seconds, suspended| {
+            let retention_seconds = Some(seconds);
+            Record::Mailbox(MailboxRecord { retention_seconds, suspended, ..mailbox(name) })
+        };
+        content.records.extend([
+            kept("day@server1.com", DAY, false),
+            kept("asleep@server1.com", DAY, true),
+            kept("ever@server1.com", u64::MAX, false),
+        ]);
+        let due = due(&configuration_of(content), at(20_000));
+        assert_eq!(due, [Due { mailbox: address("day@server1.com").into(), before: at(19_999) }]);
+    }
+
+    async fn deliver(store: &SharedStore, folder: Folder, received_at: Timestamp) {
+        let maildrop = MaildropName { mailbox: address("day@server1.com").into(), folder };
+        let acceptance = Acceptance {
+            id: MessageId::generate(),
+            received_at,
+            reverse_path: None,
+            trace: Bytes::new(),
+            body: Body::Memory(Bytes::from_static(b"Subject: x\r\n\r\nx\r\n")),
+            declared: Declared::default(),
+            local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
+            remote: Vec::new(),
+            derived: Vec::new(),
+            remember: Vec::new(),
+        };
+        store.commit(acceptance).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_goes_from_every_folder_but_not_from_under_a_session() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: SharedStore = EmbeddedStore::open(directory.path()).unwrap();
+        let junk = Folder::parse("junk").unwrap();
+        for day in 0..5 {
+            deliver(&store, Folder::inbox(), at(day)).await;
+            deliver(&store, junk.clone(), at(day)).await;
+        }
+        let due = vec![Due { mailbox: address("day@server1.com").into(), before: at(3) }];
+        let inbox = MaildropName::from(address("day@server1.com"));
+        let session = store.open_maildrop(&inbox).await.unwrap();
+        assert_eq!(sweep(&store, due.clone()).await.unwrap(), 3, "junk alone: somebody has the inbox open");
+        assert_eq!(session.entries.len(), 5);
+        let first = session.entries[0].key;
+        assert!(store.read(&inbox, first).await.is_ok());
+        drop(session);
+        assert_eq!(sweep(&store, due.clone()).await.unwrap(), 3);
+        assert!(store.read(&inbox, first).await.is_err());
+        assert_eq!(store.open_maildrop(&inbox).await.unwrap().entries.len(), 2);
+        assert_eq!(store.usage(&inbox.mailbox).await.unwrap().messages, 4);
+        assert_eq!(sweep(&store, due).await.unwrap(), 0);
+        let nobody = vec![Due { mailbox: address("nobody@server1.com").into(), before: at(3) }];
+        assert_eq!(sweep(&store, nobody).await.unwrap(), 0);
+        drop(Arc::clone(&store));
+    }
+
+    #[tokio::test]
+    async fn more_than_one_step_goes_in_one_sweep() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: SharedStore = EmbeddedStore::open(directory.path()).unwrap();
+        let many = STEP + 3;
+        futures::future::join_all((0..many).map(|_| deliver(&store, Folder::inbox(), at(0)))).await;
+        let due = vec![Due { mailbox: address("day@server1.com").into(), before: at(1) }];
+        assert_eq!(sweep(&store, due).await.unwrap(), many);
+    }
+}

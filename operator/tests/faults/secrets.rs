@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{LazyLock, Mutex};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,7 +44,9 @@ impl<S: Subscriber> Layer<S> for Keeper {
 fn keep(metadata: &tracing::Metadata<'_>, fields: impl FnOnce(&mut String)) {
     let thread = std::thread::current();
     let Some(name) = thread.name().filter(|name| name.starts_with("faults-")) else { return };
-    let mut line = format!("{} {}", metadata.level(), metadata.target());
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let seconds = BEGIN.elapsed().as_secs_f32();
+    let mut line = format!("{seconds:.2} {} {}", metadata.level(), metadata.target());
     fields(&mut line);
     let mut logs = LOGS.lock().unwrap();
     let log = logs.entry(name.to_owned()).or_default();

@@ -122,7 +122,8 @@ impl Stage {
                 return Ok(());
             }
             if begin.elapsed() > PATIENCE {
-                return Err(format!("another end state: {}", differences.join("\n    ")));
+                let said = self.last_words();
+                return Err(format!("another end state: {}\n  {said}", differences.join("\n    ")));
             }
             let changes = written.iter_mut().map(|written| Box::pin(written.changed()));
             let _ = tokio::time::timeout(Duration::from_millis(400), futures::future::select_all(changes)).await;
@@ -156,6 +157,13 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// What the operators logged last of themselves.
+    fn last_words(&self) -> String {
+        let log = take_log(&self.space.name);
+        let own: Vec<&str> = log.lines().filter(|line| line.contains(" paquebot_operator")).collect();
+        own[own.len().saturating_sub(30)..].join("\n  ")
     }
 
     /// The Secrets that are made once and never again, as they are now.

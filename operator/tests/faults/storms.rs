@@ -31,8 +31,17 @@ impl Weather {
     }
 
     fn storm(&self) -> Storm {
-        // Each silence lasts until a deadline.
-        let (per_cent, most) = if self.faults.contains(&Fault::Silence) { (6, 4) } else { (15, 40) };
+        let watches = self
+            .faults
+            .iter()
+            .all(|fault| matches!(fault, Fault::WatchDropped | Fault::WatchDelayed | Fault::WatchExpired));
+        let (per_cent, most) = match () {
+            // There are few of them, and each is begun again.
+            () if watches => (60, 60),
+            // Each silence lasts until a deadline.
+            () if self.faults.contains(&Fault::Silence) => (6, 4),
+            () => (15, 40),
+        };
         Storm::new(self.seed, &self.faults, per_cent, most)
     }
 }

@@ -10,6 +10,7 @@ use paquebot_crds::{Kind, MailServerSpec, unsupported};
 use super::Directory;
 use super::filters;
 use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::lending::relayers;
 use super::ownership::Strength;
 use super::secrets::bad_smart_host;
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
@@ -245,28 +246,39 @@ impl Directory {
         let old = self.domain_places.get(name).cloned();
         let new = config.as_ref().map(|(server, config)| (server.clone(), ShardName::of(config.domain.as_str())));
         if let Some((server, shard)) = old.filter(|old| Some(old) != new.as_ref()) {
-            self.remove_domain(&server, shard, name);
+            if let Some(gone) = self.remove_domain(&server, shard, name) {
+                self.add_policies_of_sender(gone.domain.as_str(), work);
+            }
             work.changes.files(&server).shards.insert(shard);
         }
         let (Some((_, config)), Some((server, shard))) = (config, new) else { return };
         let domains = self.published.entry(server.clone()).or_default().domains.entry(shard).or_default();
         if domains.get(name) != Some(&config) {
+            let domain = config.domain.clone();
             domains.insert(name.clone(), config);
             work.changes.files(&server).shards.insert(shard);
             self.domain_places.insert(name.clone(), (server, shard));
+            self.add_policies_of_sender(domain.as_str(), work);
         }
     }
 
-    fn remove_domain(&mut self, server: &NamespacedName, shard: ShardName, name: &NamespacedName) {
+    fn remove_domain(
+        &mut self,
+        server: &NamespacedName,
+        shard: ShardName,
+        name: &NamespacedName,
+    ) -> Option<DomainConfig> {
         self.domain_places.remove(name);
-        let Some(published) = self.published.get_mut(server) else { return };
+        let published = self.published.get_mut(server)?;
+        let mut gone = None;
         if let Some(domains) = published.domains.get_mut(&shard) {
-            domains.remove(name);
+            gone = domains.remove(name);
             if domains.is_empty() {
                 published.domains.remove(&shard);
             }
         }
         self.forget_empty_server(server);
+        gone
     }
 
     /// Whether mail for an address of the directory reaches somebody.
@@ -368,17 +380,6 @@ fn bad_server(name: &str, spec: &MailServerSpec) -> Option<String> {
         let wrong = filters::around(spec.filters.as_ref()).err()?;
         Some(format!("{wrong} Until it is mended, the server runs what it ran before."))
     })
-}
-
-/// The relay rules whose clients may send as a domain: those of its own namespace, and those that its owner names. Those of
-/// the server's namespace may anyway.
-fn relayers(domain: &NamespacedName, references: &[paquebot_crds::ObjectReference]) -> Vec<String> {
-    let named =
-        references.iter().map(|reference| NamespacedName::of_reference(reference, &domain.namespace).to_string());
-    let mut relayers: Vec<String> = named.chain([format!("{}/*", domain.namespace)]).collect();
-    relayers.sort();
-    relayers.dedup();
-    relayers
 }
 
 /// The domain is nobody's yet: what the condition `OwnershipVerified` says decides.

@@ -78,6 +78,7 @@ impl Directory {
         let (home, spec) = (name.namespace.clone(), &node.entry.spec);
         let key = ObjectKey::new(Kind::RelayPolicy, name.clone());
         let server = self.server_meant(spec.server_ref.as_ref(), &home);
+        let senders: Vec<String> = super::lending::sender_domains(spec).into_iter().map(str::to_owned).collect();
         let (mut own_pods, mut wide_pods, mut domains) = (false, false, Vec::new());
         for source in &spec.from {
             match source.kind() {
@@ -92,6 +93,9 @@ impl Directory {
         self.links.by_namespace.set(&home, key.clone(), present);
         if let Some(server) = server {
             self.links.server_users.set(&server, key, present);
+        }
+        for domain in senders {
+            self.links.sender_policies.set(&domain, name.clone(), present);
         }
         for domain in domains {
             self.links.domain_policies.set(&domain, name.clone(), present);

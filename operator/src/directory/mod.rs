@@ -26,6 +26,7 @@ mod domains;
 mod filters;
 mod input;
 mod key;
+mod lending;
 mod links;
 mod mailboxes;
 mod networks;

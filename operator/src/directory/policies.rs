@@ -131,11 +131,13 @@ impl Directory {
             let confined = name.namespace != server.namespace;
             Some((server.clone(), RelayRule { upstream: upstream.host.clone(), confined, ..rule }))
         });
+        let unlent = rule.as_ref().and_then(|(server, rule)| self.unlent_senders(&node.entry.spec, server, rule));
         let spec = node.entry.spec.clone();
-        let (rule, server, admitted) = match self.weigh_rule(name, rule.as_ref(), work) {
+        let (rule, server, mut admitted) = match self.weigh_rule(name, rule.as_ref(), work) {
             Ok(()) => (rule, server, admitted),
             Err(refusal) => (None, Err(refusal), Admitted::default()),
         };
+        admitted.remarks.extend(unlent);
         let verdict = match &server {
             Err(refusal) => Verdict::Refused(refusal.clone()),
             Ok(server) => match verdict(server, &spec, &admitted, rule.is_some()) {

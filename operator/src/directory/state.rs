@@ -273,6 +273,8 @@ pub(super) struct Links {
     pub(super) secret_uses: Index<NamespacedName, SecretUse>,
     /// ConfigMap → the Mailboxes whose filter is in it.
     pub(super) config_map_users: Index<NamespacedName, NamespacedName>,
+    /// Domain name → the RelayPolicies whose clients would send as it.
+    pub(super) sender_policies: Index<String, NamespacedName>,
     /// Namespace → its MailDomains, Mailboxes, MailAliases and RelayPolicies.
     pub(super) by_namespace: Index<String, ObjectKey>,
     /// Namespace → the RelayPolicies that select pods of that namespace alone, their own.
@@ -379,6 +381,7 @@ impl Links {
             && self.details.0.is_empty()
             && self.secret_users.0.is_empty()
             && self.secret_uses.0.is_empty()
+            && self.sender_policies.0.is_empty()
             && self.config_map_users.0.is_empty()
             && self.by_namespace.0.is_empty()
             && self.pod_policies.0.is_empty()

@@ -29,6 +29,8 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::passwords_follow_their_secrets(&client).await;
     eprintln!("logins of smart hosts follow their Secrets");
     smart_hosts::logins_follow_their_secrets(&client).await;
+    eprintln!("authorities of clients' certificates follow their Secret");
+    smart_hosts::authorities_follow_their_secret(&client).await;
     eprintln!("references that appear later heal, and conflicts are settled");
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");

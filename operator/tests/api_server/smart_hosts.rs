@@ -106,6 +106,37 @@ pub async fn logins_follow_their_secrets(client: &Client) {
     operator.stop().await;
 }
 
+/// The authorities of clients' certificates, and what is said while they are missing.
+pub async fn authorities_follow_their_secret(client: &Client) {
+    let space = Space::new(client, "authorities").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    let tls = json!({ "clientCASecretRef": { "name": "authorities" } });
+    let spec = json!({ "hostname": "mx1.server1.com", "dns": { "resolvers": ["127.0.0.1:1"] }, "tls": tls });
+    space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
+    let words = space.condition::<MailServer>("mx1", Type::Accepted, "False", "SecretNotFound").await;
+    assert!(words.contains("authorities") && words.contains("no client is asked"), "{words}");
+    space.pod("mx1").await;
+    let from = json!([{ "clientCertificates": [{ "sanDNS": "app.example.com" }] }]);
+    let policy = json!({ "serverRef": { "name": "mx1" }, "from": from });
+    space.apply::<RelayPolicy>("apps", json!({ "spec": policy })).await;
+    space.condition::<RelayPolicy>("apps", Type::Ready, "True", "Ready").await;
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
+    space.secret("authorities", "ca.crt", &format!("{certificate}{}", key.serialize_pem())).await;
+    space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
+    let told = eventually("the server is told the authorities", async || {
+        let config: ConfigMap = space.get("mx1-config").await?;
+        let text = config.data?.remove("server.json")?;
+        let server: paquebot_config::ServerConfig = serde_json::from_str(&text).unwrap();
+        server.tls.client_authorities
+    })
+    .await;
+    assert!(told.contains("BEGIN CERTIFICATE") && !told.contains("PRIVATE"), "{told}");
+    operator.stop().await;
+}
+
 /// No status, event or ConfigMap holds a password.
 async fn nobody_else_was_told(space: &Space) {
     let list = ListParams::default();

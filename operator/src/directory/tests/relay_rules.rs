@@ -99,6 +99,28 @@ fn a_domain_lends_its_name_to_its_own_namespace_and_to_whom_it_names() {
     assert_eq!(lent, ["mail/platform", "one/own", "two/far"]);
 }
 
+#[test]
+fn a_policy_is_told_whose_name_its_clients_may_not_use_and_when_they_may() {
+    let senders = json!({"senders": {"domains": ["server1.com", "else.example"]}});
+    let lender = |refs: Value| domain("one/d", 1, "server1.com", json!({"relayPolicyRefs": refs}));
+    let mut directory = directory([
+        server("mail/default"),
+        lender(json!([])),
+        policy("two/p", json!([{"cidrs": ["192.0.2.0/24"]}]), senders),
+    ]);
+    let words = |directory: &Directory| message(directory, Kind::RelayPolicy, "two/p");
+    let told = words(&directory);
+    assert!(told.contains("server1.com is refused") && told.contains("relayPolicyRefs"), "{told}");
+    assert!(!told.contains("else.example") && !told.contains("one/d"), "{told}");
+    let changes = directory.apply(lender(json!([{"name": "p", "namespace": "two"}])));
+    assert!(changes.statuses.contains(&key(Kind::RelayPolicy, "two/p")));
+    assert!(!words(&directory).contains("refused"));
+    directory.apply(lender(json!([])));
+    assert!(words(&directory).contains("server1.com is refused"));
+    directory.delete(&key(Kind::MailDomain, "one/d"));
+    assert!(!words(&directory).contains("refused"), "a domain elsewhere is not ours to lend");
+}
+
 /// A policy with so many networks.
 fn large(name: &str, created: u8, networks: usize) -> Object {
     let cidrs = |first: usize, count: usize| -> Vec<String> {

@@ -17,9 +17,9 @@ use paquebot_tests::{message, pop3, smtp};
 use serde_json::Value;
 
 /// How many senders the load has, and how many messages are accepted before and after the pod is killed.
-const SENDERS: usize = 4;
-const BEFORE: usize = 60;
-const AFTER: usize = 60;
+pub const SENDERS: usize = 4;
+pub const BEFORE: usize = 60;
+pub const AFTER: usize = 60;
 
 /// A bad configuration is refused whole; the old one keeps serving, and `/configz` says why. The operator heals it.
 pub fn bad_configuration(world: &World, report: &mut Report) {
@@ -74,7 +74,7 @@ fn nudge(world: &World) -> Result<()> {
 }
 
 /// What the server says about its configuration.
-fn configz(admin: &dyn Dial) -> Result<Value> {
+pub fn configz(admin: &dyn Dial) -> Result<Value> {
     use std::io::{Read as _, Write as _};
     let mut socket = admin.dial()?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -87,10 +87,29 @@ fn configz(admin: &dyn Dial) -> Result<Value> {
 
 /// What the senders of the load did.
 #[derive(Default)]
-struct Load {
-    stop: AtomicBool,
+pub struct Load {
+    pub stop: AtomicBool,
     accepted: Mutex<Vec<String>>,
     attempts: AtomicUsize,
+    /// Connections that were lost between 354 and the reply to the data.
+    cut: AtomicUsize,
+}
+
+impl Load {
+    /// How many messages were answered 250.
+    pub fn accepted(&self) -> usize {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many were not.
+    pub fn failed(&self) -> usize {
+        self.attempts.load(Ordering::Relaxed).saturating_sub(self.accepted())
+    }
+
+    /// How many sessions were cut in DATA.
+    pub fn cut(&self) -> usize {
+        self.cut.load(Ordering::Relaxed)
+    }
 }
 
 /// The server's pod is killed in the middle of a load: whatever was answered 250 is there, once, and whole.
@@ -116,7 +135,7 @@ pub fn killed_pod(world: &World, report: &mut Report) {
     });
 }
 
-fn send_until_stopped(load: &Load, endpoint: &Endpoint, server: &Server, sender: usize) {
+pub fn send_until_stopped(load: &Load, endpoint: &Endpoint, server: &Server, sender: usize) {
     let anna = server.address("anna");
     for number in 0.. {
         if load.stop.load(Ordering::Relaxed) {
@@ -125,12 +144,27 @@ fn send_until_stopped(load: &Load, endpoint: &Endpoint, server: &Server, sender:
         load.attempts.fetch_add(1, Ordering::Relaxed);
         let id = format!("load-{sender}-{number}");
         // Without a 250 the message may be lost, and is not counted.
-        if smtp::send(endpoint, None, "load@elsewhere.test", &[&anna], &load_message(&anna, &id)).is_ok() {
+        if send_one(load, endpoint, &anna, &load_message(&anna, &id)).is_ok() {
             load.accepted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         } else {
             thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// One message over one connection. That it was lost after 354 is counted.
+fn send_one(load: &Load, endpoint: &Endpoint, to: &str, text: &[u8]) -> Result<()> {
+    let mut client = smtp::Client::connect(endpoint)?;
+    client.command("MAIL FROM:<load@elsewhere.test>")?.expect(250)?;
+    client.command(&format!("RCPT TO:<{to}>"))?.expect(250)?;
+    client.command("DATA")?.expect(354)?;
+    let reply = client.data(text).inspect_err(|_| {
+        load.cut.fetch_add(1, Ordering::Relaxed);
+    })?;
+    reply.expect(250)?;
+    // The message is the server's by now, whatever becomes of the session.
+    let _ = client.quit();
+    Ok(())
 }
 
 fn load_message(anna: &str, id: &str) -> Vec<u8> {
@@ -140,7 +174,7 @@ fn load_message(anna: &str, id: &str) -> Vec<u8> {
 }
 
 fn kill_in_the_middle(world: &World, load: &Load) -> Result<String> {
-    let accepted = || load.accepted.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let accepted = || load.accepted();
     let server = &world.server1;
     wait("the load to run", PATIENCE, || {
         ensure!(accepted() >= BEFORE, "{} accepted", accepted());
@@ -166,7 +200,7 @@ fn kill_in_the_middle(world: &World, load: &Load) -> Result<String> {
     Ok(format!("killed after {killed_at} messages, {AFTER} more were accepted {seconds:.1} s later"))
 }
 
-fn check_nothing_lost(server: &Server, load: &Load) -> Result<String> {
+pub fn check_nothing_lost(server: &Server, load: &Load) -> Result<String> {
     let accepted = load.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let anna = server.address("anna");
     let fetched = pop3::take_all(&server.pop3s(), &server.login("anna"))?;

@@ -5,6 +5,7 @@ mod exposure;
 mod failures;
 mod input;
 mod objects;
+mod operations;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,12 @@ fn after_the_story(world: &World, report: &mut Report) {
     failures::bad_configuration(world, report);
     failures::killed_pod(world, report);
     failures::operator_restarts(world, report);
+    report.chapter("Operations");
+    operations::rolling_upgrade(world, report);
+    operations::operator_restarts_under_load(world, report);
+    operations::stopped_and_started(world, report);
+    operations::erased_and_kept(world, report);
+    operations::certificate_without_restart(world, report);
     match world.cluster.kubectl(&["get", "mail", "-A"]) {
         Ok(table) => report.show(&table),
         Err(error) => report.show(&format!("{error:#}")),

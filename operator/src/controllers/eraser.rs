@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// What is read of an answer: a sentence.
 const LONGEST_ANSWER: usize = 4096;
 
-/// Writes an object's finalizers, unless the object has changed since.
+/// Writes an object's finalizers, unless the object has changed since; whether it did.
 ///
 /// # Errors
 /// A sentence for people.
@@ -30,11 +30,15 @@ pub async fn write_finalizers(
     key: &ObjectKey,
     version: &str,
     finalizers: &[String],
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let api: Api<DynamicObject> = Api::namespaced_with(client, &key.name.namespace, &status::resource(key.kind));
     let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
     let written = optional(api.patch(&key.name.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
-    written.map(drop).map_err(|error| format!("its finalizers could not be written: {error}"))
+    match written {
+        Ok(object) => Ok(object.is_some()),
+        Err(error) if error.code() == Some(409) => Ok(false),
+        Err(error) => Err(format!("its finalizers could not be written: {error}")),
+    }
 }
 
 /// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`.

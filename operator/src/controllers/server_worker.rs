@@ -11,7 +11,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use paquebot_config::bundle::SECRETS_FILE;
-use paquebot_config::{Login, Record, Secrets, ShardName, Verifier};
+use paquebot_config::{Filters, Login, Record, Secrets, ShardName, Verifier};
 use paquebot_crds::mail_server::CertificateSource;
 use serde_json::json;
 
@@ -388,6 +388,8 @@ fn tls_secret(server: &Server, name: &str, pair: &certificate::KeyPairPem) -> Se
 pub struct Recovered {
     /// Verifiers by canonical address, so that nothing is hashed again.
     pub verifiers: HashMap<String, RecoveredVerifiers>,
+    /// The scripts around those of mailboxes by domain: they stay in force while newer ones are wrong.
+    pub filters: HashMap<String, Filters>,
     /// The Secrets of shards that exist.
     pub shards: Vec<String>,
     /// The logins in `secrets.json`, so that a Secret that went meanwhile keeps its last good login.
@@ -417,8 +419,13 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
     let api: Api<Secret> = Api::namespaced(client, &server.namespace);
     let selector = names::labels(&server.name).into_iter().map(|(key, value)| format!("{key}={value}"));
     let selector = selector.collect::<Vec<_>>().join(",");
-    let mut recovered =
-        Recovered { verifiers: HashMap::new(), shards: Vec::new(), logins: BTreeMap::new(), digests: digests(config) };
+    let mut recovered = Recovered {
+        verifiers: HashMap::new(),
+        filters: HashMap::new(),
+        shards: Vec::new(),
+        logins: BTreeMap::new(),
+        digests: digests(config),
+    };
     let mut parameters = ListParams::default().labels(&selector).limit(16);
     loop {
         let page = within_deadline(api.list(&parameters)).await?;
@@ -454,13 +461,17 @@ impl Recovered {
         }
         let bytes = secret.data.and_then(|mut data| data.remove(file)).unwrap_or_default().0;
         for line in bytes.split(|byte| *byte == b'\n') {
-            if let Ok(Record::Mailbox(mailbox)) = serde_json::from_slice(line)
-                && !mailbox.verifiers.is_empty()
-            {
-                let address = mailbox.address.canonical();
-                let app_passwords = mailbox.app_passwords.into_iter().map(|app| (app.name, app.verifier)).collect();
-                let (tenant, own) = (mailbox.tenant, mailbox.verifiers);
-                self.verifiers.insert(address, RecoveredVerifiers { tenant, own, app_passwords });
+            match serde_json::from_slice(line) {
+                Ok(Record::Mailbox(mailbox)) if !mailbox.verifiers.is_empty() => {
+                    let address = mailbox.address.canonical();
+                    let app_passwords = mailbox.app_passwords.into_iter().map(|app| (app.name, app.verifier)).collect();
+                    let (tenant, own) = (mailbox.tenant, mailbox.verifiers);
+                    self.verifiers.insert(address, RecoveredVerifiers { tenant, own, app_passwords });
+                }
+                Ok(Record::Domain(domain)) if domain.filters != Filters::default() => {
+                    self.filters.insert(domain.domain.to_string(), domain.filters);
+                }
+                _ => {}
             }
         }
         self.shards.push(name);

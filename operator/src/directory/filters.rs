@@ -154,6 +154,27 @@ impl Directory {
         self.run(work)
     }
 
+    /// Takes in the scripts that a server runs for a domain since before this process began. They matter where the MailDomain's
+    /// own are wrong.
+    pub fn recall_filters(
+        &mut self,
+        server: &NamespacedName,
+        domain: &str,
+        filters: &paquebot_config::Filters,
+    ) -> Changes {
+        let Some(name) = self.domain_holders.get(domain).cloned() else { return Changes::default() };
+        let Some(node) = self.domains.get_mut(&name) else { return Changes::default() };
+        let is_wrong = around(node.entry.spec.filters.as_ref()).is_err();
+        let is_there = self.domain_places.get(&name).is_some_and(|(place, _)| place == server);
+        if !is_wrong || !is_there || node.filters == *filters {
+            return Changes::default();
+        }
+        node.filters = filters.clone();
+        let mut work = Work::default();
+        work.add(Task::Domain(name));
+        self.run(work)
+    }
+
     /// The ConfigMap that a mailbox's filter is in, if it is in one.
     #[must_use]
     pub fn filter_reference(&self, mailbox: &NamespacedName) -> Option<&ConfigMapKeyReference> {

@@ -231,8 +231,11 @@ pub async fn cert_manager_is_asked(client: &Client) {
     let operator = Operator::start(&space, port);
     let asked = || json!({ "tls": { "certManager": { "issuerRef": { "name": "ca", "kind": "ClusterIssuer" } } } });
     server(&space, asked()).await;
-    let words = space.condition::<MailServer>("mx1", Type::CertificateReady, "Unknown", "Issuing").await;
-    assert!(words.contains("cert-manager is not installed"), "{words}");
+    eventually("it is said that cert-manager is missing", async || {
+        let words = space.condition::<MailServer>("mx1", Type::CertificateReady, "Unknown", "Issuing").await;
+        words.contains("cert-manager is not installed").then_some(())
+    })
+    .await;
     space.exists::<StatefulSet>("mx1").await;
     assert!(space.get::<Secret>("mx1-tls").await.is_none(), "the operator signs nothing itself");
 

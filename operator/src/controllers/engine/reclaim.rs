@@ -43,8 +43,8 @@ pub struct Reclaim {
 /// What came of a step.
 #[derive(Debug)]
 pub enum Done {
-    /// The finalizers were written.
-    Finalizers(Result<(), String>),
+    /// The finalizers were written, or were not because the object is another one by now.
+    Finalizers(Result<bool, String>),
     /// The mail was erased.
     Erased(Result<(), String>),
 }
@@ -132,7 +132,8 @@ impl Engine {
             ..Reclaim::default()
         };
         let going = reclaim.is_going();
-        *suspended |= going;
+        // Also after its mail is gone, while somebody else's finalizer keeps it.
+        *suspended |= reclaim.deleting && reclaim.erases;
         let (erases, held) = (reclaim.erases, reclaim.has_finalizer());
         let key = object.key();
         if !erases && !held {
@@ -282,8 +283,11 @@ impl Engine {
                 reclaim.erased = true;
                 None
             }
-            // The watch tells what the object is like now; until then the old version writes nothing.
-            Done::Finalizers(Ok(())) => return,
+            // The watch tells what the object is like now, or has told it already.
+            Done::Finalizers(Ok(_)) => {
+                self.timers.set(Timer::Reclaim(key.clone()), Instant::now() + RETRY);
+                return;
+            }
             Done::Finalizers(Err(why)) => {
                 tracing::warn!(object = %key, why, "finalizers could not be written; they are tried again");
                 self.tools.metrics.errors.inc();

@@ -267,6 +267,10 @@ impl Engine {
                 state.found = recovered.digests.clone();
                 state.shards = recovered.shards.iter().cloned().collect();
                 state.touch(Instant::now());
+                for (domain, filters) in &recovered.filters {
+                    let changes = self.directory.recall_filters(server, domain, filters);
+                    self.absorb(changes);
+                }
                 self.restore_verifiers(&recovered);
                 self.restore_logins(server, recovered.logins);
                 self.check_all_credentials();

@@ -126,3 +126,18 @@ fn a_server_with_a_wrong_script_runs_what_it_ran_before() {
     };
     assert!(refusal.message.starts_with("spec.filters.before, line 1, column 9: "), "{}", refusal.message);
 }
+
+#[test]
+fn the_last_good_scripts_survive_the_operator() {
+    let mut directory = directory(served(vec![]));
+    directory.apply(domain("one/d", 1, "server1.com", json!({"filters": {"before": "nonsense"}})));
+    let known = paquebot_config::Filters { before: Some("keep;".to_owned()), after: None };
+    let elsewhere = directory.recall_filters(&NamespacedName::new("mail", "other"), "server1.com", &known);
+    assert!(elsewhere.servers.is_empty(), "it is served elsewhere");
+    let changes = directory.recall_filters(&default_server(), "server1.com", &known);
+    assert!(changes.servers.contains_key(&default_server()));
+    assert_eq!(domain_config(&directory).unwrap().filters, known);
+    directory.apply(domain("one/d", 1, "server1.com", json!({})));
+    directory.recall_filters(&default_server(), "server1.com", &known);
+    assert_eq!(domain_config(&directory).unwrap().filters, paquebot_config::Filters::default(), "its own are right");
+}

@@ -12,7 +12,7 @@ use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use paquebot_config::bundle::SECRETS_FILE;
 use paquebot_config::{Filters, Login, Record, Secrets, ShardName, Verifier};
-use paquebot_crds::mail_server::CertificateSource;
+use paquebot_crds::mail_server::{CertManager, CertificateSource};
 use serde_json::json;
 
 use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
@@ -284,7 +284,10 @@ impl Work {
     async fn certificate(&mut self, server: &Server) -> Result<(), Failure> {
         let secret_name = names::tls_secret(server);
         let own = is_own(server);
-        let words = self.cert_manager(server).await?;
+        let asked = match server.spec.tls.source() {
+            CertificateSource::CertManager(source) => Some(self.ask_cert_manager(server, source).await),
+            CertificateSource::Secret(_) | CertificateSource::SelfSigned => None,
+        };
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &server.name.namespace);
         let now = Timestamp::now();
         let mut secret = optional(api.get(&secret_name)).await?;
@@ -306,45 +309,60 @@ impl Work {
             }
         }
         let judged = secret.as_ref().map(|secret| judge(server, secret, &secret_name, own, now));
-        self.certificate = Some(match words {
-            Asked::Nothing => judged.unwrap_or_else(|| certificate::absent(&server.name.namespace, &secret_name)),
-            Asked::CertManager(words) => {
+        match asked {
+            None => {
+                let absent = || certificate::absent(&server.name.namespace, &secret_name);
+                self.certificate = Some(judged.unwrap_or_else(absent));
+                // What is left behind does no harm to the server; the next pass tries again.
+                if let Err(failure) = self.withdraw_from_cert_manager(server).await {
+                    let (server, error) = (&server.name, failure.message);
+                    tracing::warn!(%server, error, "an earlier Certificate could not be looked for");
+                }
+                Ok(())
+            }
+            Some(Ok(words)) => {
                 if judged.is_none() || words.as_ref().is_none_or(|words| !words.is_ready) {
                     self.look_again = Some(CERTIFICATE_AGAIN);
                 }
-                cert_manager::judged(server, judged, words.as_ref())
+                self.certificate = Some(cert_manager::judged(server, judged, words.as_ref()));
+                Ok(())
             }
-        });
+            // What is in use is judged all the same.
+            Some(Err(failure)) => {
+                self.certificate = Some(judged.unwrap_or_else(Judged::unknown));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Asks cert-manager for a certificate; what it says, or `None` where it is not installed.
+    async fn ask_cert_manager(
+        &mut self,
+        server: &Server,
+        source: &CertManager,
+    ) -> Result<Option<cert_manager::Words>, Failure> {
+        self.certificate_is_gone = false;
+        if !cert_manager::exists(&self.client).await? {
+            return Ok(None);
+        }
+        self.apply(cert_manager::desired(server, source)?).await?;
+        Ok(Some(cert_manager::read(&self.client, server).await?))
+    }
+
+    /// Takes back what was asked of cert-manager before another source was named.
+    async fn withdraw_from_cert_manager(&mut self, server: &Server) -> Result<(), Failure> {
+        if self.certificate_is_gone {
+            return Ok(());
+        }
+        if cert_manager::exists(&self.client).await? {
+            let resource = cert_manager::resource();
+            self.known.remove(&Target { kind: resource.kind.clone(), name: server.name.clone() });
+            let ours = names::metadata(server, server.name.name.clone());
+            self.applier.delete_as(&resource, &server.name, &ours).await?;
+        }
+        self.certificate_is_gone = true;
         Ok(())
     }
-
-    /// Asks cert-manager for a certificate, or takes back what was asked of it.
-    async fn cert_manager(&mut self, server: &Server) -> Result<Asked, Failure> {
-        if let CertificateSource::CertManager(source) = server.spec.tls.source() {
-            self.certificate_is_gone = false;
-            if !cert_manager::exists(&self.client).await? {
-                return Ok(Asked::CertManager(None));
-            }
-            self.apply(cert_manager::desired(server, source)?).await?;
-            return Ok(Asked::CertManager(Some(cert_manager::read(&self.client, server).await?)));
-        }
-        if !self.certificate_is_gone {
-            if cert_manager::exists(&self.client).await? {
-                let resource = cert_manager::resource();
-                self.known.remove(&Target { kind: resource.kind.clone(), name: server.name.clone() });
-                let ours = names::metadata(server, server.name.name.clone());
-                self.applier.delete_as(&resource, &server.name, &ours).await?;
-            }
-            self.certificate_is_gone = true;
-        }
-        Ok(Asked::Nothing)
-    }
-}
-
-/// Whether somebody else was asked for a certificate, and what he says; `None`: he is not there.
-enum Asked {
-    Nothing,
-    CertManager(Option<cert_manager::Words>),
 }
 
 /// How soon it is looked again whether cert-manager has issued. Its Secret is watched; this is for its words.

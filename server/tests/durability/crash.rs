@@ -127,3 +127,44 @@ fn run_and_kill(directory: &Path, lines: u64) -> Vec<String> {
     child.wait().unwrap();
     said
 }
+
+/// Messages of the maildrop that is emptied: so many go in several rounds.
+const MANY: usize = 2_000;
+
+/// Empties Anna's maildrop, until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_maildrop_is_emptied() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let store = EmbeddedStore::open(Path::new(&directory)).unwrap();
+    let open = store.open_maildrop(&anna().into()).await.unwrap();
+    let keys: Vec<i64> = open.entries.iter().map(|entry| entry.key).collect();
+    say("-begun\n");
+    store.delete(&anna().into(), &keys).await.unwrap();
+    say("-gone\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_leaves_all_of_a_maildrop_or_nothing() {
+    for delay in [0, 2, 5, 10, 20, 40, 80] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let commits = (0..MANY).map(|_| commit(&store, 100, false));
+        assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));
+        store.close().await;
+        let part = "crash::a_maildrop_is_emptied";
+        let mut child = again(part, directory.path(), &[]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with("-begun")));
+        // The moment of the kill, somewhere within the rounds.
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        child.kill().unwrap();
+        let was_answered = lines.any(|line| line.ends_with("-gone"));
+        child.wait().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let (left, jacks) = (whole_messages(&store, &anna()).await.len(), whole_messages(&store, &jack()).await.len());
+        assert_eq!(jacks, MANY, "after {delay} ms");
+        assert!(left == 0 || left == MANY && !was_answered, "after {delay} ms {left} are left");
+        assert_eq!(store.usage(&anna().into()).await.unwrap().messages, left as u64);
+        store.close().await;
+    }
+}

@@ -47,6 +47,7 @@ fn again(part: &str, directory: &Path, launcher: &[&str]) -> Command {
 fn body_of(id: &str, octets: usize) -> Vec<u8> {
     let mut body = format!("Message-ID: <{id}>\r\nX-Octets: {octets}\r\n\r\n").into_bytes();
     body.extend(id.bytes().cycle().take(octets));
+    body.extend_from_slice(b"\r\n");
     body
 }
 

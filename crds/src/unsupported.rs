@@ -7,7 +7,7 @@
 
 use crate::mail_alias::MailAliasSpec;
 use crate::mail_domain::{MailDomainSpec, MtaStsMode};
-use crate::mail_server::{DnsMode, MailServerSpec, OutboundFeature};
+use crate::mail_server::{MailServerSpec, OutboundFeature};
 use crate::mailbox::MailboxSpec;
 use crate::relay_policy::RelayPolicySpec;
 
@@ -69,11 +69,6 @@ pub fn mail_server(spec: &MailServerSpec) -> Vec<UnsupportedField> {
         "outbound.sourceAddresses",
         "connections come from the pod's address; remove it",
     );
-    found.ignore(
-        spec.dns.mode == DnsMode::ExternalDNS,
-        "dns.mode",
-        "records are reported only, as with Report; publish them from status.dns.zoneFile",
-    );
     found.0
 }
 
@@ -83,11 +78,6 @@ pub fn mail_domain(spec: &MailDomainSpec) -> Vec<UnsupportedField> {
     let mut found = Findings::default();
     found.refuse(spec.dkim.mode.is_enabled(), "dkim.mode", "mail would leave unsigned; set it to Disabled");
     found.refuse(!spec.dkim.existing_keys.is_empty(), "dkim.existingKeys", "mail would leave unsigned; remove it");
-    found.ignore(
-        spec.dns.mode == Some(DnsMode::ExternalDNS),
-        "dns.mode",
-        "records are reported only, as with Report; publish them from status.dns.zoneFile",
-    );
     found.ignore(
         spec.dns.mta_sts.as_ref().is_some_and(|policy| policy.mode != MtaStsMode::Disabled),
         "dns.mtaSTS",
@@ -178,7 +168,6 @@ mod tests {
             of(json!({"outbound": {"sourceAddresses": ["192.0.2.1"]}})),
             refused("spec.outbound.sourceAddresses")
         );
-        assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
         let honoured = json!({"operations": {"paused": true, "stopped": true},
             "tls": {"certManager": {"issuerRef": {"name": "a"}}}});
         assert_eq!(of(honoured), []);
@@ -191,7 +180,6 @@ mod tests {
         assert_eq!(of(json!({"dkim": {"mode": "Enabled"}})), refused("spec.dkim.mode"));
         let keys = json!([{"selector": "a", "secretRef": {"name": "b"}}]);
         assert_eq!(of(json!({"dkim": {"existingKeys": keys}})), refused("spec.dkim.existingKeys"));
-        assert_eq!(of(json!({"dns": {"mode": "ExternalDNS"}})), ignored("spec.dns.mode"));
         assert_eq!(of(json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})), ignored("spec.dns.mtaSTS"));
         assert_eq!(of(json!({"reclaimPolicy": "Delete"})), []);
     }

@@ -8,10 +8,12 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 
+use super::apply::CallError;
 use super::certificate::Judged;
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;
 use super::dns_worker::{Looked, LookedBack};
+use super::endpoints_worker::{EndpointDone, Survey};
 use super::engine::reclaim::Done;
 use super::exposure_worker;
 use super::filters_worker::FilterRead;
@@ -82,6 +84,10 @@ pub enum Input {
     Looked(Box<Looked>),
     /// How a server stands towards the world was looked at.
     Exposure(Box<exposure_worker::Looked>),
+    /// Which `DNSEndpoint`s there are.
+    Endpoints(Result<Survey, CallError>),
+    /// A `DNSEndpoint` was written or deleted, or was not.
+    Endpoint(EndpointDone),
     /// The names of a server's addresses were looked at.
     LookedBack(Box<LookedBack>),
     /// A status was written, or was not.

@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod configz;
 pub mod credentials_worker;
 pub mod dns_worker;
+pub mod endpoints_worker;
 pub mod engine;
 pub mod eraser;
 pub mod exposure_worker;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::configz::Poller;
+use self::endpoints_worker::EndpointsWorker;
 use self::engine::{Engine, Settings, Tools};
 use self::health::Health;
 use self::watches::{Scope, Watches};
@@ -75,6 +77,7 @@ pub async fn run(
         client: client.clone(),
         health: Arc::clone(&health),
         metrics,
+        endpoints: EndpointsWorker::new(client.clone(), scope.clone()),
     };
     let (count, watches) = Watches::new(client, scope, sender.clone(), health).start();
     Engine::new(tools, settings, sender, count).run(inputs, stop).await;

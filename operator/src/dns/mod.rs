@@ -7,6 +7,7 @@
 //! - [`ownership`] (pure): the record that proves whose a domain is, and how long a proof is believed;
 //! - [`reverse`]: whether a MailServer's addresses lead to its name and back;
 //! - [`zone`] (pure): the wanted records as lines of a zone file;
+//! - [`endpoint`] (pure): the wanted records as external-dns takes them;
 //! - [`schedule`] (pure): when to look again, and when a failure counts.
 //!
 //! The controllers call [`seen::look`] and report what [`compare::compare`] says.
@@ -14,6 +15,7 @@
 mod authority;
 pub mod compare;
 pub mod dmarc;
+pub mod endpoint;
 mod further;
 pub mod ownership;
 pub mod reverse;

@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 mod bind;
+mod on_cluster;
 mod relay;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 
@@ -157,6 +160,23 @@ async fn the_operator_and_real_name_servers() {
     servers_that_fail(&bench).await;
     what_appears_is_seen_at_once(&bench).await;
     reverse_names(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_on_a_real_api_server_and_real_name_servers() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut zones = zones();
+    zone(&mut zones, "owned.test", "www IN A 192.0.2.1");
+    let world = World::start(&zones).await;
+    let api_server = support::server::ApiServer::start();
+    let client = api_server.client().await;
+    support::world::install_definitions(&client).await;
+    eprintln!("a proof decides whose a domain is");
+    on_cluster::ownership_decides(&client, &world, zones).await;
+    eprintln!("external-dns gets what is wanted");
+    on_cluster::external_dns_is_fed(&client, &world).await;
+    eprintln!("a load balancer's address leads to the host and back");
+    on_cluster::reverse_names_of_a_load_balancer(&client, &world).await;
 }
 
 async fn our_own_zone_text_is_right(bench: &Bench) {

@@ -254,11 +254,18 @@ pub struct Operator {
 
 impl Operator {
     pub fn start(space: &Space, pod_admin_port: u16) -> Self {
+        let dns = seen::Settings { timeout: Duration::from_millis(200), ..seen::Settings::default() };
+        Self::start_asking(space, pod_admin_port, dns)
+    }
+
+    /// One that asks name servers in another way.
+    pub fn start_asking(space: &Space, pod_admin_port: u16, dns: seen::Settings) -> Self {
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
+        let settings = Settings { dns, ..settings(pod_admin_port) };
         let work = controllers::run(
             space.client.clone(),
-            settings(pod_admin_port),
+            settings,
             Scope::Namespaces(vec![space.name.clone()]),
             Arc::new(Health::default()),
             Arc::clone(&metrics),

@@ -39,6 +39,13 @@ pub struct DomainState {
     ownership: Option<ConditionUpdate>,
 }
 
+impl DomainState {
+    /// The records that are wanted.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+}
+
 /// A number in 0..1 that differs from domain to domain and from time to time.
 pub(super) fn jitter(key: &impl Hash) -> f64 {
     let hash = RandomState::new().hash_one(key);
@@ -54,6 +61,8 @@ impl Engine {
         };
         let before = self.domains.get(domain);
         if before.is_some_and(|state| state.wanted == wanted) {
+            // Nothing else is wanted, but perhaps in another way.
+            self.refresh_endpoint(domain);
             return;
         }
         self.status_dirty.insert(ObjectKey::new(Kind::MailDomain, domain.clone()));
@@ -82,6 +91,7 @@ impl Engine {
         } else {
             self.timers.set(Timer::Dns(domain.clone()), Instant::now() + delay);
         }
+        self.refresh_endpoint(domain);
     }
 
     /// How long the first look at what is wanted now waits. Somebody may be waiting for a new domain; one that was right
@@ -162,7 +172,11 @@ impl Engine {
         } else {
             Some(ownership::not_required())
         };
-        DomainFacts { ownership, records: state.and_then(|state| state.facts.clone()), remark: None }
+        DomainFacts {
+            ownership,
+            records: state.and_then(|state| state.facts.clone()),
+            remark: self.endpoint_remark(domain),
+        }
     }
 
     /// What is said of a proof that nobody has looked for yet, unless the status speaks of it already.

@@ -8,6 +8,7 @@
 //! - [`operations`]: pauses, certificates that end; - [`reclaim`]: mail that goes with its object.
 
 mod domains;
+mod endpoints;
 mod exposure;
 mod filters;
 mod mailboxes;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use super::configz::Poller;
 use super::dns_worker::DnsWorker;
+use super::endpoints_worker::EndpointsWorker;
 use super::health::Health;
 use super::input::Input;
 use super::timers::Timers;
@@ -76,6 +78,8 @@ pub struct Tools {
     pub health: Arc<Health>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Writes what external-dns publishes.
+    pub endpoints: EndpointsWorker,
 }
 
 /// What is due at a time.
@@ -93,6 +97,8 @@ enum Timer {
     Poll(NamespacedName, NamespacedName),
     /// A look at a MailDomain's records.
     Dns(NamespacedName),
+    /// A look at which `DNSEndpoint`s there are.
+    Endpoints,
     /// A look at the names of a MailServer's addresses.
     Reverse(NamespacedName),
     /// A Mailbox's Secret, again.
@@ -141,6 +147,7 @@ pub struct Engine {
     exposures: HashMap<NamespacedName, exposure::ExposureState>,
     /// Objects whose mail goes with them.
     reclaims: HashMap<ObjectKey, reclaim::Reclaim>,
+    endpoints: endpoints::Endpoints,
     reverse: HashMap<NamespacedName, reverse::ReverseState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
@@ -179,6 +186,7 @@ impl Engine {
             domains: HashMap::new(),
             exposures: HashMap::new(),
             reclaims: HashMap::new(),
+            endpoints: endpoints::Endpoints::default(),
             reverse: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
@@ -282,6 +290,8 @@ impl Engine {
             Input::Reclaimed(key, done) => self.reclaimed(&key, done),
             Input::Looked(looked) => self.looked(*looked),
             Input::Exposure(looked) => self.exposure_looked(*looked),
+            Input::Endpoints(survey) => self.endpoints_surveyed(survey),
+            Input::Endpoint(done) => self.endpoint_done(done),
             Input::LookedBack(looked) => self.looked_back(*looked),
             Input::Status(written) => self.status_written(*written),
         }
@@ -297,6 +307,7 @@ impl Engine {
             tracing::info!(objects = self.objects.len(), "all watches have reported everything");
             self.tools.health.synced();
             self.ranges_changed();
+            self.survey_endpoints();
             let servers: Vec<NamespacedName> = self.directory.servers().cloned().collect();
             for server in servers {
                 self.recover(&server);
@@ -322,6 +333,7 @@ impl Engine {
                 Timer::Settled(_) => {}
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
+                Timer::Endpoints => self.survey_endpoints(),
                 Timer::Reverse(server) => self.look_back(&server),
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),

@@ -60,6 +60,9 @@ impl Engine {
             return Some(status::undecodable(key.kind, *generation, error, present, now));
         }
         let mut report = self.directory.report(key)?;
+        if key.kind == Kind::MailDomain && self.endpoint_is_unknown(&key.name) {
+            return None;
+        }
         let programmed = self.programmed(key, &report)?;
         let facts = self.facts(key);
         if key.kind == Kind::MailServer {

@@ -64,15 +64,13 @@ fn servers_and_domains() {
         ),
         case(
             "a field without effect is named",
-            (MailServer, "mail/default"),
+            (MailDomain, "one/d"),
             "Accepted",
-            &["dns.mode"],
-            vec![object(
-                MailServer,
-                "mail/default",
-                0,
-                json!({"hostname": "a.example", "dns": {"mode": "ExternalDNS"}}),
-            )],
+            &["dns.mtaSTS"],
+            vec![
+                server("mail/default"),
+                domain("one/d", 1, "a.example", json!({"dns": {"mtaSTS": {"mode": "Enforce"}}})),
+            ],
         ),
         case(
             "a server's name must do for a Service",

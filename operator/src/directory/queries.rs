@@ -127,8 +127,9 @@ impl Directory {
     pub fn known_around(&self, addresses: &BTreeSet<IpAddr>) -> Known {
         let around: BTreeSet<IpNet> = addresses.iter().filter_map(|address| neighbourhood(*address)).collect();
         let mut known = Known { ranges: self.options.ranges.clone(), ..Known::default() };
-        let running = self.pods.values().filter(|pod| pod.running && !pod.host_network);
-        for address in running.flat_map(|pod| &pod.addresses) {
+        // A pod that has ended may be among the clients of the last hour.
+        let pods = self.pods.values().filter(|pod| !pod.host_network);
+        for address in pods.flat_map(|pod| &pod.addresses) {
             if addresses.contains(address) {
                 known.pods.insert(*address);
             }

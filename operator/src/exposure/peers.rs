@@ -73,9 +73,9 @@ pub enum Origin {
 pub struct Known {
     /// Of nodes, pods and Services.
     pub ranges: ClusterRanges,
-    /// Addresses of pods that run, those on a node's network left out, as far as they are among the peers.
+    /// Addresses of pods, those on a node's network left out, as far as they are among the peers.
     pub pods: BTreeSet<IpAddr>,
-    /// The neighbourhoods of pods that run, see [`neighbourhood`].
+    /// The neighbourhoods of these pods, see [`neighbourhood`].
     pub near_pods: BTreeSet<IpNet>,
 }
 
@@ -110,9 +110,10 @@ impl Known {
     }
 
     /// Whether it is the address by which a node reaches its pods: that of the bridge is the first of the node's network
-    /// for pods, that of an overlay is the network's own.
+    /// for pods, that of an overlay is the network's own. Where the nodes announce no network, pods live in one all the same.
     fn is_gateway(&self, address: IpAddr) -> bool {
-        self.ranges.pods.iter().any(|range| {
+        let around = neighbourhood(address).filter(|network| self.near_pods.contains(network));
+        self.ranges.pods.iter().chain(&around).any(|range| {
             let network = range.network();
             address == network || Some(address) == next(network)
         })
@@ -161,6 +162,9 @@ mod tests {
             ("10.96.0.10", Origin::Inside),
             ("172.20.9.9", Origin::Inside),
             ("172.20.9.64", Origin::Inside),
+            ("172.20.9.0", Origin::Node),
+            ("172.20.9.1", Origin::Node),
+            ("172.20.10.1", Origin::Outside),
             ("172.20.10.64", Origin::Outside),
             ("0.0.0.0", Origin::Unsaid),
             ("::1", Origin::Unsaid),

@@ -11,6 +11,9 @@ const TYPE: ConditionType = ConditionType::RelayClosed;
 /// Looks in a row that must come to nothing before what was found earlier no longer stands.
 const PATIENCE: u32 = 3;
 
+/// How the message begins when nothing was found out.
+const CAME_TO_NOTHING: &str = "The probe came to nothing.";
+
 /// What was found at one port of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
@@ -74,10 +77,12 @@ impl RelayClosed {
             ),
             (None, Some(why), _) => {
                 self.unclear = self.unclear.saturating_add(1);
-                if self.said.is_some() && self.unclear < PATIENCE {
+                // What is said of it does not follow each failure's words.
+                let said = |said: &ConditionUpdate| said.message.starts_with(CAME_TO_NOTHING);
+                if self.said.as_ref().is_some_and(|update| self.unclear < PATIENCE || said(update)) {
                     return;
                 }
-                ConditionUpdate::unknown(TYPE, Reason::NotProbed, format!("The probe came to nothing. {why}"))
+                ConditionUpdate::unknown(TYPE, Reason::NotProbed, format!("{CAME_TO_NOTHING} {why}"))
             }
             (None, None, _) if probed.is_empty() => return,
             (None, None, _) => ConditionUpdate::yes(

@@ -40,7 +40,7 @@ impl Authorities {
             roots.add(certificate).map_err(|error| error.to_string())?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        verifier.allow_unauthenticated().build().map(|verifier| Self(verifier)).map_err(|error| error.to_string())
+        verifier.allow_unauthenticated().build().map(Self).map_err(|error| error.to_string())
     }
 
     /// What a listener asks clients with.

@@ -298,14 +298,19 @@ impl Work {
                 let pair = certificate::self_signed(&wanted, now)
                     .map_err(|error| Failure { message: error.to_string(), invalid: false })?;
                 let made = tls_secret(server, &secret_name, &pair);
-                // Never compared: the old content is what is to go.
-                let target = Target {
-                    kind: "Secret".to_owned(),
-                    name: NamespacedName::new(&server.name.namespace, &secret_name),
-                };
-                self.known.remove(&target);
-                self.apply(Desired::new(&made)?).await?;
-                secret = Some(made);
+                secret = Some(match secret {
+                    None => self.create_certificate(&api, made).await?,
+                    Some(_) => {
+                        // Never compared: the old content is what is to go.
+                        let target = Target {
+                            kind: "Secret".to_owned(),
+                            name: NamespacedName::new(&server.name.namespace, &secret_name),
+                        };
+                        self.known.remove(&target);
+                        self.apply(Desired::new(&made)?).await?;
+                        made
+                    }
+                });
             }
         }
         let judged = secret.as_ref().map(|secret| judge(server, secret, &secret_name, own, now));
@@ -362,6 +367,21 @@ impl Work {
         }
         self.certificate_is_gone = true;
         Ok(())
+    }
+
+    /// Where there seemed to be no certificate, one that is there after all is not overwritten: another process, or this
+    /// one before it crashed, may have been faster.
+    async fn create_certificate(&mut self, api: &Api<Secret>, made: Secret) -> Result<Secret, Failure> {
+        let name = made.metadata.name.clone().unwrap_or_default();
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match within_deadline(api.create(&parameters, &made)).await {
+            Ok(created) => {
+                self.written += 1;
+                Ok(created)
+            }
+            Err(error) if error.code() == Some(409) => Ok(within_deadline(api.get(&name)).await?),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

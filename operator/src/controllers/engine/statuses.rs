@@ -129,7 +129,9 @@ impl Engine {
             );
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }
-        if let Some(failure) = &state.failure {
+        // What lies in the configuration stays in force, whatever becomes of the next one.
+        if let Some(failure) = state.failure.as_ref().filter(|_| unwritten || key.kind == Kind::MailServer) {
+            state.held.insert(key.clone());
             let message = format!("The configuration could not be written: {}", failure.message);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }

@@ -116,6 +116,7 @@ pub struct Desired {
     metadata: ObjectMeta,
     body: Value,
     digest: String,
+    source: Option<String>,
 }
 
 impl Desired {
@@ -154,7 +155,14 @@ impl Desired {
             meta.namespace.as_deref().unwrap_or_default(),
             meta.name.as_deref().unwrap_or_default(),
         );
-        Ok(Self { target: Target { kind: resource.kind.clone(), name }, resource, metadata: meta, body, digest })
+        let target = Target { kind: resource.kind.clone(), name };
+        Ok(Self { target, resource, metadata: meta, body, digest, source: None })
+    }
+
+    /// Notes the digest of what the object was made from, see [`Applied::is_made_from`].
+    #[must_use]
+    pub fn made_from(self, digest: &str) -> Self {
+        Self { source: Some(digest.to_owned()), ..self }
     }
 }
 
@@ -162,8 +170,18 @@ impl Desired {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     digest: String,
+    uid: Option<String>,
+    source: Option<String>,
     /// See [`version_token`].
     pub token: String,
+}
+
+impl Applied {
+    /// Whether the object is as wanted, as far as its source tells: then it does not have to be made to be compared.
+    #[must_use]
+    pub fn is_made_from(&self, digest: &str) -> bool {
+        self.source.as_deref() == Some(digest)
+    }
 }
 
 /// Whether something was written.
@@ -224,6 +242,11 @@ impl Applier {
             return Ok(Outcome::Unchanged(known.clone()));
         }
         let api = self.api(desired);
+        if let Some(uid) = known.and_then(|known| known.uid.as_ref())
+            && let Some(written) = self.rewrite(&api, desired, uid).await?
+        {
+            return Ok(Outcome::Written(written));
+        }
         if let Some(live) = optional(api.get(&desired.target.name.name)).await? {
             if !is_ours(&live.metadata, &desired.metadata) {
                 return Err(CallError::Foreign);
@@ -237,6 +260,29 @@ impl Applier {
             within_deadline(api.patch(&desired.target.name.name, &parameters, &Patch::Apply(&desired.body))).await?;
         tracing::info!(object = %desired.target, "written");
         Ok(Outcome::Written(remember(&written, desired)))
+    }
+
+    /// Writes over what this process wrote itself, without reading it first; `None` when it is another object now.
+    async fn rewrite(
+        &self,
+        api: &Api<DynamicObject>,
+        desired: &Desired,
+        uid: &str,
+    ) -> Result<Option<Applied>, CallError> {
+        let mut body = desired.body.clone();
+        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("uid".to_owned(), Value::from(uid));
+        }
+        let parameters = PatchParams::apply(self.manager).force();
+        match within_deadline(api.patch(&desired.target.name.name, &parameters, &Patch::Apply(&body))).await {
+            Ok(written) => {
+                tracing::info!(object = %desired.target, "written");
+                Ok(Some(remember(&written, desired)))
+            }
+            // Gone, or replaced by another object: it is looked at like one that is not known.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes an object if it is there and belongs to the owner that `ours` names.
@@ -297,7 +343,12 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 fn remember(live: &DynamicObject, desired: &Desired) -> Applied {
-    Applied { digest: desired.digest.clone(), token: version_token(&live.metadata) }
+    Applied {
+        digest: desired.digest.clone(),
+        uid: live.metadata.uid.clone(),
+        source: desired.source.clone(),
+        token: version_token(&live.metadata),
+    }
 }
 
 fn is_as_wanted(live: &DynamicObject, desired: &Desired) -> Result<bool, CallError> {

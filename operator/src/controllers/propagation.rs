@@ -5,6 +5,7 @@
 //! nothing about the others in its shard, and what has once arrived stays arrived.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// How many contents of a file are remembered; a pod that reports an older one counts as having none.
 const HISTORY: usize = 64;
@@ -15,7 +16,7 @@ pub type Sequence = u64;
 /// The contents of the files of one server.
 #[derive(Debug, Default)]
 pub struct History {
-    files: HashMap<String, FileHistory>,
+    files: HashMap<Arc<str>, FileHistory>,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ struct FileHistory {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Need {
     /// The file that holds the object.
-    pub file: String,
+    pub file: Arc<str>,
     /// The first content that does.
     pub sequence: Sequence,
 }
@@ -36,7 +37,7 @@ pub struct Need {
 impl History {
     /// Notes the content of a file; the same content as before is the same position.
     pub fn record(&mut self, file: &str, digest: &str) -> Sequence {
-        let history = self.files.entry(file.to_owned()).or_default();
+        let history = self.files.entry(file.into()).or_default();
         if history.digests.get(&history.latest).is_some_and(|latest| latest == digest) {
             return history.latest;
         }
@@ -56,13 +57,16 @@ impl History {
     /// The newest content of a file.
     #[must_use]
     pub fn need(&self, file: &str) -> Need {
-        Need { file: file.to_owned(), sequence: self.files.get(file).map_or(0, |history| history.latest) }
+        match self.files.get_key_value(file) {
+            Some((file, history)) => Need { file: Arc::clone(file), sequence: history.latest },
+            None => Need { file: file.into(), sequence: 0 },
+        }
     }
 
     /// Whether a pod that reports these digests has what is needed.
     #[must_use]
     pub fn has(&self, digests: &BTreeMap<String, String>, need: &Need) -> bool {
-        let reported = digests.get(&need.file).map_or("", String::as_str);
+        let reported = digests.get(&*need.file).map_or("", String::as_str);
         let Some(history) = self.files.get(&need.file) else { return need.sequence == 0 };
         // A content may come back: the latest position of a digest is the one that counts.
         history.digests.iter().rev().find(|(_, digest)| *digest == reported).is_some_and(|(at, _)| *at >= need.sequence)

@@ -62,6 +62,17 @@ pub struct Pass {
     pub volumes: Option<Volumes>,
     /// What may stand beside the workload.
     pub beside: Beside,
+    /// What is looked at beside the configuration.
+    pub scope: Scope,
+}
+
+/// What a pass looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The configuration, the certificate, the keys and the objects that run the server.
+    Everything,
+    /// The configuration: nothing else has changed since the last pass.
+    Configuration,
 }
 
 /// What came of it.
@@ -90,6 +101,8 @@ pub struct PassDone {
     pub configuration: Result<(), Failure>,
     /// Whether the certificate and the objects that run the server are; this is nobody's concern but the MailServer's.
     pub workload: Result<(), Failure>,
+    /// What the pass looked at.
+    pub scope: Scope,
 }
 
 /// Does one pass.
@@ -121,6 +134,7 @@ pub async fn run(client: Client, pass: Pass) -> PassDone {
         absent: work.absent,
         configuration,
         workload,
+        scope: pass.scope,
     }
 }
 
@@ -141,6 +155,9 @@ struct Work {
 impl Work {
     /// What is wrong with the certificate or the workload keeps no mailbox from changing.
     async fn all(&mut self, pass: &Pass) -> (Result<(), Failure>, Result<(), Failure>) {
+        if pass.scope == Scope::Configuration {
+            return (self.configuration(pass).await, Ok(()));
+        }
         let certificate = self.certificate(&pass.server).await.and(self.keys(&pass.server).await);
         if let Err(failure) = self.configuration(pass).await {
             return (Err(failure), certificate);
@@ -150,11 +167,14 @@ impl Work {
 
     async fn configuration(&mut self, pass: &Pass) -> Result<(), Failure> {
         let configuration = &pass.configuration;
-        for shard in configuration.shards.values() {
-            self.apply(Desired::new(shard)?).await?;
-        }
-        if let Some(secrets) = &configuration.secrets {
-            self.apply(Desired::new(secrets)?).await?;
+        for (file, digest) in &configuration.secrets {
+            let name = render::secret_name(&pass.server.name.name, file);
+            let name = NamespacedName::new(&pass.server.name.namespace, &name);
+            let known = self.known.get(&Target { kind: "Secret".to_owned(), name });
+            if !known.is_some_and(|known| known.is_made_from(digest)) {
+                let desired = Desired::new(&configuration.secret(&pass.server, file))?.made_from(digest);
+                self.apply(desired).await?;
+            }
         }
         // The index speaks of all the others, so it comes last.
         self.apply(Desired::new(&configuration.config_map)?).await?;

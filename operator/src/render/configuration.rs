@@ -1,6 +1,7 @@
 //! The objects that carry the contract's files to the pods.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -10,59 +11,66 @@ use paquebot_config::{Bundle, ShardName};
 use super::Server;
 use super::names::{self, metadata};
 
-/// The objects that carry one bundle. Written in this order: the index, which the server begins with, comes last.
+/// The objects that carry one bundle. Written in this order: the index, which the server begins with, comes last. The
+/// Secrets are made one by one: together they may take as much memory as everything else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
-    /// The Secret with `secrets.json`, where there is one.
-    pub secrets: Option<Secret>,
-    /// The Secrets with the shards that have records.
-    pub shards: BTreeMap<ShardName, Secret>,
+    /// The files that have a Secret each, the shards with records and `secrets.json` where there is one, with the digest
+    /// of their content.
+    pub secrets: BTreeMap<String, String>,
     /// The ConfigMap with `server.json`, `relay.json` and `index.json`.
     pub config_map: ConfigMap,
+    files: Arc<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Configuration {
+    /// The Secret with a file.
+    #[must_use]
+    pub fn secret(&self, server: &Server, file: &str) -> Secret {
+        let bytes = self.files.get(file).cloned().unwrap_or_default();
+        Secret {
+            metadata: metadata(server, secret_name(&server.name.name, file)),
+            data: Some(BTreeMap::from([(file.to_owned(), ByteString(bytes))])),
+            type_: Some("Opaque".to_owned()),
+            ..Secret::default()
+        }
+    }
+
     /// The names of the Secrets of shards without records, and of that without `secrets.json`; those that exist are to be
     /// deleted after the ConfigMap is written, as no index names them then.
     pub fn empty_shards<'a>(&'a self, server: &'a Server) -> impl Iterator<Item = String> + 'a {
-        let secrets = self.secrets.is_none().then(|| names::secrets_secret(&server.name.name));
         ShardName::all()
-            .filter(|shard| !self.shards.contains_key(shard))
-            .map(|shard| names::shard_secret(&server.name.name, shard))
-            .chain(secrets)
+            .map(|shard| shard.to_string())
+            .chain([SECRETS_FILE.to_owned()])
+            .filter(|file| !self.secrets.contains_key(file))
+            .map(|file| secret_name(&server.name.name, &file))
+    }
+}
+
+/// The name of the Secret with a file.
+#[must_use]
+pub fn secret_name(server: &str, file: &str) -> String {
+    match ShardName::from_file_name(file) {
+        Some(shard) => names::shard_secret(server, shard),
+        None => names::secrets_secret(server),
     }
 }
 
 /// Puts a bundle into objects.
 #[must_use]
 pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
-    let name = &server.name.name;
-    let mut shards = BTreeMap::new();
-    let mut plain = BTreeMap::new();
-    let mut secrets = None;
-    for (file, bytes) in bundle.files() {
-        if let Some(shard) = ShardName::from_file_name(file) {
-            let data = BTreeMap::from([(file.clone(), ByteString(bytes.clone()))]);
-            shards.insert(shard, secret(server, names::shard_secret(name, shard), data));
-        } else if file == SECRETS_FILE {
-            let data = BTreeMap::from([(file.clone(), ByteString(bytes.clone()))]);
-            secrets = Some(secret(server, names::secrets_secret(name), data));
-        } else {
-            // JSON is UTF-8 always, so nothing is lost.
-            plain.insert(file.clone(), String::from_utf8_lossy(bytes).into_owned());
-        }
-    }
+    let is_secret = |file: &str| file == SECRETS_FILE || ShardName::from_file_name(file).is_some();
+    let secrets = bundle.index().shards.iter().filter(|entry| is_secret(&entry.name));
+    let plain = bundle.files().iter().filter(|(file, _)| !is_secret(file));
+    // JSON is UTF-8 always, so nothing is lost.
+    let plain = plain.map(|(file, bytes)| (file.clone(), String::from_utf8_lossy(bytes).into_owned()));
     Configuration {
-        secrets,
-        shards,
+        secrets: secrets.map(|entry| (entry.name.clone(), entry.sha256.clone())).collect(),
         config_map: ConfigMap {
-            metadata: metadata(server, names::config_map(name)),
-            data: Some(plain),
+            metadata: metadata(server, names::config_map(&server.name.name)),
+            data: Some(plain.collect()),
             ..ConfigMap::default()
         },
+        files: bundle.shared_files(),
     }
-}
-
-fn secret(server: &Server, name: String, data: BTreeMap<String, ByteString>) -> Secret {
-    Secret { metadata: metadata(server, name), data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() }
 }

@@ -131,11 +131,13 @@ fn the_configuration_of_a_small_server() {
     let directory = directory(small());
     let bundle = bundle(&directory, &name()).unwrap();
     let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
-    let shards: Vec<String> = configuration.shards.values().map(yaml).collect();
+    let server = directory.server(&name()).unwrap();
+    let secrets = configuration.secrets.keys().map(|file| configuration.secret(server, file));
+    let shards: Vec<String> = secrets.map(|secret| yaml(&secret)).collect();
     let all = [shards.join("---\n"), yaml(&configuration.config_map)].join("---\n");
     insta::assert_snapshot!(all);
     let empty: Vec<String> = configuration.empty_shards(directory.server(&name()).unwrap()).collect();
-    assert_eq!(empty.len() + configuration.shards.len(), 65, "64 shards, and the Secret with logins");
+    assert_eq!(empty.len() + configuration.secrets.len(), 65, "64 shards, and the Secret with logins");
 }
 
 #[test]
@@ -144,8 +146,10 @@ fn the_objects_hold_the_files_that_the_server_reads() {
     let bundle = bundle(&directory, &name()).unwrap();
     let configuration = configuration(directory.server(&name()).unwrap(), &bundle);
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    files.extend(configuration.config_map.data.unwrap().into_iter().map(|(key, text)| (key, text.into_bytes())));
-    for secret in configuration.shards.into_values() {
+    files
+        .extend(configuration.config_map.data.clone().unwrap().into_iter().map(|(key, text)| (key, text.into_bytes())));
+    let server = directory.server(&name()).unwrap();
+    for secret in configuration.secrets.keys().map(|file| configuration.secret(server, file)) {
         files.extend(secret.data.unwrap().into_iter().map(|(key, bytes)| (key, bytes.0)));
     }
     let contract = Contract::read(&files, "0.1.0").unwrap();

@@ -58,10 +58,13 @@ pub async fn objects_become_a_server(client: &Client) {
     assert_eq!((status.mailbox_count, status.alias_count), (1, 1));
     let zone = status.dns.unwrap().zone_file.unwrap();
     assert!(zone.contains("server1.com. 3600 IN MX 10 mx1.server1.com."), "{zone}");
-    let server: MailServer = space.get("mx1").await.unwrap();
-    let status = server.status.unwrap();
+    let revision = space.index("mx1").await.unwrap().revision.to_string();
+    let status = eventually("the status follows the revision", async || {
+        let status = space.get::<MailServer>("mx1").await?.status?;
+        (status.configuration.as_ref()?.revision == revision).then_some(status)
+    })
+    .await;
     assert_eq!((status.replicas, status.ready_replicas), (1, 1));
-    assert_eq!(status.configuration.unwrap().revision, space.index("mx1").await.unwrap().revision.to_string());
     assert_eq!(status.addresses.len(), 1);
     assert!(status.certificate.unwrap().names.contains(&"mx1.server1.com".to_owned()));
     eventually("an event tells that the mailbox is ready", async || {

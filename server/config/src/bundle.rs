@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -124,7 +125,7 @@ pub enum BuildError {
 /// A complete, consistent set of files by name, the index included.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
-    files: BTreeMap<String, Vec<u8>>,
+    files: Arc<BTreeMap<String, Vec<u8>>>,
     index: Index,
 }
 
@@ -138,7 +139,7 @@ impl Bundle {
         for record in content.domains.into_iter().map(Record::Domain).chain(content.records) {
             shards.entry(record.shard()).or_default().push(record);
         }
-        let mut bundle = Self { files: BTreeMap::new(), index: index_of(Vec::new()) };
+        let mut bundle = Self { files: Arc::default(), index: index_of(Vec::new()) };
         let (server, relay) = (Some(content.server), Some(content.relay));
         bundle.update(Update { server, relay, shards, secrets: Some(content.secrets) })?;
         Ok(bundle)
@@ -164,13 +165,14 @@ impl Bundle {
         }
         let index = index_of(entries.into_values().collect());
         let index_bytes = json(INDEX_FILE, &index)?;
+        let files = Arc::make_mut(&mut self.files);
         for (name, file) in written {
             match file {
-                Some((bytes, _)) => drop(self.files.insert(name, bytes)),
-                None => drop(self.files.remove(&name)),
+                Some((bytes, _)) => drop(files.insert(name, bytes)),
+                None => drop(files.remove(&name)),
             }
         }
-        self.files.insert(INDEX_FILE.to_owned(), index_bytes);
+        files.insert(INDEX_FILE.to_owned(), index_bytes);
         self.index = index;
         Ok(())
     }
@@ -179,6 +181,12 @@ impl Bundle {
     #[must_use]
     pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.files
+    }
+
+    /// The same, to keep without a copy. [`Self::update`] copies them all while somebody keeps them.
+    #[must_use]
+    pub fn shared_files(&self) -> Arc<BTreeMap<String, Vec<u8>>> {
+        Arc::clone(&self.files)
     }
 
     /// The set's index.

@@ -27,7 +27,10 @@ impl ShardName {
     /// Reads a shard's file name; `None` for any other name.
     #[must_use]
     pub fn from_file_name(name: &str) -> Option<Self> {
-        Self::all().find(|shard| shard.to_string() == name)
+        let digits = name.strip_prefix("directory-").filter(|digits| digits.len() == 2)?;
+        Self::all()
+            .find(|shard| u8::from_str_radix(digits, 16) == Ok(shard.0))
+            .filter(|shard| shard.to_string() == name)
     }
 
     /// The position of the shard, 0 to 63.

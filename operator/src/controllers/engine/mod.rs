@@ -113,6 +113,8 @@ enum Timer {
     Reclaim(ObjectKey),
     /// A status, again.
     Status(ObjectKey),
+    /// The statuses of a MailServer's objects that were held back for a moment.
+    Held(NamespacedName),
     /// The recovery of a MailServer, again.
     Recover(NamespacedName),
 }
@@ -341,6 +343,7 @@ impl Engine {
                 Timer::Exposure(server) => self.exposure_due(&server),
                 Timer::Reclaim(key) => self.reclaim(&key),
                 Timer::Status(key) => drop(self.status_dirty.insert(key)),
+                Timer::Held(server) => self.release(&server),
                 Timer::Recover(server) => self.recover(&server),
             }
         }
@@ -398,7 +401,7 @@ impl Engine {
         if let Some(server) = place
             && changes.servers.contains_key(&server)
         {
-            self.server_state(&server).await_render(key.clone());
+            self.server_state(&server).await_render(key.clone(), Instant::now());
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::controllers::certificate::Judged;
 use crate::controllers::configz::Configz;
 use crate::controllers::input::Input;
 use crate::controllers::propagation::{History, Need};
-use crate::controllers::server_worker::{self, Failure, Pass, PassDone, Recovered};
+use crate::controllers::server_worker::{self, Failure, Pass, PassDone, Recovered, Scope};
 use crate::directory::{Accepted, DirtyFiles, NamespacedName, ObjectKey};
 use crate::render::{self, RenderError, names};
 
@@ -34,12 +34,17 @@ const DRIFT_CHECK: Duration = Duration::from_secs(2);
 /// The longest wait before a failed pass is made again.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How often a pod is asked while something is on its way to it, and how often otherwise.
-const POLL_EAGER: Duration = Duration::from_millis(250);
+const POLL_EAGER: Duration = Duration::from_millis(100);
+/// How many times in a row it is asked that often, and then twenty times more seldom, without anything new.
+const EAGER_POLLS: u32 = 60;
 const POLL_SLOW: Duration = Duration::from_secs(15);
 /// How long a pod may have an old revision before it is nudged again.
 const NUDGE_AGAIN: Duration = Duration::from_secs(3);
 /// How often it is nudged for one revision; the kubelet looks by itself each minute.
 const MOST_NUDGES: u32 = 5;
+/// How long the next configuration waits for the one before it to arrive at the pods. A pod that reads its files while
+/// others are being written gets half of one set and half of the next, and has to be told again.
+const ON_ITS_WAY: Duration = Duration::from_millis(1500);
 /// How long a pod may refuse a configuration before that counts: files of one set arrive one after the other.
 const REJECTION: Duration = Duration::from_secs(5);
 
@@ -50,6 +55,10 @@ pub struct ServerState {
     pub recovered: bool,
     /// Since when something is to be written.
     dirty_since: Option<Instant>,
+    /// More than the configuration is to be looked at.
+    everything: bool,
+    /// When the configuration was written last.
+    pub written_at: Option<Instant>,
     /// The files as they were rendered last, and which of them have changed since.
     bundle: Option<Bundle>,
     dirty_files: DirtyFiles,
@@ -80,12 +89,16 @@ pub struct ServerState {
     writing: Option<String>,
     /// The revision that was written last.
     pub revision: Option<String>,
-    /// Objects whose entry is not rendered yet.
-    pub awaiting: BTreeSet<ObjectKey>,
+    /// Objects whose entry is not rendered yet, and since when.
+    pub awaiting: BTreeMap<ObjectKey, Instant>,
     /// Objects whose entry is rendered, in a configuration that is not written yet.
     pub unwritten: BTreeSet<ObjectKey>,
     /// Objects whose entry has not arrived at every pod yet.
-    pub needs: BTreeMap<ObjectKey, Need>,
+    pub needs: BTreeMap<ObjectKey, Underway>,
+    /// When the MailServer's status followed the revision last.
+    pub revisions_told: Option<Instant>,
+    /// How the pods stood when it was last told.
+    told: Standing,
     /// The digests of the files in the index that was there when this process began.
     found: HashMap<String, String>,
     /// Objects whose file was the same when this process began as it was rendered first, and whose entry has not changed
@@ -97,22 +110,50 @@ pub struct ServerState {
     pub deleting: bool,
 }
 
+/// An entry on its way to the pods.
+#[derive(Debug, Clone)]
+pub struct Underway {
+    /// What they need to have.
+    pub need: Need,
+    /// When the watch reported what it is made from.
+    pub since: Instant,
+    /// How many pods had it when it was last told.
+    arrived: usize,
+    /// It is there since before this process began, so that nobody knows since when.
+    is_old: bool,
+}
+
+/// What statuses say of the pods beside what has arrived.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Standing {
+    ready: usize,
+    refusal: Option<(String, String)>,
+}
+
 impl ServerState {
-    /// Something is to be written.
+    /// Something is to be looked at, and perhaps to be written.
     pub fn touch(&mut self, now: Instant) {
+        self.everything = true;
         self.dirty_since.get_or_insert(now);
     }
 
     /// An object's entry is to be rendered again.
-    pub fn await_render(&mut self, key: ObjectKey) {
+    pub fn await_render(&mut self, key: ObjectKey, now: Instant) {
         self.carried.remove(&key);
-        self.awaiting.insert(key);
+        let since = self.needs.get(&key).map_or(now, |underway| underway.since);
+        self.awaiting.entry(key).or_insert(since);
+    }
+
+    /// Since when an object is on its way, if it is.
+    pub fn underway_since(&self, key: &ObjectKey) -> Option<Instant> {
+        self.awaiting.get(key).copied().or_else(|| self.needs.get(key).map(|underway| underway.since))
     }
 
     /// Files of the configuration have changed.
     pub fn change(&mut self, files: &DirtyFiles, now: Instant) {
         self.dirty_files.merge(files.clone());
-        self.touch(now);
+        self.everything |= files.server;
+        self.dirty_since.get_or_insert(now);
     }
 
     /// The MailServer is not there: its files are rendered from scratch if it comes back.
@@ -227,6 +268,11 @@ impl Observed {
     /// The pods that serve.
     pub fn ready(&self) -> impl Iterator<Item = (&NamespacedName, &PodState)> {
         self.pods.iter().filter(|(_, state)| is_ready(&state.pod))
+    }
+
+    /// The first pod that refuses the newest configuration, and its words.
+    pub fn refusal(&self, revision: Option<&String>, now: Instant) -> Option<(String, String)> {
+        self.pods.iter().find_map(|(name, pod)| Some((name.name.clone(), pod.refusal(revision, now)?.to_owned())))
     }
 
     /// Whether every pod that could answer has been asked.
@@ -344,8 +390,21 @@ impl Engine {
                 self.timers.set_by(Timer::Settled(server), settled);
                 continue;
             }
+            if let Some(arrival) = self.waits_for_arrival(&server).filter(|arrival| now < *arrival) {
+                self.timers.set_by(Timer::Settled(server), arrival);
+                continue;
+            }
             self.start_pass(&server);
         }
+    }
+
+    /// Until when the next configuration waits for the last one, while that is on its way.
+    fn waits_for_arrival(&self, server: &NamespacedName) -> Option<Instant> {
+        let state = self.servers.get(server)?;
+        let revision = state.revision.as_ref()?;
+        let mut ready = self.observed.get(server)?.ready();
+        let arrives = |pod: &PodState| pod.configz().is_some_and(|configz| configz.revision.as_ref() != Some(revision));
+        if ready.any(|(_, pod)| arrives(pod)) { Some(state.written_at? + ON_ITS_WAY) } else { None }
     }
 
     /// The files of a server's configuration; only those that have changed are written anew.
@@ -403,14 +462,15 @@ impl Engine {
         state.known.retain(|target, applied| seen.get(target).is_none_or(|seen| *seen == applied.token));
         let stale_shards = empty.into_iter().filter(|name| state.shards.contains(name)).collect();
         // A shard counts as there until it is known to be deleted.
-        let optional = configuration.shards.values().chain(&configuration.secrets);
-        state.shards.extend(optional.filter_map(|secret| secret.metadata.name.clone()));
+        let files = configuration.secrets.keys();
+        state.shards.extend(files.map(|file| render::secret_name(&server.name, file)));
         let budget_is_gone = state.budget_is_gone && workload.disruption_budget.is_none();
         beside.absent = state.absent.clone();
         let volumes = render::volumes::wanted(&entry);
         let volumes = (state.volume_size.as_ref() != Some(&volumes.size)).then_some(volumes);
         let certificate_is_gone = state.certificate_is_gone;
         let known = state.known.clone();
+        let scope = if std::mem::take(&mut state.everything) { Scope::Everything } else { Scope::Configuration };
         self.tools.metrics.passes.inc();
         let client = self.tools.client.clone();
         let pass = Pass {
@@ -423,6 +483,7 @@ impl Engine {
             certificate_is_gone,
             volumes,
             beside,
+            scope,
         };
         self.start_writing(async move { Input::PassDone(Box::new(Box::pin(server_worker::run(client, pass)).await)) });
     }
@@ -445,7 +506,7 @@ impl Engine {
         let unchanged = |file: &str| {
             entries.iter().find(|entry| entry.name == file).is_some_and(|entry| found.get(file) == Some(&entry.sha256))
         };
-        for key in std::mem::take(&mut state.awaiting) {
+        for (key, since) in std::mem::take(&mut state.awaiting) {
             state.unwritten.insert(key.clone());
             if let Some((_, file)) = self.directory.place(&key) {
                 // What a MailServer says of itself is about its pods as they are now.
@@ -453,7 +514,7 @@ impl Engine {
                     state.carried.insert(key.clone());
                 }
                 let need = state.history.need(&file);
-                state.needs.insert(key, need);
+                state.needs.insert(key, Underway { need, since, arrived: 0, is_old: is_first });
             }
         }
     }
@@ -461,6 +522,7 @@ impl Engine {
     fn pass_failed(&mut self, server: &NamespacedName, failure: Failure) {
         let state = self.server_state(server);
         state.dirty_since = None;
+        state.everything = true;
         let delay = state.retry_after();
         tracing::warn!(%server, error = failure.message, "a MailServer's configuration could not be written; it is tried again");
         state.failure = Some(failure);
@@ -482,7 +544,9 @@ impl Engine {
         if done.certificate.is_some() {
             state.certificate = done.certificate;
         }
-        state.workload_failure = done.workload.err();
+        if done.scope == Scope::Everything {
+            state.workload_failure = done.workload.err();
+        }
         state.shards.retain(|shard| !done.gone_shards.contains(shard));
         state.budget_is_gone = done.budget_is_gone;
         state.certificate_is_gone = done.certificate_is_gone;
@@ -490,7 +554,7 @@ impl Engine {
         state.absent = done.absent;
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
         match done.configuration {
-            Ok(()) => self.configuration_written(&server),
+            Ok(()) => self.configuration_written(&server, done.scope),
             Err(failure) => self.pass_failed(&server, failure),
         }
         if let Some(wait) = done.look_again {
@@ -500,14 +564,15 @@ impl Engine {
     }
 
     /// The pods are told, also when the objects that run them could not be written.
-    fn configuration_written(&mut self, server: &NamespacedName) {
+    fn configuration_written(&mut self, server: &NamespacedName, scope: Scope) {
         let now = Instant::now();
         let state = self.server_state(server);
         state.failure = None;
         state.revision = state.writing.take();
+        state.written_at = Some(now);
         // Their statuses may now say what the directory was made from.
         let written = std::mem::take(&mut state.unwritten);
-        let next = match state.workload_failure.clone() {
+        let next = match state.workload_failure.clone().filter(|_| scope == Scope::Everything) {
             None => {
                 state.failures = 0;
                 RESYNC
@@ -517,7 +582,7 @@ impl Engine {
                 state.retry_after()
             }
         };
-        let failed = state.workload_failure.is_some();
+        let failed = state.workload_failure.is_some() && scope == Scope::Everything;
         // What was seen while it was written may be older than the write, or newer.
         if state.has_drifted() {
             self.timers.set(Timer::Drift(server.clone()), now + DRIFT_CHECK);
@@ -525,7 +590,11 @@ impl Engine {
         if failed {
             self.tools.metrics.errors.inc();
         }
-        self.timers.set(Timer::Pass(server.clone()), now + next);
+        // What is due for the rest is not put off by changes of the configuration.
+        match scope {
+            Scope::Everything => self.timers.set(Timer::Pass(server.clone()), now + next),
+            Scope::Configuration => self.timers.set_by(Timer::Pass(server.clone()), now + next),
+        }
         let pods: Vec<NamespacedName> =
             self.observed.get(server).into_iter().flat_map(|observed| observed.pods.keys().cloned()).collect();
         for pod in pods {
@@ -607,8 +676,8 @@ impl Engine {
         }
         let next = match state.polls {
             _ if current => POLL_SLOW,
-            0..40 => POLL_EAGER,
-            _ => POLL_EAGER * 8,
+            0..EAGER_POLLS => POLL_EAGER,
+            _ => POLL_EAGER * 20,
         };
         self.timers.set(Timer::Poll(server.clone(), pod.clone()), now + next);
         if !current {
@@ -625,14 +694,30 @@ impl Engine {
         self.look_when_ready(server);
         self.release(server);
         let (Some(state), Some(observed)) = (self.servers.get_mut(server), self.observed.get(server)) else { return };
-        // What waits is told where it stands, and what has arrived is told so once.
-        self.status_dirty.extend(state.needs.keys().cloned());
-        if observed.ready().next().is_none() {
-            return;
-        }
+        let ready: Vec<&PodState> = observed.ready().map(|(_, pod)| pod).collect();
+        let now = Instant::now();
+        let refusal = observed.refusal(state.revision.as_ref(), now);
+        let standing = Standing { ready: ready.len(), refusal };
+        let differs = standing != state.told;
+        state.told = standing;
         let history = &state.history;
-        state.needs.retain(|_, need| {
-            !observed.ready().all(|(_, pod)| pod.configz().is_some_and(|configz| history.has(&configz.digests, need)))
+        let mut counts: HashMap<Need, usize> = HashMap::new();
+        let (dirty, effective) = (&mut self.status_dirty, &self.tools.metrics.effective_seconds);
+        // What waits is told where it stands, and what has arrived is told so once.
+        state.needs.retain(|key, underway| {
+            let arrived = *counts.entry(underway.need.clone()).or_insert_with(|| {
+                let has = |pod: &&&PodState| pod.configz().is_some_and(|c| history.has(&c.digests, &underway.need));
+                ready.iter().filter(has).count()
+            });
+            let is_there = arrived == ready.len() && !ready.is_empty();
+            if differs || is_there || arrived != underway.arrived {
+                dirty.insert(key.clone());
+            }
+            underway.arrived = arrived;
+            if is_there && !underway.is_old {
+                effective.observe(now.duration_since(underway.since).as_secs_f64());
+            }
+            !is_there
         });
     }
 

@@ -26,6 +26,10 @@ use crate::render::{names, pod_monitor};
 const AT_ONCE: usize = 32;
 /// How soon a status that could not be written is written again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an object may be on its way to the pods before that is said: most arrive sooner, and need one write less.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often a MailServer's status follows the revisions of a configuration that keeps changing.
+const REVISIONS_TOLD: Duration = Duration::from_secs(4);
 
 impl Engine {
     /// Writes the statuses that differ from what is there.
@@ -117,6 +121,7 @@ impl Engine {
         let is_new = self.objects.get(key).is_none_or(|live| live.status.conditions().is_empty());
         let state = self.servers.entry(server.clone()).or_default();
         let unwritten = !state.has_written(key);
+        let moment = state.underway_since(key).map(|since| since + GRACE).filter(|until| Instant::now() < *until);
         if unwritten && !accepted {
             let message = format!(
                 "MailServer {server} is not accepted, see its conditions; until it is, what runs stays as it is."
@@ -142,11 +147,22 @@ impl Engine {
         let asked = self.observed.get(&server).is_none_or(super::servers::Observed::asked);
         if unwritten || !asked {
             state.held.insert(key.clone());
+            if let Some(until) = moment {
+                self.timers.set_by(Timer::Held(server), until);
+                return None;
+            }
             let message = "The configuration with it is being written.";
             return is_new.then(|| ConditionUpdate::unknown(TYPE, Reason::Pending, message));
         }
-        let need = state.needs.get(key).cloned();
-        Some(self.where_it_stands(key, &server, need))
+        let need = state.needs.get(key).map(|underway| underway.need.clone());
+        let update = self.where_it_stands(key, &server, need);
+        // What arrives in a moment is told once.
+        if let Some(until) = moment.filter(|_| update.reason == Reason::Propagating && key.kind != Kind::MailServer) {
+            self.server_state(&server).held.insert(key.clone());
+            self.timers.set_by(Timer::Held(server), until);
+            return None;
+        }
+        Some(update)
     }
 
     fn where_it_stands(
@@ -199,9 +215,7 @@ impl Engine {
     /// The first pod that refuses the newest configuration, and its words.
     fn refusal(&self, server: &NamespacedName) -> Option<(String, String)> {
         let revision = self.servers.get(server)?.revision.as_ref();
-        let now = Instant::now();
-        let pods = &self.observed.get(server)?.pods;
-        pods.iter().find_map(|(name, pod)| Some((name.name.clone(), pod.refusal(revision, now)?.to_owned())))
+        self.observed.get(server)?.refusal(revision, Instant::now())
     }
 
     fn facts(&self, key: &ObjectKey) -> Facts {
@@ -239,7 +253,7 @@ impl Engine {
         updates.extend(availability::conditions(spec, set, &pods));
         updates.extend(self.exposure_updates(server));
         updates.extend(self.reverse_verdict(server));
-        let revision = state.and_then(|state| state.revision.clone());
+        let revision = state.filter(|state| !self.is_moving(server, state)).and_then(|state| state.revision.clone());
         let configuration = revision.map(|revision| ConfigurationStatus {
             replicas_programmed: observed.map_or(0, |observed| {
                 let serving = observed.ready().filter(|(_, pod)| {
@@ -262,12 +276,32 @@ impl Engine {
         })
     }
 
+    /// Whether the configuration is on its way, or was told a moment ago: then the status stays with the revision that it
+    /// has, and is looked at again.
+    fn is_moving(&self, server: &NamespacedName, state: &super::servers::ServerState) -> bool {
+        let now = Instant::now();
+        let told = state.revisions_told.is_some_and(|told| now < told + REVISIONS_TOLD);
+        let fresh = state.written_at.is_some_and(|written| now < written + GRACE);
+        let serves =
+            |pod: &super::servers::PodState| pod.configz().is_some_and(|configz| configz.revision == state.revision);
+        let arrived = self.observed.get(server).is_none_or(|observed| observed.ready().all(|(_, pod)| serves(pod)));
+        told || (fresh && !arrived)
+    }
+
     pub(super) fn status_written(&mut self, written: StatusWritten) {
         self.status_busy.remove(&written.key);
         match written.result {
             Ok(Some(metadata)) => {
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
+                if let (Status::MailServer(told), Status::MailServer(was)) = (&written.status, &live.status)
+                    && told.configuration != was.configuration
+                    && let Some(state) = self.servers.get_mut(&written.key.name)
+                {
+                    let now = Instant::now();
+                    state.revisions_told = Some(now);
+                    self.timers.set(Timer::Status(written.key.clone()), now + REVISIONS_TOLD);
+                }
                 live.status = written.status;
                 if !is_older(&version, &live.version) {
                     live.version = version;

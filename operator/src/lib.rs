@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod directory;
 pub mod dns;
 pub mod exposure;
+pub mod intern;
 pub mod leader;
 pub mod logging;
 pub mod metrics;

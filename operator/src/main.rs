@@ -199,7 +199,8 @@ fn settings(arguments: &Arguments) -> (Settings, Scope) {
         },
         dns: seen::Settings::default(),
         pod_admin_port: paquebot_operator::render::names::ADMIN_PORT,
-        hashes_at_once: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        // Half of the machine: the API server's answers, and others, want some of it too.
+        hashes_at_once: std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
     };
     let scope = if arguments.watch_namespaces.is_empty() {
         Scope::Cluster

@@ -186,10 +186,8 @@ impl Manifests {
         // Not the parser's own words: they may quote what must stay in the Secret.
         let wrong = "data must be a map of base64 texts, and stringData a map of texts";
         let mut secret: Secret = typed(document).map_err(|_| wrong.to_owned())?;
-        let name = NamespacedName {
-            namespace: secret.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-            name: secret.metadata.name.clone().ok_or("metadata.name is missing")?,
-        };
+        let name = secret.metadata.name.as_deref().ok_or("metadata.name is missing")?;
+        let name = NamespacedName::new(secret.metadata.namespace.as_deref().unwrap_or("default"), name);
         let written = secret.string_data.take().unwrap_or_default();
         let data = secret.data.get_or_insert_default();
         data.extend(written.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
@@ -199,10 +197,8 @@ impl Manifests {
 
     fn take_config_map(&mut self, document: Value) -> Result<(), String> {
         let config_map: ConfigMap = typed(document)?;
-        let name = NamespacedName {
-            namespace: config_map.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-            name: config_map.metadata.name.clone().ok_or("metadata.name is missing")?,
-        };
+        let name = config_map.metadata.name.as_deref().ok_or("metadata.name is missing")?;
+        let name = NamespacedName::new(config_map.metadata.namespace.as_deref().unwrap_or("default"), name);
         self.config_maps.insert(name, config_map);
         Ok(())
     }

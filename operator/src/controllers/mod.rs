@@ -7,6 +7,7 @@
 //! learns comes back to the engine as an [`input::Input`]. Pure parts: [`availability`], [`certificate`],
 //! [`propagation`], [`timers`], and `wanted` of [`status`].
 
+pub mod allowance;
 pub mod apply;
 pub mod availability;
 pub mod beside;
@@ -23,6 +24,7 @@ pub mod filters_worker;
 pub mod health;
 pub mod input;
 pub mod propagation;
+pub mod remembered;
 pub mod secrets_worker;
 pub mod server_worker;
 pub mod status;

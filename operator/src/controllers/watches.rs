@@ -194,19 +194,19 @@ impl Watches {
                 let metadata = namespace.metadata;
                 Some(Input::Namespace(metadata.name.unwrap_or_default(), metadata.labels.unwrap_or_default()))
             }
-            Change::Deleted(name) => Some(Input::NamespaceDeleted(name.name)),
+            Change::Deleted(name) => Some(Input::NamespaceDeleted(name.name.clone())),
             Change::Complete => None,
         });
         let nodes = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default());
         self.spawn_optional("Node", nodes, |change: Change<Node>| match change {
             Change::Applied(node) => Some(Input::Node(Box::new(node))),
-            Change::Deleted(name) => Some(Input::NodeDeleted(name.name)),
+            Change::Deleted(name) => Some(Input::NodeDeleted(name.name.clone())),
             Change::Complete => None,
         });
         let ranges = watcher(Api::<ServiceCIDR>::all(self.client.clone()), watcher::Config::default());
         self.spawn_optional("ServiceCIDR", ranges, |change: Change<ServiceCIDR>| match change {
             Change::Applied(range) => Some(Input::ServiceRange(Box::new(range))),
-            Change::Deleted(name) => Some(Input::ServiceRangeDeleted(name.name)),
+            Change::Deleted(name) => Some(Input::ServiceRangeDeleted(name.name.clone())),
             Change::Complete => None,
         });
     }

@@ -1,5 +1,7 @@
 //! Which Mailbox or MailAlias has which address: admission, conflicts, limits.
 
+use std::sync::Arc;
+
 use paquebot_config::{Address, Domain, LocalPart};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::references::Target;
@@ -51,7 +53,7 @@ impl Directory {
             self.link_details(new.as_ref(), key, true);
             self.withdraw_address_claim(old, work);
             if let Some(claim) = new {
-                self.address_claims.entry(claim.canonical.clone()).or_default().insert(claim.rank);
+                self.address_claims.set(&claim.canonical, claim.rank, true);
                 work.add(Task::Address(claim.canonical));
             }
         }
@@ -69,12 +71,7 @@ impl Directory {
 
     fn withdraw_address_claim(&mut self, claim: Option<Claim>, work: &mut Work) {
         let Some(claim) = claim else { return };
-        if let Some(claims) = self.address_claims.get_mut(&claim.canonical) {
-            claims.remove(&claim.rank);
-            if claims.is_empty() {
-                self.address_claims.remove(&claim.canonical);
-            }
-        }
+        self.address_claims.set(&claim.canonical, claim.rank, false);
         work.add(Task::Address(claim.canonical));
     }
 
@@ -161,7 +158,7 @@ impl Directory {
             Err(error) => return (None, Err(Refusal::new(Reason::InvalidSpec, format!("{error}.")))),
         };
         let refusal = self.member_refusal(key, &domain, candidate.refusal);
-        let claim = Claim { domain, canonical: address.canonical(), rank: candidate.rank };
+        let claim = Claim { domain, canonical: address.canonical().into(), rank: candidate.rank };
         (Some(address), refusal.map_or(Ok(claim), Err))
     }
 
@@ -185,16 +182,16 @@ impl Directory {
         })
     }
 
-    pub(super) fn settle_address(&mut self, address: &str, work: &mut Work) {
+    pub(super) fn settle_address(&mut self, address: &Arc<str>, work: &mut Work) {
         let (old, new) = (self.holders.get(address).cloned(), self.holder(address));
-        let first = self.address_claims.get(address).into_iter().flatten().take(NAMED_CLAIMS + 1);
+        let first = self.address_claims.of(address).take(NAMED_CLAIMS + 1);
         work.add_all(first.map(|rank| Task::Standing(rank.key())));
         if old == new {
             return;
         }
         work.add_all(self.reach_of_address(address));
-        work.add_all(self.links.senders_as_address.of(&address.to_owned()).cloned().map(Task::Mailbox));
-        work.add_all(self.links.details.of(&address.to_owned()).cloned().map(Task::Standing));
+        work.add_all(self.links.senders_as_address.of(&address.to_string()).cloned().map(Task::Mailbox));
+        work.add_all(self.links.details.of(&address.to_string()).cloned().map(Task::Standing));
         for role in [&old, &new] {
             if let Some(Holder::Role(domain, role)) = role {
                 let source = AliasSource::Role(domain.clone(), *role);
@@ -206,7 +203,7 @@ impl Directory {
             let moved = self
                 .seats
                 .get_mut(&domain)
-                .map(|seats| seats_of(seats, &rank).remove(&(rank.clone(), address.to_owned())));
+                .map(|seats| seats_of(seats, &rank).remove(&(rank.clone(), Arc::clone(address))));
             work.add_all(moved.into_iter().flatten().map(Task::Standing));
             work.add_all([Task::Standing(rank.key()), Task::Domain(domain.clone())]);
             self.forget_empty_seats(&domain);
@@ -214,19 +211,19 @@ impl Directory {
         if let Some(Holder::Object { rank, domain }) = &new {
             let seats = self.seats.entry(domain.clone()).or_default();
             work.add_all(
-                seats_of(seats, rank).insert((rank.clone(), address.to_owned())).into_iter().map(Task::Standing),
+                seats_of(seats, rank).insert((rank.clone(), Arc::clone(address))).into_iter().map(Task::Standing),
             );
         }
         match new {
-            Some(holder) => drop(self.holders.insert(address.to_owned(), holder)),
+            Some(holder) => drop(self.holders.insert(Arc::clone(address), holder)),
             None => drop(self.holders.remove(address)),
         }
         work.add_all(self.reach_of_address(address));
     }
 
     /// Who has an address: a role of the MailDomain, else the oldest object that may have it.
-    fn holder(&self, address: &str) -> Option<Holder> {
-        let claims = || self.address_claims.get(address).into_iter().flatten();
+    fn holder(&self, address: &Arc<str>) -> Option<Holder> {
+        let claims = || self.address_claims.of(address);
         let (local_part, domain_name) = address.rsplit_once('@')?;
         let object = |rank: &Seniority| {
             let claim = self.member(&rank.key())?.claim()?;
@@ -308,7 +305,7 @@ impl Directory {
     /// namespace of the MailDomain, it may be divided.
     fn check_detail(&self, key: &ObjectKey, claim: &Claim) -> Result<(), Refusal> {
         let base = Address::parse(&claim.canonical).ok().and_then(|address| self.base_of(&address));
-        let holder = base.and_then(|base| self.holders.get(&base.canonical()));
+        let holder = base.and_then(|base| self.holders.get(base.canonical().as_str()));
         match holder {
             Some(Holder::Object { rank, .. })
                 if *rank < claim.rank
@@ -328,8 +325,7 @@ impl Directory {
 
     /// Whether a claim is among the oldest for its address.
     fn claims_early(&self, claim: &Claim) -> bool {
-        let claims = self.address_claims.get(&claim.canonical);
-        claims.into_iter().flatten().take(NAMED_CLAIMS).any(|rank| *rank == claim.rank)
+        self.address_claims.of(&claim.canonical).take(NAMED_CLAIMS).any(|rank| *rank == claim.rank)
     }
 
     fn check_seat(&self, seat: &Seat, domain: &NamespacedName) -> Result<(), Refusal> {

@@ -155,7 +155,7 @@ impl Directory {
             AliasSource::Alias(name) => self.aliases.get(name).is_some_and(|node| node.member.standing.is_ok()),
             AliasSource::Role(name, role) => self.domains.get(name).is_some_and(|node| {
                 let address = format!("{}@{}", role.local_part(), node.entry.spec.domain);
-                matches!(self.holders.get(&address), Some(Holder::Role(domain, held)) if domain == name && held == role)
+                matches!(self.holders.get(address.as_str()), Some(Holder::Role(domain, held)) if domain == name && held == role)
             }),
         }
     }

@@ -288,7 +288,7 @@ impl Directory {
             let source = AliasSource::Role(name.clone(), role);
             work.add_all(self.reach(&RecordSource::Alias(source.clone())));
             work.add(Task::Alias(source));
-            work.add(Task::Address(format!("{}@{}", role.local_part(), node.entry.spec.domain)));
+            work.add(Task::Address(format!("{}@{}", role.local_part(), node.entry.spec.domain).into()));
         }
     }
 

@@ -123,7 +123,7 @@ impl Directory {
             None => self.domain_holders.remove(domain),
         };
         if before != winner {
-            work.add_all(Role::ALL.map(|role| Task::Address(format!("{}@{domain}", role.local_part()))));
+            work.add_all(Role::ALL.map(|role| Task::Address(format!("{}@{domain}", role.local_part()).into())));
         }
         work.add_all(self.links.senders_as.of(&domain.to_owned()).cloned().map(Task::Mailbox));
         let Some((best, winner)) = best else {
@@ -333,7 +333,7 @@ impl Directory {
                 continue;
             }
             let address = format!("{}@{}", role.local_part(), node.entry.spec.domain);
-            match self.holders.get(&address) {
+            match self.holders.get(address.as_str()) {
                 Some(Holder::Role(..)) => {
                     let resolved = self.resolve_targets(&AliasSource::Role(name.clone(), role));
                     if self.is_on_a_loop(&AliasSource::Role(name.clone(), role)) {

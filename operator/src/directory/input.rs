@@ -12,7 +12,7 @@ use paquebot_crds::{
     RelayPolicy, RelayPolicySpec, conditions::Reason,
 };
 
-use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::key::{NameParts, NamespacedName, ObjectKey, Seniority};
 
 /// What the index keeps of an object's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,10 +38,11 @@ pub struct Entry<S> {
 
 impl<S> Entry<S> {
     fn new(metadata: ObjectMeta, spec: S) -> Self {
-        let name = NamespacedName {
+        let name: NamespacedName = NameParts {
             namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
             name: metadata.name.unwrap_or_default(),
-        };
+        }
+        .into();
         let meta = Meta {
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.map(|time| time.0),

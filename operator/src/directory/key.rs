@@ -1,24 +1,57 @@
 //! Names of objects, and the order in which older objects go before younger ones.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use paquebot_crds::{Kind, ObjectReference};
 
-/// The namespace and name of an object.
+use crate::intern::Interner;
+
+/// The namespace and name of an object. Equal ones share their text: an object's name stands in some twenty places, and
+/// its Secret often has the same.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespacedName(Arc<NameParts>);
+
+/// What a [`NamespacedName`] is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespacedName {
+pub struct NameParts {
     /// The namespace.
     pub namespace: String,
     /// The name inside it.
     pub name: String,
 }
 
+/// The names that are in use.
+static NAMES: LazyLock<Interner<NameParts>> = LazyLock::new(Interner::default);
+
+impl From<NameParts> for NamespacedName {
+    fn from(mut parts: NameParts) -> Self {
+        parts.namespace.shrink_to_fit();
+        parts.name.shrink_to_fit();
+        Self(NAMES.share(parts))
+    }
+}
+
+impl Deref for NamespacedName {
+    type Target = NameParts;
+    fn deref(&self) -> &NameParts {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 impl NamespacedName {
     /// Puts the two together.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+        NameParts { namespace: namespace.to_owned(), name: name.to_owned() }.into()
     }
 
     /// What a reference means that an object of the namespace `home` holds.

@@ -45,6 +45,7 @@ mod verdict;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use changes::{Changes, DirtyFiles};
 pub use filters::{ConfigMapContent, FilterFailure, FilterReport};
@@ -86,9 +87,9 @@ pub struct Directory {
     /// Domain name → the MailDomain that has it.
     domain_holders: HashMap<String, NamespacedName>,
     /// Canonical address → the objects that may have it, the oldest first.
-    address_claims: HashMap<String, BTreeSet<Seniority>>,
+    address_claims: Index<Arc<str>, Seniority>,
     /// Canonical address → who has it.
-    holders: HashMap<String, Holder>,
+    holders: HashMap<Arc<str>, Holder>,
     /// MailDomain → the places for its mailboxes and aliases.
     seats: HashMap<NamespacedName, DomainSeats>,
     /// MailDomain → how many mailboxes and aliases of it are accepted.

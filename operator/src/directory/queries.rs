@@ -219,13 +219,25 @@ impl Directory {
         self.pending.of(server)
     }
 
+    /// How many [`Self::pending_credentials`] there are.
+    #[must_use]
+    pub fn pending_count(&self, server: &NamespacedName) -> usize {
+        self.pending.count(server)
+    }
+
+    /// How many mailboxes and aliases a server has.
+    #[must_use]
+    pub fn record_count(&self, server: &NamespacedName) -> usize {
+        self.published(server).map_or(0, |published| published.records.values().map(BTreeMap::len).sum())
+    }
+
     /// Whether nothing at all is remembered, the labels of namespaces and pods aside.
     #[cfg(test)]
     pub(super) fn is_blank(&self) -> bool {
         self.objects().is_empty()
             && self.domain_claims.is_empty()
             && self.domain_holders.is_empty()
-            && self.address_claims.is_empty()
+            && self.address_claims.keys().next().is_none()
             && self.holders.is_empty()
             && self.seats.is_empty()
             && self.counts.is_empty()

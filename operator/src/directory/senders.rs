@@ -62,9 +62,9 @@ impl Directory {
 
     /// The namespace that has an address, or the one of which it is a subaddress.
     fn namespace_of_address(&self, address: &Address) -> Option<&str> {
-        let holder = self.holders.get(&address.canonical()).or_else(|| {
+        let holder = self.holders.get(address.canonical().as_str()).or_else(|| {
             let base = self.base_of(address)?;
-            self.holders.get(&base.canonical())
+            self.holders.get(base.canonical().as_str())
         });
         match holder? {
             Holder::Role(domain, _) => Some(&domain.namespace),

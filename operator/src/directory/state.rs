@@ -1,6 +1,7 @@
 //! What the index remembers of each object, and the orders in which it works through what a change touches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use paquebot_config::{Address, DomainConfig, Record, RelayRule, ShardName, Verifier};
 use paquebot_crds::conditions::Reason;
@@ -68,7 +69,7 @@ pub(super) enum Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) domain: NamespacedName,
-    pub(super) canonical: String,
+    pub(super) canonical: Arc<str>,
     pub(super) rank: Seniority,
 }
 
@@ -172,7 +173,7 @@ pub(super) fn pending() -> Refusal {
 }
 
 /// An object at an address. An object that moves to another address leaves one place and takes another, in either order.
-pub(super) type Seat = (Seniority, String);
+pub(super) type Seat = (Seniority, Arc<str>);
 
 /// The places that a limit leaves: the older objects have them, the younger ones wait.
 #[derive(Debug, Default)]
@@ -285,9 +286,56 @@ pub(super) struct Links {
     pub(super) pods: Index<String, NamespacedName>,
 }
 
+/// Some values in order. Most keys of an index have one, for which a tree would take ten times the room.
+#[derive(Debug)]
+pub(super) enum Values<V> {
+    One(V),
+    Many(BTreeSet<V>),
+}
+
+impl<V: Ord> Values<V> {
+    /// Adds a value.
+    fn with(self, value: V) -> Self {
+        match self {
+            Self::One(one) if one == value => Self::One(one),
+            Self::One(one) => Self::Many([one, value].into()),
+            Self::Many(mut many) => {
+                many.insert(value);
+                Self::Many(many)
+            }
+        }
+    }
+
+    /// Takes a value away; `None`: nothing is left.
+    fn without(self, value: &V) -> Option<Self> {
+        match self {
+            Self::One(one) => (one != *value).then_some(Self::One(one)),
+            Self::Many(mut many) => {
+                many.remove(value);
+                if many.len() == 1 { many.pop_first().map(Self::One) } else { Some(Self::Many(many)) }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &V> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), None),
+            Self::Many(many) => (None, Some(many)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
 /// A map from one thing to many, which forgets empty entries.
 #[derive(Debug)]
-pub(super) struct Index<K, V>(HashMap<K, BTreeSet<V>>);
+pub(super) struct Index<K, V>(HashMap<K, Values<V>>);
 
 impl<K, V> Default for Index<K, V> {
     fn default() -> Self {
@@ -298,19 +346,25 @@ impl<K, V> Default for Index<K, V> {
 impl<K: std::hash::Hash + Eq + Clone, V: Ord + Clone> Index<K, V> {
     /// Adds or takes away one pair.
     pub(super) fn set(&mut self, key: &K, value: V, present: bool) {
-        if present {
-            self.0.entry(key.clone()).or_default().insert(value);
-        } else if let Some(values) = self.0.get_mut(key) {
-            values.remove(&value);
-            if values.is_empty() {
-                self.0.remove(key);
-            }
+        let values = match (self.0.remove(key), present) {
+            (Some(values), true) => Some(values.with(value)),
+            (Some(values), false) => values.without(&value),
+            (None, true) => Some(Values::One(value)),
+            (None, false) => None,
+        };
+        if let Some(values) = values {
+            self.0.insert(key.clone(), values);
         }
+    }
+
+    /// How many belong to a key.
+    pub(super) fn count(&self, key: &K) -> usize {
+        self.0.get(key).map_or(0, Values::len)
     }
 
     /// What belongs to a key.
     pub(super) fn of<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a V> + use<'a, K, V> {
-        self.0.get(key).into_iter().flatten()
+        self.0.get(key).into_iter().flat_map(Values::iter)
     }
 
     /// What belongs to a key, to walk over while the index changes.
@@ -337,7 +391,7 @@ pub(super) enum Task {
     /// May the Mailbox or MailAlias claim its address?
     AddressGate(ObjectKey),
     /// Who has the address?
-    Address(String),
+    Address(Arc<str>),
     /// Is the Mailbox or MailAlias in force?
     Standing(ObjectKey),
     /// The Mailbox's verdict and record.

@@ -100,7 +100,7 @@ impl Engine {
     fn first_look(&self, domain: &NamespacedName, wanted: &Wanted, dns: &ServerDns) -> Duration {
         let interval = dns.verify_interval.to_std();
         let live = self.objects.get(&ObjectKey::new(Kind::MailDomain, domain.clone()));
-        let settled = live.is_some_and(|live| match &live.status {
+        let settled = live.is_some_and(|live| match live.status.status() {
             Status::MailDomain(status) => {
                 let same = status.dns.as_ref().and_then(|dns| dns.zone_file.as_ref()) == Some(&zone_file(wanted));
                 let current = status.conditions.iter().all(|condition| condition.observed_generation.is_some());
@@ -183,7 +183,8 @@ impl Engine {
     fn unseen_proof(&self, domain: &NamespacedName) -> Option<ConditionUpdate> {
         const TYPE: ConditionType = ConditionType::OwnershipVerified;
         let live = self.objects.get(&ObjectKey::new(Kind::MailDomain, domain.clone()))?;
-        let present = conditions::find(live.status.conditions(), TYPE);
+        let conditions = live.status.conditions();
+        let present = conditions::find(&conditions, TYPE);
         let speaks = present.is_some_and(|present| {
             [Reason::Verified, Reason::ChallengeMissing, Reason::LookupFailed]
                 .iter()
@@ -226,7 +227,7 @@ impl Engine {
         let comparison = compare(&looked.wanted, &seen);
         let key = ObjectKey::new(Kind::MailDomain, domain.clone());
         let present = self.objects.get(&key).map(|live| live.status.conditions()).unwrap_or_default();
-        let was_right = |verdict: &ConditionUpdate| conditions::is_true(present, verdict.condition_type);
+        let was_right = |verdict: &ConditionUpdate| conditions::is_true(&present, verdict.condition_type);
         let seen_of_proof = comparison.ownership.clone();
         let missing = seen_of_proof.as_ref().is_some_and(|verdict| verdict.status != ConditionStatus::True);
         state.ownership = seen_of_proof.map(|verdict| state.proof.absorb(verdict, interval, now));

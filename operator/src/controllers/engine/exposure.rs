@@ -75,7 +75,8 @@ impl Engine {
         let carried = || {
             let key = ObjectKey::new(Kind::MailServer, server.clone());
             let live = self.objects.get(&key)?;
-            let condition = conditions::find(live.status.conditions(), ConditionType::SourceIPPreserved)?;
+            let conditions = live.status.conditions();
+            let condition = conditions::find(&conditions, ConditionType::SourceIPPreserved)?;
             Some(SourceAddress::carried(Reason::from_word(&condition.reason)?, condition.message.clone()))
         };
         let state = self

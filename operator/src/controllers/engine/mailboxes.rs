@@ -222,10 +222,11 @@ impl Engine {
         let Details::Mailbox { address: Some(address), .. } = &report.details else { return None };
         let entry = self.directory.mailbox(&key.name)?;
         // The same address may be another tenant's by now, and that one's passwords open nothing here.
-        let tenant = NamespacedName::of_reference(&entry.spec.domain_ref, &key.name.namespace).namespace;
-        let verifiers = recovered.verifiers.get(&address.canonical()).filter(|found| found.tenant == tenant)?.clone();
+        let domain = NamespacedName::of_reference(&entry.spec.domain_ref, &key.name.namespace);
+        let of_tenant = |found: &&RecoveredVerifiers| found.tenant == domain.namespace;
+        let verifiers = recovered.verifiers.get(&address.canonical()).filter(of_tenant)?.clone();
         let credentials = entry.spec.credentials.clone()?;
-        let Status::Mailbox(status) = &self.objects.get(key)?.status else { return None };
+        let Status::Mailbox(status) = self.objects.get(key)?.status.status() else { return None };
         let versions: Vec<SecretVersion> = status
             .credentials
             .iter()

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::allowance::Allowance;
 use super::configz::Poller;
 use super::dns_worker::DnsWorker;
 use super::endpoints_worker::EndpointsWorker;
@@ -49,6 +50,10 @@ use crate::render::Defaults;
 const IDLE: Duration = Duration::from_secs(5);
 /// Inputs that are taken in before what follows from them is started.
 const BATCH: usize = 2048;
+/// Statuses that are written in a second over a long time: a new fleet does not fill the API server's queues.
+const STATUSES_PER_SECOND: u32 = 400;
+/// Events that are published in a second over a long time; what they tell is in the statuses as well.
+const EVENTS_PER_SECOND: u32 = 5;
 /// Secrets of mailboxes that are read together, and ConfigMaps.
 const SECRET_READS: usize = 16;
 
@@ -113,6 +118,8 @@ enum Timer {
     Reclaim(ObjectKey),
     /// A status, again.
     Status(ObjectKey),
+    /// More statuses may be written.
+    Statuses,
     /// The statuses of a MailServer's objects that were held back for a moment.
     Held(NamespacedName),
     /// The recovery of a MailServer, again.
@@ -153,6 +160,10 @@ pub struct Engine {
     reverse: HashMap<NamespacedName, reverse::ReverseState>,
     status_dirty: BTreeSet<ObjectKey>,
     status_busy: HashSet<ObjectKey>,
+    /// How many statuses may be written.
+    status_writes: Allowance,
+    /// How many events may be published.
+    events: Allowance,
     timers: Timers<Timer>,
     /// Writes that have begun.
     writes: TaskTracker,
@@ -192,6 +203,8 @@ impl Engine {
             reverse: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
+            status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
+            events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),
             timers: Timers::default(),
             writes: TaskTracker::new(),
         }
@@ -332,7 +345,7 @@ impl Engine {
                     }
                 }
                 // That the engine turns is all.
-                Timer::Settled(_) => {}
+                Timer::Settled(_) | Timer::Statuses => {}
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
                 Timer::Endpoints => self.survey_endpoints(),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Engine, Timer};
 use crate::controllers::apply::{Target, version_token};
 use crate::controllers::input::{MailObject, Undecodable};
+use crate::controllers::remembered::Remembered;
 use crate::controllers::status::Status;
 use crate::controllers::watches::name_of;
 use crate::directory::{self, ClusterRanges, NamespacedName, Object, ObjectKey};
@@ -26,7 +27,7 @@ pub struct Live {
     /// The newest resourceVersion that is known, read as a number where it is one.
     pub version: String,
     /// The status that the API server has.
-    pub status: Status,
+    pub status: Remembered,
 }
 
 /// The addresses of the cluster itself, by what they were learnt from.
@@ -113,22 +114,23 @@ impl Engine {
             // Our own write is newer than what the watch says.
             Some(live) if live.uid.is_empty() => {
                 // Until now it could not be understood.
-                *live = Live { uid, version, status: status.unwrap_or_else(|| Status::empty(key.kind)) };
+                let status = Remembered::new(status.unwrap_or_else(|| Status::empty(key.kind)));
+                *live = Live { uid, version, status };
                 self.status_dirty.insert(key.clone());
             }
             Some(live) if live.uid == uid && is_older(&version, &live.version) => {}
             Some(live) if live.uid == uid => {
                 let status = status.unwrap_or_else(|| Status::empty(key.kind));
                 live.version = version;
-                if live.status != status {
-                    live.status = status;
+                if live.status.status() != status {
+                    live.status = Remembered::new(status);
                     self.status_dirty.insert(key.clone());
                 }
             }
             before => {
                 let recreated = before.is_some();
                 let status = status.unwrap_or_else(|| Status::empty(key.kind));
-                self.objects.insert(key.clone(), Live { uid, version, status });
+                self.objects.insert(key.clone(), Live { uid, version, status: Remembered::new(status) });
                 if recreated {
                     if key.kind == Kind::Mailbox {
                         self.mailboxes.remove(&key.name);
@@ -143,7 +145,7 @@ impl Engine {
         let is_new_domain = key.kind == Kind::MailDomain && self.directory.domain(&key.name).is_none();
         let changes = self.directory.apply(object);
         self.absorb(changes);
-        if is_new_domain && let Some(status) = self.objects.get(&key).map(|live| live.status.clone()) {
+        if is_new_domain && let Some(status) = self.objects.get(&key).map(|live| live.status.status()) {
             self.restore_proof(&key.name, &status);
         }
         if key.kind == Kind::MailServer {
@@ -186,7 +188,7 @@ impl Engine {
         self.objects.entry(object.key.clone()).or_insert_with(|| Live {
             uid: String::new(),
             version: String::new(),
-            status: Status::empty(object.key.kind),
+            status: Remembered::new(Status::empty(object.key.kind)),
         });
         self.status_dirty.insert(object.key.clone());
         self.undecodable.insert(object.key, (object.generation, object.error));

@@ -272,7 +272,7 @@ impl Engine {
     fn tenant_of(&self, key: &ObjectKey) -> String {
         let domain = self.directory.mailbox(&key.name).filter(|_| key.kind == Kind::Mailbox);
         let domain = domain.map(|entry| NamespacedName::of_reference(&entry.spec.domain_ref, &key.name.namespace));
-        domain.map_or_else(|| key.name.namespace.clone(), |domain| domain.namespace)
+        domain.map_or_else(|| key.name.namespace.clone(), |domain| domain.namespace.clone())
     }
 
     pub(super) fn reclaimed(&mut self, key: &ObjectKey, done: Done) {

@@ -97,7 +97,7 @@ impl Engine {
         };
         let key = ObjectKey::new(Kind::MailServer, server.clone());
         let present = self.objects.get(&key).map(|live| live.status.conditions()).unwrap_or_default();
-        let was_right = |verdict: &ConditionUpdate| conditions::is_true(present, verdict.condition_type);
+        let was_right = |verdict: &ConditionUpdate| conditions::is_true(&present, verdict.condition_type);
         if state.schedule.absorb(std::slice::from_ref(&verdict), was_right) == Outcome::Report {
             state.verdict = Some(verdict);
             self.status_dirty.insert(key);

@@ -97,6 +97,8 @@ pub struct ServerState {
     pub needs: BTreeMap<ObjectKey, Underway>,
     /// When the MailServer's status followed the revision last.
     pub revisions_told: Option<Instant>,
+    /// How many mailboxes were said to wait for their Secrets, and when.
+    pub unread_told: Option<(usize, Instant)>,
     /// How the pods stood when it was last told.
     told: Standing,
     /// The digests of the files in the index that was there when this process began.
@@ -172,7 +174,7 @@ impl ServerState {
 
     /// Whether what is known of an object lies in the configuration.
     pub fn has_written(&self, key: &ObjectKey) -> bool {
-        self.revision.is_some() && !self.awaiting.contains(key) && !self.unwritten.contains(key)
+        self.revision.is_some() && !self.awaiting.contains_key(key) && !self.unwritten.contains(key)
     }
 
     /// Whether this server has written an object.

@@ -18,6 +18,7 @@ use crate::controllers::apply::within_deadline;
 use crate::controllers::availability;
 use crate::controllers::certificate::Judged;
 use crate::controllers::input::Input;
+use crate::controllers::remembered::Remembered;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
 use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
 use crate::render::{names, pod_monitor};
@@ -26,6 +27,11 @@ use crate::render::{names, pod_monitor};
 const AT_ONCE: usize = 32;
 /// How soon a status that could not be written is written again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long writing pauses when too many statuses were written.
+const STATUS_PAUSE: Duration = Duration::from_millis(50);
+/// From how many mailboxes on it is said that their Secrets are still to be read, and how often.
+const MANY_UNREAD: usize = 100;
+const PROGRESS_TOLD: Duration = Duration::from_secs(10);
 /// How long an object may be on its way to the pods before that is said: most arrive sooner, and need one write less.
 const GRACE: Duration = Duration::from_secs(3);
 /// How often a MailServer's status follows the revisions of a configuration that keeps changing.
@@ -44,12 +50,18 @@ impl Engine {
             }
             let Some(wanted) = self.wanted_status(&key, now) else { continue };
             let Some(live) = self.objects.get(&key) else { continue };
-            if live.status == wanted {
+            let present = live.status.status();
+            if present == wanted {
                 continue;
+            }
+            if let Err(wait) = self.status_writes.take(Instant::now()) {
+                later.push(key);
+                self.timers.set_by(Timer::Statuses, Instant::now() + wait.max(STATUS_PAUSE));
+                break;
             }
             self.status_busy.insert(key.clone());
             self.tools.metrics.status_writes.inc();
-            let (client, before) = (self.tools.client.clone(), live.status.conditions().to_vec());
+            let (client, before) = (self.tools.client.clone(), present.conditions().to_vec());
             self.start_writing(
                 async move { Input::Status(Box::new(status::write(client, key, wanted, before).await)) },
             );
@@ -60,8 +72,8 @@ impl Engine {
     /// The status that an object should have; `None` while something that it speaks of is not known yet.
     fn wanted_status(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Status> {
         if let Some((generation, error)) = self.undecodable.get(key) {
-            let present = &self.objects.get(key)?.status;
-            return Some(status::undecodable(key.kind, *generation, error, present, now));
+            let present = self.objects.get(key)?.status.status();
+            return Some(status::undecodable(key.kind, *generation, error, &present, now));
         }
         let mut report = self.directory.report(key)?;
         if key.kind == Kind::MailDomain && self.endpoint_is_unknown(&key.name) {
@@ -69,15 +81,17 @@ impl Engine {
         }
         let programmed = self.programmed(key, &report)?;
         let facts = self.facts(key);
+        let mut programmed = programmed;
         if key.kind == Kind::MailServer {
             self.add_failure(&key.name, &mut report);
             self.add_absent_apis(&key.name, &mut report);
+            programmed.message.push_str(&self.progress(&key.name));
         }
         if let Some(going) = self.going(key) {
             report.verdict = going;
         }
-        let present = &self.objects.get(key)?.status;
-        Some(status::wanted(key, &report, programmed, &facts, present, now))
+        let present = self.objects.get(key)?.status.status();
+        Some(status::wanted(key, &report, programmed, &facts, &present, now))
     }
 
     /// An object that the API server refuses makes the MailServer one that cannot be, and one whose Secret is missing is
@@ -208,7 +222,7 @@ impl Engine {
         let carried = self.servers.get(server).is_some_and(|state| state.carried.contains(key));
         let Some(live) = self.objects.get(key).filter(|_| carried) else { return false };
         let generation = self.directory.report(key).map(|report| report.generation);
-        conditions::find(live.status.conditions(), ConditionType::Programmed)
+        conditions::find(&live.status.conditions(), ConditionType::Programmed)
             .is_some_and(|condition| condition.status == "True" && condition.observed_generation == generation)
     }
 
@@ -216,6 +230,30 @@ impl Engine {
     fn refusal(&self, server: &NamespacedName) -> Option<(String, String)> {
         let revision = self.servers.get(server)?.revision.as_ref();
         self.observed.get(server)?.refusal(revision, Instant::now())
+    }
+
+    /// How many mailboxes wait for their Secrets to be read and hashed, when that takes a while. The number moves each ten
+    /// seconds, however many are read in between.
+    fn progress(&mut self, server: &NamespacedName) -> String {
+        let now = Instant::now();
+        let left = self.directory.pending_count(server);
+        let all = self.directory.record_count(server);
+        let state = self.server_state(server);
+        if left < MANY_UNREAD {
+            state.unread_told = None;
+            return String::new();
+        }
+        let told = match state.unread_told {
+            Some((told, at)) if now < at + PROGRESS_TOLD => told,
+            _ => left,
+        };
+        if state.unread_told.is_none_or(|(_, at)| now >= at + PROGRESS_TOLD) {
+            state.unread_told = Some((left, now));
+            self.timers.set_by(Timer::Status(ObjectKey::new(Kind::MailServer, server.clone())), now + PROGRESS_TOLD);
+        }
+        format!(
+            " Passwords are being hashed: {told} of {all} mailboxes and aliases wait for it, and cannot log in until then."
+        )
     }
 
     fn facts(&self, key: &ObjectKey) -> Facts {
@@ -294,7 +332,7 @@ impl Engine {
             Ok(Some(metadata)) => {
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
-                if let (Status::MailServer(told), Status::MailServer(was)) = (&written.status, &live.status)
+                if let (Status::MailServer(told), Status::MailServer(was)) = (&written.status, &live.status.status())
                     && told.configuration != was.configuration
                     && let Some(state) = self.servers.get_mut(&written.key.name)
                 {
@@ -302,7 +340,7 @@ impl Engine {
                     state.revisions_told = Some(now);
                     self.timers.set(Timer::Status(written.key.clone()), now + REVISIONS_TOLD);
                 }
-                live.status = written.status;
+                live.status = Remembered::new(written.status);
                 if !is_older(&version, &live.version) {
                     live.version = version;
                 }
@@ -321,12 +359,16 @@ impl Engine {
     }
 
     /// An event when `Ready` has become something else.
-    fn tell(&self, key: &ObjectKey, before: &[Condition]) {
+    fn tell(&mut self, key: &ObjectKey, before: &[Condition]) {
         let Some(live) = self.objects.get(key) else { return };
-        let Some(ready) = conditions::find(live.status.conditions(), ConditionType::Ready) else { return };
+        let present = live.status.conditions();
+        let Some(ready) = conditions::find(&present, ConditionType::Ready) else { return };
         let was = conditions::find(before, ConditionType::Ready);
         let same = was.is_some_and(|was| was.status == ready.status && was.reason == ready.reason);
         if same || ready.status == "Unknown" {
+            return;
+        }
+        if self.events.take(Instant::now()).is_err() {
             return;
         }
         let type_ = if ready.status == "True" { EventType::Normal } else { EventType::Warning };

@@ -163,7 +163,8 @@ async fn run(stage: &mut Stage, reference: &Reference, crash: &Crash, round: usi
             () = operator.faults.crashed() => true,
             reached = stage.reaches(&reference.after, &running) => {
                 reached?;
-                false
+                operator.faults.disarm();
+                operator.faults.has_crashed()
             }
         }
     };

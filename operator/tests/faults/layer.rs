@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub struct Shared {
     occurrences: Mutex<HashMap<String, usize>>,
     befallen: Mutex<BTreeMap<Fault, usize>>,
     number: AtomicU64,
+    /// The crash of the plan does not happen any more.
+    disarmed: AtomicBool,
     /// How many writes were answered.
     written: watch::Sender<usize>,
     crashed: watch::Sender<bool>,
@@ -82,6 +84,7 @@ impl Faults {
             occurrences: Mutex::default(),
             befallen: Mutex::default(),
             number: AtomicU64::default(),
+            disarmed: AtomicBool::default(),
             written: watch::Sender::new(0),
             crashed: watch::Sender::new(false),
             away: watch::Sender::new(false),
@@ -93,9 +96,19 @@ impl Faults {
         self.0.away.send_replace(away);
     }
 
+    /// Whether the crash of the plan has happened.
+    pub fn has_crashed(&self) -> bool {
+        *self.0.crashed.borrow()
+    }
+
     /// Waits until the crash of the plan has happened.
     pub async fn crashed(&self) {
         let _ = self.0.crashed.subscribe().wait_for(|crashed| *crashed).await;
+    }
+
+    /// The run has come to its end without the write of the crash: what is undone after it goes undisturbed.
+    pub fn disarm(&self) {
+        self.0.disarmed.store(true, Ordering::Relaxed);
     }
 
     /// How many writes the API server has answered.
@@ -271,7 +284,7 @@ impl Shared {
         }
         let name = numbered(&mut self.occurrences.lock().unwrap(), &ask.name);
         let Crash { write, moment } = self.plan.crash.as_ref()?;
-        (*write == name).then_some(*moment)
+        (*write == name && !self.disarmed.load(Ordering::Relaxed)).then_some(*moment)
     }
 
     fn fault(&self, ask: &Ask, number: u64) -> Option<Fault> {

@@ -24,14 +24,18 @@ class Cluster:
         self.server = re.search(r"server: *\"?(https://[^\s\"]+)", self.text).group(1)
         self.host, port = self.server.removeprefix("https://").rsplit(":", 1)
         self.port = int(port)
+        token = re.search(r"\btoken: *\"?([^\s\"{}]+)", self.text)
+        self.headers = {"Accept": "application/json"}
+        if token:
+            self.headers["Authorization"] = f"Bearer {token.group(1)}"
         self.files = {name: self._material(name) for name in
                       ("certificate-authority", "client-certificate", "client-key")}
 
     def _material(self, name):
         inline = re.search(name + r"-data: *\"?([A-Za-z0-9+/=]+)", self.text)
         if not inline:
-            path = re.search(name + r": *\"?([^\s\"]+)", self.text).group(1)
-            return os.path.join(os.path.dirname(self.kubeconfig), path)
+            path = re.search(name + r": *\"?([^\s\"]+)", self.text)
+            return os.path.join(os.path.dirname(self.kubeconfig), path.group(1)) if path else None
         descriptor, path = tempfile.mkstemp()
         with os.fdopen(descriptor, "wb") as file:
             file.write(base64.b64decode(inline.group(1)))
@@ -39,14 +43,15 @@ class Cluster:
 
     def connection(self, timeout=120):
         context = ssl.create_default_context(cafile=self.files["certificate-authority"])
-        context.load_cert_chain(self.files["client-certificate"], self.files["client-key"])
+        if self.files["client-certificate"]:
+            context.load_cert_chain(self.files["client-certificate"], self.files["client-key"])
         return http.client.HTTPSConnection(self.host, self.port, context=context, timeout=timeout)
 
     def call(self, method, path, body=None, kind="application/json", connection=None):
         """One call; raises on anything but success."""
         own = connection is None
         connection = connection or self.connection()
-        headers = {"Accept": "application/json"}
+        headers = dict(self.headers)
         data = None
         if body is not None:
             data = body if isinstance(body, (bytes, str)) else json.dumps(body)
@@ -72,6 +77,8 @@ class Cluster:
         for line in self.call("GET", "/metrics").decode().splitlines():
             if line.startswith("apiserver_request_total{"):
                 labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels["resource"] == "leases":
+                    continue  # The API server's own.
                 key = (labels["verb"], labels["resource"], labels["subresource"])
                 counted[key] = counted.get(key, 0) + int(float(line.rsplit(" ", 1)[1]))
         return counted

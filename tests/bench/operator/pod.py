@@ -39,9 +39,10 @@ class Pod:
         labels = {"app.kubernetes.io/name": "paquebot-server", "app.kubernetes.io/instance": self.name,
                   "app.kubernetes.io/component": "server", "app.kubernetes.io/managed-by": "paquebot-operator",
                   "app.kubernetes.io/part-of": "paquebot"}
+        self.cluster.call("POST", f"/api/v1/namespaces/{self.namespace}/serviceaccounts", {"metadata": {"name": "bench"}})
         self.cluster.call("POST", path, {
             "metadata": {"name": f"{self.name}-0", "labels": labels},
-            "spec": {"serviceAccountName": f"{self.name}-server", "automountServiceAccountToken": False,
+            "spec": {"serviceAccountName": "bench", "automountServiceAccountToken": False,
                      "containers": [{"name": "server", "image": "localhost/none:bench"}]}})
         self.cluster.merge(f"{path}/{self.name}-0/status", {"status": {
             "phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}],
@@ -53,7 +54,7 @@ class Pod:
         while True:
             try:
                 connection = self.cluster.connection(timeout=3700)
-                connection.request("GET", path)
+                connection.request("GET", path, headers=self.cluster.headers)
                 for line in connection.getresponse():
                     config = json.loads(line)["object"]
                     index = json.loads(config.get("data", {}).get("index.json", "null"))

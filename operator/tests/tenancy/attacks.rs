@@ -222,7 +222,7 @@ pub async fn a_flood_keeps_nobody_out(stage: &Stage) {
     let flood = tokio::spawn(async move {
         let api: Api<Mailbox> = Api::namespaced(client, &namespace);
         let create = |number: usize| {
-            let local_part = if number % 2 == 0 { "anna".to_owned() } else { format!("flood-{number}") };
+            let local_part = if number.is_multiple_of(2) { "anna".to_owned() } else { format!("flood-{number}") };
             let credentials = json!({ "passwordSecretRef": { "name": "missing" } });
             let spec = json!({ "domainRef": domain, "localPart": local_part, "credentials": credentials });
             let body: Mailbox = serde_json::from_value(json!({

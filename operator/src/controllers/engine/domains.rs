@@ -137,6 +137,10 @@ impl Engine {
         if seen {
             let changes = self.directory.set_proven(domain, true);
             self.absorb(changes);
+            // Where the MailServer was seen before, what is wanted of the domain was made without the proof.
+            if let Some(state) = self.domains.get_mut(domain) {
+                state.proof = Proof::new(true);
+            }
         }
     }
 

@@ -2,12 +2,15 @@
 //! writes the finalizers of the objects that wait for it. Started by the engine's `reclaim`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
 use super::apply::optional;
@@ -18,6 +21,8 @@ use crate::render::names;
 
 /// A mailbox with much mail takes a while; what was begun goes on without us.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Objects whose mail is erased together on one server.
+const AT_ONCE: usize = 2;
 /// What is read of an answer: a sentence.
 const LONGEST_ANSWER: usize = 4096;
 
@@ -41,23 +46,75 @@ pub async fn write_finalizers(
     }
 }
 
-/// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`.
-///
-/// # Errors
-/// A sentence for people: what the first pod that did not says.
-pub async fn erase(
+/// Has the pods of one MailServer erase mail: a few objects' at a time, for a pod erases one after another anyway, and
+/// with a token that is read once.
+pub struct Eraser {
     client: Client,
     poller: Poller,
-    server: &NamespacedName,
-    pods: &[IpAddr],
-    whose: &str,
-    tenant: &str,
-) -> Result<(), String> {
-    let token = token(client, server).await?;
-    for pod in pods {
-        ask(&poller, *pod, &token, whose, tenant).await?;
+    server: NamespacedName,
+    turns: Semaphore,
+    token: Mutex<Option<Arc<Zeroizing<String>>>>,
+}
+
+impl Eraser {
+    /// For one server.
+    #[must_use]
+    pub fn new(client: Client, poller: Poller, server: NamespacedName) -> Self {
+        Self { client, poller, server, turns: Semaphore::new(AT_ONCE), token: Mutex::new(None) }
     }
-    Ok(())
+
+    /// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`, when it is its turn.
+    ///
+    /// # Errors
+    /// A sentence for people: what the first pod that did not says.
+    pub async fn erase(&self, pods: &[IpAddr], whose: &str, tenant: &str) -> Result<(), String> {
+        let _turn = self.turns.acquire().await;
+        for pod in pods {
+            let known = self.token.lock().await.is_some();
+            let token = self.token().await?;
+            let answer = match ask(&self.poller, *pod, &token, whose, tenant).await {
+                // The token may be another by now.
+                Err(Refused::Token(_)) if known => {
+                    self.token.lock().await.take();
+                    ask(&self.poller, *pod, &self.token().await?, whose, tenant).await
+                }
+                answer => answer,
+            };
+            match answer {
+                Ok(()) => {}
+                Err(Refused::Token(why)) => {
+                    self.token.lock().await.take();
+                    return Err(why);
+                }
+                Err(Refused::Otherwise(why)) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    async fn token(&self) -> Result<Arc<Zeroizing<String>>, String> {
+        // Held while it is read, so that nobody reads it a second time.
+        let mut known = self.token.lock().await;
+        if let Some(token) = known.as_ref() {
+            return Ok(Arc::clone(token));
+        }
+        let token = Arc::new(token(self.client.clone(), &self.server).await?);
+        *known = Some(Arc::clone(&token));
+        Ok(token)
+    }
+}
+
+/// Why a pod did not erase; a sentence for people.
+enum Refused {
+    /// The token is not the pod's.
+    Token(String),
+    Otherwise(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Otherwise(why)
+    }
 }
 
 async fn token(client: Client, server: &NamespacedName) -> Result<Zeroizing<String>, String> {
@@ -72,7 +129,7 @@ async fn token(client: Client, server: &NamespacedName) -> Result<Zeroizing<Stri
     first.map(|token| Zeroizing::new(token.to_owned())).ok_or_else(|| format!("Secret {name} holds no token"))
 }
 
-async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str, tenant: &str) -> Result<(), String> {
+async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str, tenant: &str) -> Result<(), Refused> {
     let authority = SocketAddr::new(pod, poller.port);
     let mut url = reqwest::Url::parse(&format!("http://{authority}/maildrops")).map_err(|error| error.to_string())?;
     // A local part may hold characters that mean something in a URL.
@@ -92,5 +149,7 @@ async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str, tenant: &st
     }
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     let said = said.get("error").and_then(Value::as_str).unwrap_or("no reason given");
-    Err(format!("a pod answered {}: {said}", status.as_u16()))
+    let why = format!("a pod answered {}: {said}", status.as_u16());
+    let is_token = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    Err(if is_token { Refused::Token(why) } else { Refused::Otherwise(why) })
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use paquebot_config::{DomainConfig, Record, RelayRule, ShardName};
+use paquebot_config::{Address, DomainConfig, Record, RelayRule, ShardName};
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
 use super::Directory;
 use super::input::{ClusterRanges, Entry};
 use super::key::{NamespacedName, ObjectKey};
-use super::state::{AliasSource, Published, RecordSource};
+use super::state::{AliasSource, Holder, Published, RecordSource};
 use super::verdict::{Accepted, CredentialsReport, Details, Report, Verdict};
 use crate::exposure::peers::{Known, neighbourhood};
 
@@ -199,6 +199,32 @@ impl Directory {
                 let server = self.rule_places.get(name).cloned().or_else(|| self.idle_policy_place(name))?;
                 Some((server, RELAY_FILE.to_owned()))
             }
+        }
+    }
+
+    /// Whether the mail of an address, or of a domain as `@domain`, that an object's tenant has on a server is another
+    /// object's by now. What became another tenant's, or another server's, is apart from it there.
+    #[must_use]
+    pub fn is_of_another(&self, key: &ObjectKey, server: &NamespacedName, whose: &str, tenant: &str) -> bool {
+        let same_server = |other: &ObjectKey| self.place(other).is_none_or(|(place, _)| place == *server);
+        self.keeper_of(whose, tenant).is_some_and(|other| other != *key && same_server(&other))
+    }
+
+    /// The Mailbox, or the MailDomain, that has an address or a domain for a tenant.
+    fn keeper_of(&self, whose: &str, tenant: &str) -> Option<ObjectKey> {
+        match whose.strip_prefix('@') {
+            Some(domain) => self
+                .domain_holders
+                .get(domain)
+                .filter(|holder| holder.namespace == tenant)
+                .map(|holder| ObjectKey::new(Kind::MailDomain, holder.clone())),
+            None => match self.holders.get(Address::parse(whose).ok()?.canonical().as_str()) {
+                // An alias keeps no mail.
+                Some(Holder::Object { rank, domain }) if domain.namespace == tenant => {
+                    Some(rank.key()).filter(|holder| holder.kind == Kind::Mailbox)
+                }
+                _ => None,
+            },
         }
     }
 

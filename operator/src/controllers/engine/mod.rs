@@ -36,6 +36,7 @@ use super::allowance::Allowance;
 use super::configz::Poller;
 use super::dns_worker::DnsWorker;
 use super::endpoints_worker::EndpointsWorker;
+use super::eraser::Eraser;
 use super::health::Health;
 use super::input::Input;
 use super::timers::Timers;
@@ -56,6 +57,10 @@ const STATUSES_PER_SECOND: u32 = 400;
 const EVENTS_PER_SECOND: u32 = 5;
 /// Secrets of mailboxes that are read together, and ConfigMaps.
 const SECRET_READS: usize = 16;
+/// Finalizers that are written together.
+const FINALIZER_WRITES: usize = 16;
+/// Events that are published together.
+const EVENTS_AT_ONCE: usize = 8;
 
 /// What the engine is started with.
 pub struct Settings {
@@ -156,6 +161,9 @@ pub struct Engine {
     exposures: HashMap<NamespacedName, exposure::ExposureState>,
     /// Objects whose mail goes with them.
     reclaims: HashMap<ObjectKey, reclaim::Reclaim>,
+    finalizer_writes: Arc<Semaphore>,
+    /// Who has the pods of a MailServer erase mail.
+    erasers: HashMap<NamespacedName, Arc<Eraser>>,
     endpoints: endpoints::Endpoints,
     reverse: HashMap<NamespacedName, reverse::ReverseState>,
     status_dirty: BTreeSet<ObjectKey>,
@@ -164,6 +172,7 @@ pub struct Engine {
     status_writes: Allowance,
     /// How many events may be published.
     events: Allowance,
+    publications: Arc<Semaphore>,
     timers: Timers<Timer>,
     /// Writes that have begun.
     writes: TaskTracker,
@@ -199,12 +208,15 @@ impl Engine {
             domains: HashMap::new(),
             exposures: HashMap::new(),
             reclaims: HashMap::new(),
+            finalizer_writes: Arc::new(Semaphore::new(FINALIZER_WRITES)),
+            erasers: HashMap::new(),
             endpoints: endpoints::Endpoints::default(),
             reverse: HashMap::new(),
             status_dirty: BTreeSet::new(),
             status_busy: HashSet::new(),
             status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
             events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),
+            publications: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
             timers: Timers::default(),
             writes: TaskTracker::new(),
         }

@@ -1,11 +1,13 @@
 //! `reclaimPolicy: Delete`: mail that goes with its Mailbox or MailDomain. Such an object has a finalizer. Once somebody
-//! deletes it, it counts as suspended, so that no mail comes and nobody logs in; when the servers know that, they erase the
-//! mail, and the finalizer goes. Each step is found again from what is there, and done again after a crash.
+//! deletes it, it counts as suspended, so that no mail comes and nobody logs in; when every ready pod knows that, the pods
+//! erase the mail, and the finalizer goes. Each step is found again from what is there, and done again after a crash.
 //!
 //! It waits while no pod can answer, and says so in `Accepted`. It does not wait for a MailServer that is gone or going:
-//! there is nobody left to ask, and the mail stays on the volume. Whoever takes the finalizer away keeps the mail.
+//! there is nobody left to ask, and the mail stays on the volume. Nor does an object that has lost its address erase the mail
+//! of the one that has it now. An event says where mail is kept. Whoever takes the finalizer away keeps the mail.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,7 +18,7 @@ use paquebot_crds::references::ReclaimPolicy;
 use tokio::time::Instant;
 
 use super::{Engine, Timer};
-use crate::controllers::eraser;
+use crate::controllers::eraser::{self, Eraser};
 use crate::controllers::input::Input;
 use crate::directory::{Details, NamespacedName, Object, ObjectKey, Refusal, Verdict};
 
@@ -24,6 +26,8 @@ use crate::directory::{Details, NamespacedName, Object, ObjectKey, Refusal, Verd
 pub const FINALIZER: &str = "paquebot.dev/erase-mail";
 /// How soon a step that could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long the pods may take to learn of the suspension before that is said.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An object whose mail goes with it, or that still has the finalizer.
 #[derive(Debug, Default)]
@@ -38,6 +42,10 @@ pub struct Reclaim {
     busy: bool,
     erased: bool,
     waits: Option<String>,
+    /// Since when the pods are to learn of the suspension.
+    untold_since: Option<Instant>,
+    /// Whether it was said that its mail stays.
+    said_kept: bool,
 }
 
 /// What came of a step.
@@ -58,6 +66,8 @@ enum Step {
     /// There is nobody to ask; the sentence says why.
     KeepMail(String),
     Wait(String),
+    /// The pods do not know of the suspension yet.
+    Untold,
     Erase {
         server: NamespacedName,
         pods: Vec<IpAddr>,
@@ -68,9 +78,15 @@ enum Step {
 /// What the server of an object's mail is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Keeper {
+    /// The object has no mail anywhere that is known.
+    Nobody,
     Gone,
+    /// Another object has the address now, on the same server and for the same tenant.
+    Another,
     Paused,
     Stopped,
+    /// It does not know yet that the object is suspended.
+    Untold,
     Serving(Vec<IpAddr>),
 }
 
@@ -91,14 +107,23 @@ impl Reclaim {
             (true, true, true) => {}
             _ => return Step::Nothing,
         }
-        let Some((server, whose)) = self.target.as_ref().filter(|_| !self.erased) else {
-            // It never had an address, or all is done.
+        if self.erased {
             return Step::RemoveFinalizer;
+        }
+        let Some((server, whose)) = &self.target else {
+            return Step::KeepMail(
+                "It is not in force, and nobody knows where mail of it would be: nothing is erased, and what it may have \
+                 kept before stays on the volume of its MailServer."
+                    .to_owned(),
+            );
         };
         let by_hand =
             format!("; to keep the mail instead, set spec.reclaimPolicy to Retain or remove the finalizer {FINALIZER}");
         match keeper {
-            Keeper::Gone => Step::KeepMail(format!(
+            Keeper::Another => Step::KeepMail(format!(
+                "{whose} is another object's by now, and its mail as well: nothing is erased. The mail goes with that object."
+            )),
+            Keeper::Nobody | Keeper::Gone => Step::KeepMail(format!(
                 "MailServer {server} is gone, so that nobody can erase the mail of {whose}: it stays on the server's volume."
             )),
             _ if mailboxes > 0 => {
@@ -109,6 +134,7 @@ impl Reclaim {
             Keeper::Serving(pods) if pods.is_empty() => {
                 Step::Wait(format!("no pod of MailServer {server} is ready{by_hand}"))
             }
+            Keeper::Untold => Step::Untold,
             Keeper::Serving(pods) => Step::Erase { server: server.clone(), pods: pods.clone(), whose: whose.clone() },
         }
     }
@@ -145,6 +171,8 @@ impl Engine {
             reclaim.busy = before.busy;
             reclaim.erased = before.erased;
             reclaim.waits = before.waits;
+            reclaim.untold_since = before.untold_since;
+            reclaim.said_kept = before.said_kept;
         }
         reclaim.uid = uid;
         self.reclaims.insert(key.clone(), reclaim);
@@ -188,27 +216,37 @@ impl Engine {
         if reclaim.busy {
             return;
         }
-        let server = reclaim.target.as_ref().map(|(server, _)| server.clone());
-        let keeper = server.map_or(Keeper::Gone, |server| self.keeper(&server));
+        let keeper = self.keeper(key);
         let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+        let now = Instant::now();
         let step = reclaim.next(&keeper, mailboxes);
-        let waits = if let Step::Wait(why) = &step { Some(why.clone()) } else { None };
-        if waits.is_some() {
-            self.timers.set(Timer::Reclaim(key.clone()), Instant::now() + RETRY);
+        if step != Step::Untold {
+            reclaim.untold_since = None;
         }
+        let waits = match &step {
+            Step::Wait(why) => Some(why.clone()),
+            // Most pods know in a moment; what hinders the others is in Programmed.
+            Step::Untold if now >= *reclaim.untold_since.get_or_insert(now) + PATIENCE => {
+                Some("not every pod has learnt yet that it is suspended; see the condition Programmed".to_owned())
+            }
+            _ => None,
+        };
         if waits.is_some() && reclaim.waits != waits {
             reclaim.waits = waits;
             self.status_dirty.insert(key.clone());
         }
         match step {
-            Step::Nothing | Step::Wait(_) => {}
+            Step::Nothing => {}
+            Step::Wait(_) | Step::Untold => self.timers.set(Timer::Reclaim(key.clone()), now + RETRY),
             Step::AddFinalizer => self.write_finalizers(key, true),
             Step::RemoveFinalizer => self.write_finalizers(key, false),
             Step::KeepMail(why) => {
-                self.announce(key, EventType::Warning, "MailKept", &why);
+                if !std::mem::replace(&mut reclaim.said_kept, true) {
+                    self.announce(key, EventType::Warning, "MailKept", &why);
+                }
                 self.write_finalizers(key, false);
             }
-            Step::Erase { server, pods, whose } => self.start_erasing(key, server, pods, whose),
+            Step::Erase { server, pods, whose } => self.start_erasing(key, &server, pods, whose),
         }
     }
 
@@ -227,10 +265,14 @@ impl Engine {
         }
     }
 
-    fn keeper(&self, server: &NamespacedName) -> Keeper {
-        let Some(entry) = self.directory.server(server) else { return Keeper::Gone };
-        if self.servers.get(server).is_some_and(|state| state.deleting) {
-            return Keeper::Gone;
+    /// How the server of an object's mail stands towards it.
+    fn keeper(&self, key: &ObjectKey) -> Keeper {
+        let target = self.reclaims.get(key).and_then(|reclaim| reclaim.target.as_ref());
+        let Some((server, whose)) = target else { return Keeper::Nobody };
+        let (entry, state) = (self.directory.server(server), self.servers.get(server));
+        let Some(entry) = entry.filter(|_| state.is_none_or(|state| !state.deleting)) else { return Keeper::Gone };
+        if self.directory.is_of_another(key, server, whose, &self.tenant_of(key)) {
+            return Keeper::Another;
         }
         if entry.spec.is_paused() {
             return Keeper::Paused;
@@ -239,7 +281,9 @@ impl Engine {
             return Keeper::Stopped;
         }
         let ready = self.observed.get(server).into_iter().flat_map(|observed| observed.ready());
-        Keeper::Serving(ready.filter_map(|(_, pod)| pod.address()).collect())
+        let pods: Vec<IpAddr> = ready.filter_map(|(_, pod)| pod.address()).collect();
+        let told = state.is_some_and(|state| state.has_written(key) && !state.needs.contains_key(key));
+        if told || pods.is_empty() { Keeper::Serving(pods) } else { Keeper::Untold }
     }
 
     fn write_finalizers(&mut self, key: &ObjectKey, wanted: bool) {
@@ -251,19 +295,23 @@ impl Engine {
             finalizers.push(FINALIZER.to_owned());
         }
         let (client, key, version) = (self.tools.client.clone(), key.clone(), reclaim.version.clone());
+        let turns = Arc::clone(&self.finalizer_writes);
         self.start_writing(async move {
+            let _turn = turns.acquire().await;
             let result = eraser::write_finalizers(client, &key, &version, &finalizers).await;
             Input::Reclaimed(key, Done::Finalizers(result))
         });
     }
 
-    fn start_erasing(&mut self, key: &ObjectKey, server: NamespacedName, pods: Vec<IpAddr>, whose: String) {
+    fn start_erasing(&mut self, key: &ObjectKey, server: &NamespacedName, pods: Vec<IpAddr>, whose: String) {
         let tenant = self.tenant_of(key);
         let Some(reclaim) = self.reclaims.get_mut(key) else { return };
         reclaim.busy = true;
         let (client, poller, key) = (self.tools.client.clone(), self.tools.poller.clone(), key.clone());
+        let eraser = self.erasers.entry(server.clone());
+        let eraser = Arc::clone(eraser.or_insert_with(|| Arc::new(Eraser::new(client, poller, server.clone()))));
         self.start(async move {
-            let result = eraser::erase(client, poller, &server, &pods, &whose, &tenant).await;
+            let result = eraser.erase(&pods, &whose, &tenant).await;
             Input::Reclaimed(key, Done::Erased(result))
         });
     }
@@ -334,7 +382,22 @@ mod tests {
         assert_eq!(next(false, true, false), Step::RemoveFinalizer);
         assert_eq!(next(false, true, true), Step::RemoveFinalizer, "Retain keeps the mail, even now");
         assert_eq!(next(true, false, true), Step::Nothing, "too late: finalizers cannot be added any more");
-        assert_eq!(next(true, true, true), Step::RemoveFinalizer, "it never had an address");
+        assert!(matches!(next(true, true, true), Step::KeepMail(why) if why.contains("nothing is erased")));
+    }
+
+    #[test]
+    fn the_loser_of_a_conflict_neither_waits_nor_erases_what_is_not_its_own() {
+        let Step::KeepMail(why) = going().next(&Keeper::Another, 0) else { panic!("it does not let go") };
+        assert!(why.contains("another object's"), "{why}");
+        assert!(matches!(going().next(&Keeper::Another, 2), Step::KeepMail(_)), "its mailboxes lost as well");
+        // Who keeps the mail after all keeps it without a word.
+        assert_eq!(Reclaim { erases: false, ..going() }.next(&Keeper::Another, 0), Step::RemoveFinalizer);
+    }
+
+    #[test]
+    fn nobody_is_asked_before_the_pods_know_of_the_suspension() {
+        assert_eq!(going().next(&Keeper::Untold, 0), Step::Untold);
+        assert!(matches!(going().next(&Keeper::Untold, 1), Step::Wait(why) if why.contains("1 mailboxes")));
     }
 
     #[test]

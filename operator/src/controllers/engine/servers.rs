@@ -705,6 +705,7 @@ impl Engine {
         let history = &state.history;
         let mut counts: HashMap<Need, usize> = HashMap::new();
         let (dirty, effective) = (&mut self.status_dirty, &self.tools.metrics.effective_seconds);
+        let (reclaims, timers) = (&self.reclaims, &mut self.timers);
         // What waits is told where it stands, and what has arrived is told so once.
         state.needs.retain(|key, underway| {
             let arrived = *counts.entry(underway.need.clone()).or_insert_with(|| {
@@ -716,6 +717,9 @@ impl Engine {
                 dirty.insert(key.clone());
             }
             underway.arrived = arrived;
+            if is_there && reclaims.contains_key(key) {
+                timers.set_by(Timer::Reclaim(key.clone()), now);
+            }
             if is_there && !underway.is_old {
                 effective.observe(now.duration_since(underway.since).as_secs_f64());
             }

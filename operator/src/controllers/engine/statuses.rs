@@ -1,5 +1,6 @@
 //! What is reported: which statuses are to be looked at, what they are made of, and events about the changes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -386,7 +387,9 @@ impl Engine {
             secondary: None,
         };
         let (recorder, reference, key) = (self.tools.recorder.clone(), reference(key, live), key.clone());
+        let publications = Arc::clone(&self.publications);
         tokio::spawn(async move {
+            let _turn = publications.acquire().await;
             if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
                 tracing::debug!(object = %key, %error, "an event could not be published");
             }

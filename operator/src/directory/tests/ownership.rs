@@ -125,3 +125,38 @@ fn nobody_asks_where_nobody_can_look() {
     directory.apply(claim("one/d", 1));
     assert_eq!(served_domains(&directory), ["one/d"]);
 }
+
+#[test]
+fn mail_is_anothers_only_where_the_same_tenant_has_the_address_on_the_same_server() {
+    let deletes = |name, created| domain(name, created, "server1.com", json!({"reclaimPolicy": "Delete"}));
+    let mut directory = directory([
+        strict("mail/default"),
+        deletes("one/old", 1),
+        deletes("one/new", 2),
+        deletes("two/d", 3),
+        mailbox("one/anna", 4, "one/old", "anna", json!({})),
+        mailbox("one/other", 5, "one/new", "Anna", json!({})),
+        mailbox("two/anna", 6, "two/d", "anna", json!({})),
+        mailbox("one/eve", 7, "one/new", "eve", json!({})),
+    ]);
+    let (old, anna) = (key(Kind::MailDomain, "one/old"), key(Kind::Mailbox, "one/anna"));
+    let lost = |directory: &Directory, key: &ObjectKey, whose: &str| {
+        directory.is_of_another(key, &default_server(), whose, "one")
+    };
+    prove(&mut directory, "one/old", true);
+    assert!(!lost(&directory, &old, "@server1.com") && !lost(&directory, &anna, "anna@server1.com"));
+
+    // Proof beats age: another object of the same namespace has the domain, and the address, and so the mail.
+    prove(&mut directory, "one/old", false);
+    prove(&mut directory, "one/new", true);
+    assert!(lines(&directory).contains_key("anna@server1.com"));
+    assert!(lost(&directory, &old, "@server1.com") && lost(&directory, &anna, "Anna@server1.com"));
+    let elsewhere = NamespacedName::new("mail", "elsewhere");
+    assert!(!directory.is_of_another(&anna, &elsewhere, "anna@server1.com", "one"), "that server keeps this one's own");
+    assert!(!lost(&directory, &key(Kind::Mailbox, "one/other"), "anna@server1.com"));
+
+    // Another tenant's mail of the same address is apart from it.
+    prove(&mut directory, "one/new", false);
+    prove(&mut directory, "two/d", true);
+    assert!(!lost(&directory, &old, "@server1.com") && !lost(&directory, &anna, "anna@server1.com"));
+}

@@ -135,7 +135,7 @@ fn mail_is_anothers_only_where_the_same_tenant_has_the_address_on_the_same_serve
         deletes("one/new", 2),
         deletes("two/d", 3),
         mailbox("one/anna", 4, "one/old", "anna", json!({})),
-        mailbox("one/other", 5, "one/new", "Anna", json!({})),
+        mailbox("one/other", 5, "one/new", "anna", json!({})),
         mailbox("two/anna", 6, "two/d", "anna", json!({})),
         mailbox("one/eve", 7, "one/new", "eve", json!({})),
     ]);

@@ -25,10 +25,14 @@ use crate::live::LiveConfiguration;
 use crate::metrics::{ByProtocolAndResult, Metrics, Word};
 use crate::store::{Folder, MailboxName, MaildropName};
 
-/// How long a login takes that fails. It makes guessing slow, and is more than an Argon2 costs, so that the time of an
-/// answer does not tell whether the login exists.
+/// How long a login takes that fails, at least: it makes guessing slow. A share of it is added for each verifier of the
+/// mailbox that has the most, whoever logs in, and what took longer is answered at the next multiple: so the time of an
+/// answer tells neither whether the login exists nor how many passwords open it.
 const FAILURE_DELAY: Duration = Duration::from_secs(2);
-/// How long a login waits for its turn to be verified before the client is told to try again.
+/// The share of it for a verifier, as a divisor: 100 ms, two Argon2 of the operator's strength.
+const VERIFIERS_IN_DELAY: u32 = 20;
+/// How long a login waits for its turn to be verified before the client is told to try again. There is one turn for all
+/// verifiers of its mailbox.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a success is remembered: a client that polls each minute costs one Argon2 in five.
 const MEMORY: Duration = Duration::from_secs(300);
@@ -229,7 +233,7 @@ impl Authenticator {
         login: &str,
         password: Password,
     ) -> Result<Identity, Failure> {
-        let answer_not_before = Instant::now() + self.failure_delay;
+        let begun = Instant::now();
         let result = self.decide(client, access, login, password).await;
         let word = result.as_ref().map_or_else(|failure| failure.word(), |_| Word("accepted"));
         if let Some(metrics) = &self.metrics {
@@ -237,7 +241,8 @@ impl Authenticator {
             metrics.logins.get_or_create(&labels).inc();
         }
         if result.is_err() {
-            tokio::time::sleep_until(answer_not_before).await;
+            let most = self.configuration.snapshot().most_verifiers();
+            tokio::time::sleep_until(begun + answered_after(self.failure_delay, most, begun.elapsed())).await;
         }
         result
     }
@@ -253,19 +258,13 @@ impl Authenticator {
         let found = preparation::names(login).into_iter().find_map(|login| find_login(&configuration, access, &login));
         let (mailbox, folder) = found.map_or((None, Folder::inbox()), |(mailbox, folder)| (Some(mailbox), folder));
         let own = mailbox.map(|mailbox| verifiers(mailbox, access, Timestamp::now()));
-        let mut candidates: Vec<Arc<str>> = own.into_iter().flatten().map(|own| own.expose().into()).collect();
+        let usable = own.into_iter().flatten().filter(|own| memory_cost(own.expose()).is_some());
+        let mut candidates: Vec<Arc<str>> = usable.map(|own| own.expose().into()).collect();
         let opens_something = !candidates.is_empty();
         if !opens_something {
             candidates.push(Arc::clone(&self.decoy));
         }
-        let mut verifier = None;
-        for password in preparation::passwords(password) {
-            verifier = self.find_match(client, candidates.clone(), Arc::new(password)).await?;
-            if verifier.is_some() {
-                break;
-            }
-        }
-        let verifier = verifier.ok_or(Failure::Rejected)?;
+        let verifier = self.find_match(client, candidates, password).await?.ok_or(Failure::Rejected)?;
         // The decoy's password is nobody's, but a match with it must not open anything either.
         let mailbox = mailbox.filter(|_| opens_something).ok_or(Failure::Rejected)?;
         if is_permitted(access, mailbox, &configuration) {
@@ -276,43 +275,42 @@ impl Authenticator {
         }
     }
 
-    /// The verifier to which the password belongs. What was verified lately is answered from memory.
+    /// The verifier to which the password belongs, in any of its forms. What was verified lately is answered from memory;
+    /// the rest is verified in one turn, so that a mailbox with many verifiers takes no more turns than one with none.
     async fn find_match(
         &self,
         client: IpAddr,
         verifiers: Vec<Arc<str>>,
-        password: Arc<Password>,
+        password: Password,
     ) -> Result<Option<Arc<str>>, Failure> {
         if password.expose().len() > MAX_PASSWORD {
             return Ok(None);
         }
-        for verifier in &verifiers {
-            if self.memory.get(&self.memory_key(verifier, &password)).await.is_some() {
+        let mut forms = preparation::passwords(password);
+        forms.retain(|form| form.expose().len() <= MAX_PASSWORD);
+        for (form, verifier) in pairs(&forms, &verifiers) {
+            if self.memory.get(&self.memory_key(verifier, form)).await.is_some() {
                 return Ok(Some(Arc::clone(verifier)));
             }
         }
-        for verifier in verifiers {
-            if self.matches(client, Arc::clone(&verifier), Arc::clone(&password)).await? {
-                self.memory.insert(self.memory_key(&verifier, &password), ()).await;
-                return Ok(Some(verifier));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn matches(&self, client: IpAddr, verifier: Arc<str>, password: Arc<Password>) -> Result<bool, Failure> {
-        let Some(memory) = memory_cost(&verifier) else { return Ok(false) };
-        let share = memory.max(self.smallest_share);
+        let Some(share) = verifiers.iter().filter_map(|verifier| memory_cost(verifier)).max() else { return Ok(None) };
         let turn = async {
             let own = self.turn_of(client).await?;
+            let share = share.max(self.smallest_share);
             Ok::<_, AcquireError>((own, Arc::clone(&self.memory_left).acquire_many_owned(share).await?))
         };
         let Ok(Ok(turn)) = tokio::time::timeout(QUEUE_TIMEOUT, turn).await else { return Err(Failure::Busy) };
         let verdict = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            opens(&verifier, password.expose())
+            let found = pairs(&forms, &verifiers).position(|(form, verifier)| opens(verifier, form.expose()));
+            (found, forms, verifiers)
         });
-        verdict.await.map_err(|_| Failure::Busy)
+        let (found, forms, verifiers) = verdict.await.map_err(|_| Failure::Busy)?;
+        let Some((form, verifier)) = found.and_then(|found| pairs(&forms, &verifiers).nth(found)) else {
+            return Ok(None);
+        };
+        self.memory.insert(self.memory_key(verifier, form), ()).await;
+        Ok(Some(Arc::clone(verifier)))
     }
 
     /// Waits until no other login of the client's network is being verified.
@@ -338,6 +336,20 @@ impl Authenticator {
         outer.update(inner.finalize());
         outer.finalize().into()
     }
+}
+
+/// Each form of a password with each verifier, in the order in which they are tried.
+fn pairs<'a>(forms: &'a [Password], verifiers: &'a [Arc<str>]) -> impl Iterator<Item = (&'a Password, &'a Arc<str>)> {
+    forms.iter().flat_map(move |form| verifiers.iter().map(move |verifier| (form, verifier)))
+}
+
+/// How long after its beginning a failure is answered whose verification took so long, where a mailbox has `most`
+/// verifiers: see [`FAILURE_DELAY`].
+fn answered_after(delay: Duration, most: usize, took: Duration) -> Duration {
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let step = delay.saturating_add((delay / VERIFIERS_IN_DELAY).saturating_mul(most));
+    let steps = took.as_nanos().checked_div(step.as_nanos()).unwrap_or(0) + 1;
+    step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 /// The mailbox of a login, and the folder that it names: `anna+junk@server1.com` is the folder `junk` of anna, where the

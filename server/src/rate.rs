@@ -35,9 +35,22 @@ pub struct Demand {
     pub recipient: bool,
 }
 
+/// A demand on one limit; what somebody does may be one on several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose limit.
+    pub holder: Holder,
+    /// The limit.
+    pub limit: RateLimit,
+    /// What is wanted of it.
+    pub demand: Demand,
+}
+
 /// A limit that is reached. Its text is for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exhausted {
+    /// Whose it is.
+    pub holder: Holder,
     /// `messages` or `recipients`.
     pub what: &'static str,
     /// How many an hour may go.
@@ -48,7 +61,7 @@ pub struct Exhausted {
 
 impl fmt::Display for Exhausted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, limit, wait } = self;
+        let Self { what, limit, wait, .. } = self;
         let minutes = wait.as_secs().div_ceil(60).max(1);
         let unit = if minutes == 1 { "minute" } else { "minutes" };
         write!(formatter, "the limit of {limit} {what} an hour is reached; try again in {minutes} {unit}")
@@ -64,6 +77,23 @@ struct Buckets {
     recipients: FullAt,
 }
 
+/// `messages` or `recipients`, how many an hour may go, and when one more may.
+type Reached = (&'static str, u32, Duration);
+
+impl Buckets {
+    /// After what is wanted is taken out.
+    fn less(self, limit: &RateLimit, demand: Demand, now: Duration) -> Result<Self, Reached> {
+        let mut after = self;
+        if let Some(limit) = limit.messages_per_hour.filter(|_| demand.message) {
+            after.messages = one_more(self.messages, limit, now).map_err(|wait| ("messages", limit, wait))?;
+        }
+        if let Some(limit) = limit.recipients_per_hour.filter(|_| demand.recipient) {
+            after.recipients = one_more(self.recipients, limit, now).map_err(|wait| ("recipients", limit, wait))?;
+        }
+        Ok(after)
+    }
+}
+
 /// All buckets that are not full.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -72,23 +102,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes what is wanted, or nothing of it.
+    /// Takes what all claims want, or nothing of any: who is at one limit does not go on using up another, which may be
+    /// shared. No two claims are of one holder.
     ///
     /// # Errors
-    /// The limit that is reached.
-    pub fn take(&mut self, holder: Holder, limit: &RateLimit, demand: Demand, now: Duration) -> Result<(), Exhausted> {
+    /// The first limit that is reached.
+    pub fn take(&mut self, claims: Vec<Claim>, now: Duration) -> Result<(), Exhausted> {
         self.sweep(now);
-        let before = self.buckets.get(&holder).copied().unwrap_or_default();
-        let mut after = before;
-        if let Some(limit) = limit.messages_per_hour.filter(|_| demand.message) {
-            after.messages = one_more(before.messages, limit, "messages", now)?;
+        let mut taken = Vec::with_capacity(claims.len());
+        for Claim { holder, limit, demand } in claims {
+            let before = self.buckets.get(&holder).copied().unwrap_or_default();
+            match before.less(&limit, demand, now) {
+                Ok(after) => taken.push((holder, after)),
+                Err((what, limit, wait)) => return Err(Exhausted { holder, what, limit, wait }),
+            }
         }
-        if let Some(limit) = limit.recipients_per_hour.filter(|_| demand.recipient) {
-            after.recipients = one_more(before.recipients, limit, "recipients", now)?;
-        }
-        if after.messages > now || after.recipients > now {
-            self.buckets.insert(holder, after);
-        }
+        let is_used = |(_, after): &(Holder, Buckets)| after.messages > now || after.recipients > now;
+        self.buckets.extend(taken.into_iter().filter(is_used));
         Ok(())
     }
 
@@ -100,13 +130,14 @@ impl Ledger {
     }
 }
 
-/// When the bucket is full again after one more is taken out of it. It holds what fills it in an hour.
-fn one_more(full_at: FullAt, limit: u32, what: &'static str, now: Duration) -> Result<FullAt, Exhausted> {
+/// When the bucket is full again after one more is taken out of it, or how long until there is one. It holds what fills it
+/// in an hour.
+fn one_more(full_at: FullAt, limit: u32, now: Duration) -> Result<FullAt, Duration> {
     // A limit of nothing lets nothing pass; the operator writes none.
     let each = HOUR.checked_div(limit).unwrap_or(HOUR * 2);
     let next = full_at.max(now).saturating_add(each);
     match next.saturating_sub(now).checked_sub(HOUR) {
-        Some(wait) if !wait.is_zero() => Err(Exhausted { what, limit, wait }),
+        Some(wait) if !wait.is_zero() => Err(wait),
         _ => Ok(next),
     }
 }
@@ -125,14 +156,17 @@ impl Default for RateLimits {
 }
 
 impl RateLimits {
-    /// Takes what is wanted now, or nothing of it.
+    /// Takes what all claims want now, or nothing of any.
     ///
     /// # Errors
-    /// The limit that is reached.
-    pub fn take(&self, holder: Holder, limit: &RateLimit, demand: Demand) -> Result<(), Exhausted> {
+    /// The first limit that is reached.
+    pub fn take(&self, claims: Vec<Claim>) -> Result<(), Exhausted> {
+        if claims.is_empty() {
+            return Ok(());
+        }
         // What a panic elsewhere left is still a set of numbers.
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.take(holder, limit, demand, self.started.elapsed())
+        ledger.take(claims, self.started.elapsed())
     }
 }
 
@@ -157,21 +191,51 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    impl Ledger {
+        fn take_one(
+            &mut self,
+            holder: Holder,
+            limit: &RateLimit,
+            demand: Demand,
+            now: Duration,
+        ) -> Result<(), Exhausted> {
+            self.take(vec![Claim { holder, limit: *limit, demand }], now)
+        }
+    }
+
+    #[test]
+    fn of_two_limits_both_are_taken_from_or_neither() {
+        let mut ledger = Ledger::default();
+        let rule = || Holder::Rule("partners".to_owned());
+        let claim = |holder, count| Claim { holder, limit: limit(None, Some(count)), demand: RECIPIENT };
+        let both = || vec![claim(anna(), 1), claim(rule(), 3)];
+        ledger.take(both(), at(0)).unwrap();
+        for _ in 0..10 {
+            assert_eq!(ledger.take(both(), at(0)).unwrap_err().holder, anna());
+        }
+        for _ in 0..2 {
+            ledger.take_one(rule(), &limit(None, Some(3)), RECIPIENT, at(0)).unwrap();
+        }
+        let other = || vec![claim(Holder::Mailbox("tom@server1.com".to_owned()), 1), claim(rule(), 3)];
+        assert_eq!(ledger.take(other(), at(0)).unwrap_err().holder, rule());
+        ledger.take(vec![other().swap_remove(0)], at(0)).unwrap();
+    }
+
     #[test]
     fn so_many_go_at_once_and_then_one_each_time_that_one_is_due() {
         let (mut ledger, limit) = (Ledger::default(), limit(Some(4), None));
         for _ in 0..4 {
-            ledger.take(anna(), &limit, MESSAGE, at(100)).unwrap();
+            ledger.take_one(anna(), &limit, MESSAGE, at(100)).unwrap();
         }
-        let refused = ledger.take(anna(), &limit, MESSAGE, at(100)).unwrap_err();
+        let refused = ledger.take_one(anna(), &limit, MESSAGE, at(100)).unwrap_err();
         assert_eq!((refused.what, refused.wait), ("messages", at(900)));
         assert_eq!(refused.to_string(), "the limit of 4 messages an hour is reached; try again in 15 minutes");
-        assert!(ledger.take(anna(), &limit, MESSAGE, at(999)).is_err());
-        ledger.take(anna(), &limit, MESSAGE, at(1000)).unwrap();
-        assert!(ledger.take(anna(), &limit, MESSAGE, at(1000)).is_err());
-        ledger.take(anna(), &limit, RECIPIENT, at(1000)).unwrap();
+        assert!(ledger.take_one(anna(), &limit, MESSAGE, at(999)).is_err());
+        ledger.take_one(anna(), &limit, MESSAGE, at(1000)).unwrap();
+        assert!(ledger.take_one(anna(), &limit, MESSAGE, at(1000)).is_err());
+        ledger.take_one(anna(), &limit, RECIPIENT, at(1000)).unwrap();
         for _ in 0..4 {
-            ledger.take(anna(), &limit, MESSAGE, at(10_000)).unwrap();
+            ledger.take_one(anna(), &limit, MESSAGE, at(10_000)).unwrap();
         }
     }
 
@@ -179,19 +243,19 @@ mod tests {
     fn each_has_a_bucket_of_its_own_and_what_is_refused_takes_nothing() {
         let (mut ledger, limit) = (Ledger::default(), limit(Some(2), Some(1)));
         let both = Demand { message: true, recipient: true };
-        ledger.take(anna(), &limit, both, at(0)).unwrap();
-        assert_eq!(ledger.take(anna(), &limit, both, at(0)).unwrap_err().what, "recipients");
-        ledger.take(anna(), &limit, MESSAGE, at(0)).unwrap();
-        assert_eq!(ledger.take(anna(), &limit, MESSAGE, at(0)).unwrap_err().what, "messages");
-        ledger.take(Holder::Rule("anna@server1.com".to_owned()), &limit, both, at(0)).unwrap();
-        ledger.take(anna(), &RateLimit::default(), both, at(0)).unwrap();
+        ledger.take_one(anna(), &limit, both, at(0)).unwrap();
+        assert_eq!(ledger.take_one(anna(), &limit, both, at(0)).unwrap_err().what, "recipients");
+        ledger.take_one(anna(), &limit, MESSAGE, at(0)).unwrap();
+        assert_eq!(ledger.take_one(anna(), &limit, MESSAGE, at(0)).unwrap_err().what, "messages");
+        ledger.take_one(Holder::Rule("anna@server1.com".to_owned()), &limit, both, at(0)).unwrap();
+        ledger.take_one(anna(), &RateLimit::default(), both, at(0)).unwrap();
     }
 
     #[test]
     fn full_buckets_are_forgotten() {
         let (mut ledger, limit) = (Ledger::default(), limit(Some(3600), None));
         for second in 0..100_000_u64 {
-            ledger.take(Holder::Rule(second.to_string()), &limit, MESSAGE, at(second)).unwrap();
+            ledger.take_one(Holder::Rule(second.to_string()), &limit, MESSAGE, at(second)).unwrap();
         }
         assert!(ledger.buckets.len() <= SWEEP, "{}", ledger.buckets.len());
     }
@@ -204,7 +268,7 @@ mod tests {
             let (mut now, mut passed) = (0, Vec::new());
             for pause in pauses {
                 now += pause;
-                match ledger.take(anna(), &limit, RECIPIENT, at(now)) {
+                match ledger.take_one(anna(), &limit, RECIPIENT, at(now)) {
                     Ok(()) => passed.push(now),
                     Err(refused) => prop_assert!(refused.wait <= HOUR && !refused.wait.is_zero()),
                 }

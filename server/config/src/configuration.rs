@@ -10,7 +10,8 @@ use crate::bundle::{
     FORMAT_VERSION, INDEX_FILE, Index, RELAY_FILE, Revision, SECRETS_FILE, SERVER_FILE, digest, revision_of,
 };
 use crate::model::{
-    AliasRecord, CatchAll, DomainConfig, LocalParts, MailboxRecord, Record, RelayRule, Secrets, ServerConfig,
+    AliasRecord, CatchAll, DomainConfig, LocalParts, MOST_VERIFIERS, MailboxRecord, Record, RelayRule, Secrets,
+    ServerConfig,
 };
 use crate::shard::ShardName;
 
@@ -93,6 +94,7 @@ pub struct Configuration {
     domains: HashMap<Domain, DomainConfig>,
     mailboxes: HashMap<String, MailboxRecord>,
     aliases: HashMap<String, AliasRecord>,
+    most_verifiers: usize,
 }
 
 impl Configuration {
@@ -118,6 +120,7 @@ impl Configuration {
             domains: HashMap::new(),
             mailboxes: HashMap::new(),
             aliases: HashMap::new(),
+            most_verifiers: 0,
         };
         for entry in &index.shards {
             if let Some(shard) = ShardName::from_file_name(&entry.name) {
@@ -138,6 +141,14 @@ impl Configuration {
             if ShardName::of(&key) != shard {
                 return Err(malformed(format!("{key} belongs into {}", ShardName::of(&key))));
             }
+            if let Record::Mailbox(mailbox) = &record
+                && mailbox.verifier_count() > MOST_VERIFIERS
+            {
+                let count = mailbox.verifier_count();
+                return Err(malformed(format!(
+                    "{key} has {count} passwords, at most {MOST_VERIFIERS} are allowed: take some of its app passwords away"
+                )));
+            }
             if !self.insert(&key, record) {
                 return Err(malformed(format!("{key} is there twice")));
             }
@@ -153,7 +164,10 @@ impl Configuration {
         }
         match record {
             Record::Domain(config) => return self.domains.insert(config.domain.clone(), config).is_none(),
-            Record::Mailbox(mailbox) => drop(self.mailboxes.insert(key.to_owned(), mailbox)),
+            Record::Mailbox(mailbox) => {
+                self.most_verifiers = self.most_verifiers.max(mailbox.verifier_count());
+                self.mailboxes.insert(key.to_owned(), mailbox);
+            }
             Record::Alias(alias) => drop(self.aliases.insert(key.to_owned(), alias)),
         }
         true
@@ -233,6 +247,12 @@ impl Configuration {
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.domains.len(), self.mailboxes.len(), self.aliases.len())
+    }
+
+    /// How many verifiers the mailbox has that has the most.
+    #[must_use]
+    pub fn most_verifiers(&self) -> usize {
+        self.most_verifiers
     }
 
     /// Every mailbox, in no order.

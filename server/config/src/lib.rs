@@ -16,8 +16,8 @@ pub use bundle::{BuildError, Bundle, Content, FORMAT_VERSION, Index, IndexEntry,
 pub use configuration::{Configuration, ReadError, Resolution};
 pub use model::{
     AliasRecord, AppPassword, BareLineEndings, CatchAll, DomainConfig, Filters, Forwarding, Limits, Listener,
-    LocalParts, Login, MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RateLimit, RecipientScope, Record,
-    RelayRule, RelaySource, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope, ServerConfig, Shutdown,
-    SmartHost, SmartHostTls, TlsConfig, TlsVersion, Verifier,
+    LocalParts, Login, MOST_VERIFIERS, MailboxRecord, Outbound, Protocol, Protocols, ProxyProtocol, RateLimit,
+    RecipientScope, Record, RelayRule, RelaySource, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope,
+    ServerConfig, Shutdown, SmartHost, SmartHostTls, TlsConfig, TlsVersion, Verifier,
 };
 pub use shard::{SHARD_COUNT, ShardName};

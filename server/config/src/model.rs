@@ -383,6 +383,10 @@ impl Record {
     }
 }
 
+/// How many verifiers a mailbox may have, its own and its app passwords': each of them costs something when a password is
+/// wrong. 16 app passwords, and two own ones while one is being replaced.
+pub const MOST_VERIFIERS: usize = 18;
+
 /// A maildrop and login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -437,6 +441,12 @@ pub struct RateLimit {
 }
 
 impl MailboxRecord {
+    /// How many verifiers it has, its own and its app passwords'; a set with more than [`MOST_VERIFIERS`] is refused.
+    #[must_use]
+    pub fn verifier_count(&self) -> usize {
+        self.verifiers.len() + self.app_passwords.len()
+    }
+
     /// A mailbox that receives and may use both protocols, and has nothing else.
     #[must_use]
     pub fn new(address: Address) -> Self {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use paquebot_config::{
     Address, AliasRecord, AppPassword, Bundle, CatchAll, Configuration, Content, Domain, DomainConfig, Forwarding,
-    Limits, Listener, MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record, RelayRule,
-    RelaySource, Resolution, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope, ServerConfig, ShardName,
-    Shutdown, TlsConfig, TlsVersion, Verifier, directory,
+    Limits, Listener, MOST_VERIFIERS, MailboxRecord, Outbound, Protocol, Protocols, ReadError, RecipientScope, Record,
+    RelayRule, RelaySource, Resolution, Resolvers, Scope, SecretText, Secrets, SendAs, SenderScope, ServerConfig,
+    ShardName, Shutdown, TlsConfig, TlsVersion, Verifier, directory,
 };
 use proptest::prelude::*;
 
@@ -320,6 +320,19 @@ fn addresses_mean_what_the_directory_says() {
     ] {
         assert_eq!(meaning(text), expected, "{text}");
     }
+}
+
+#[test]
+fn a_mailbox_has_at_most_eighteen_passwords() {
+    let with = |count: usize| {
+        let mut content = content();
+        let Some(Record::Mailbox(tom)) = content.records.first_mut() else { panic!("no mailbox") };
+        tom.app_passwords = vec![tom.app_passwords[0].clone(); count - tom.verifiers.len()];
+        read(&files(content))
+    };
+    assert_eq!(with(MOST_VERIFIERS).unwrap().most_verifiers(), MOST_VERIFIERS);
+    let refused = with(MOST_VERIFIERS + 1).unwrap_err().to_string();
+    assert!(refused.contains("tom@server1.com has 19 passwords, at most 18 are allowed"), "{refused}");
 }
 
 #[test]

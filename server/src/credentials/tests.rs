@@ -339,3 +339,36 @@ async fn a_login_ends_with_its_app_password_and_with_its_tenant() {
     assert!(!holds(tom(Vec::new(), "team-a")));
     assert!(!holds(tom(phone, "team-b")), "the same password at another tenant's mailbox");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_takes_one_turn_and_the_same_time_however_many_passwords_there_are() {
+    let app_passwords = (0..16).map(|number| app_password(&format!("app{number}"), &[], None)).collect();
+    let many = MailboxRecord { app_passwords, ..mailbox("tom@server1.com", vec![verifier("own"), verifier("next")]) };
+    let one = mailbox("anna@server1.com", vec![verifier("own")]);
+    let live = LiveConfiguration::new(configuration(vec![many, one], false));
+    let authenticator = Authenticator::new(live);
+    let mut times = Vec::new();
+    // A password that has two forms is tried in both.
+    for login in ["tom@server1.com", "anna@server1.com", "nobody@server1.com"] {
+        let begun = Instant::now();
+        assert_eq!(verify(&authenticator, login, "gru\u{308}n").await, Err(Failure::Rejected));
+        times.push(begun.elapsed().as_millis());
+    }
+    assert!(times.iter().all(|time| time / 10 == times[0] / 10), "{times:?}");
+    // Where there is no turn, one deadline holds for all of them.
+    let _turn = authenticator.turn_of("192.0.2.1".parse().unwrap()).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(verify(&authenticator, "tom@server1.com", "gru\u{308}n").await, Err(Failure::Busy));
+    assert!(begun.elapsed() < QUEUE_TIMEOUT * 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_takes_longer_is_answered_at_the_next_step() {
+    let after = |most, took| answered_after(Duration::from_secs(2), most, Duration::from_millis(took)).as_millis();
+    assert_eq!(after(0, 0), 2000);
+    assert_eq!(after(1, 1), 2100);
+    assert_eq!(after(18, 0), 3800);
+    assert_eq!(after(18, 3799), 3800, "all that 18 verifiers take");
+    assert_eq!(after(18, 3801), 7600);
+    assert_eq!(answered_after(Duration::ZERO, 18, Duration::from_secs(9)), Duration::ZERO);
+}

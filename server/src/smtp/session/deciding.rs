@@ -6,7 +6,7 @@ use super::{Session, Transaction, out_of_step, path};
 use crate::credentials::Access;
 use crate::credentials::sasl::Credentials;
 use crate::metrics::{ByHolder, ByResult, Word};
-use crate::rate::{Demand, Holder};
+use crate::rate::{Claim, Demand, Holder};
 use crate::relay::Client;
 use crate::smtp::command::{Mail, Recipient};
 use crate::smtp::machine::{AcceptedRecipient, Login};
@@ -121,20 +121,22 @@ impl Session {
         Ok(Client { address: self.client.ip(), mailbox, certified: &self.certified })
     }
 
-    /// Counts against the limits of the rule that admits, which many clients may share, and of the sender's mailbox.
+    /// Counts against the limits of the sender's mailbox, and of the rule that admits, which many clients may share:
+    /// against both or none.
     fn spend(&self, mailbox: Option<&MailboxRecord>, rule: Option<&RelayRule>, demand: Demand) -> Result<(), Reply> {
-        let of_rule = rule.and_then(|rule| Some((Holder::Rule(rule.name.clone()), rule.rate_limit?, demand)));
+        let of_rule = rule
+            .and_then(|rule| Some(Claim { holder: Holder::Rule(rule.name.clone()), limit: rule.rate_limit?, demand }));
         // The owner of a mailbox has paid for the message at MAIL.
         let demand = if demand.recipient { Demand { message: false, ..demand } } else { demand };
-        let of_mailbox = mailbox
-            .and_then(|mailbox| Some((Holder::Mailbox(mailbox.address.canonical()), mailbox.rate_limit?, demand)));
-        for (holder, limit, demand) in of_rule.into_iter().chain(of_mailbox) {
-            let word = if matches!(holder, Holder::Mailbox(_)) { "mailbox" } else { "policy" };
-            self.services.rates.take(holder, &limit, demand).map_err(|exhausted| {
-                self.services.metrics.rate_limited.get_or_create(&ByHolder { holder: Word(word) }).inc();
-                policy::rate_limited(&exhausted)
-            })?;
-        }
-        Ok(())
+        let of_mailbox = mailbox.and_then(|mailbox| {
+            let holder = Holder::Mailbox(mailbox.address.canonical());
+            Some(Claim { holder, limit: mailbox.rate_limit?, demand })
+        });
+        let claims = of_mailbox.into_iter().chain(of_rule).collect();
+        self.services.rates.take(claims).map_err(|exhausted| {
+            let word = if matches!(exhausted.holder, Holder::Mailbox(_)) { "mailbox" } else { "policy" };
+            self.services.metrics.rate_limited.get_or_create(&ByHolder { holder: Word(word) }).inc();
+            policy::rate_limited(&exhausted)
+        })
     }
 }

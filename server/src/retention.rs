@@ -4,7 +4,7 @@
 //! sessions and new mail hardly notice. The clock is the server's; a message's age counts from when the server received it.
 //! Mailboxes that are suspended keep their mail, and so do those that the configuration does not have (any more).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use paquebot_config::Configuration;
@@ -19,6 +19,8 @@ pub const INTERVAL: Duration = Duration::from_secs(10 * 60);
 const STEP: usize = 200;
 /// Time between two transactions that delete.
 const PAUSE: Duration = Duration::from_millis(100);
+/// By how much the clock may be ahead of the time that passed since the start.
+const LARGEST_JUMP: SignedDuration = SignedDuration::from_hours(24);
 /// Mailboxes that are looked at before others get a turn.
 const LOOKS: usize = 100;
 
@@ -47,18 +49,25 @@ pub fn due(configuration: &Configuration, now: Timestamp) -> Vec<Due> {
     limited.collect()
 }
 
-/// Deletes what is due now; yields how many messages.
+/// Deletes what is due now; yields how many messages. A mailbox that cannot be swept holds up no other one.
 ///
 /// # Errors
-/// What the store says; the rest waits for the next sweep.
+/// The first that the store said; what was left waits for the next sweep.
 pub async fn sweep(store: &SharedStore, due: Vec<Due>) -> Result<usize, StoreError> {
-    let mut total = 0;
+    let (mut total, mut failed) = (0, None);
     for (looked, Due { mailbox, before }) in due.into_iter().enumerate() {
         if looked % LOOKS == LOOKS - 1 {
             tokio::time::sleep(PAUSE).await;
         }
         loop {
-            let gone = store.expire(&mailbox, before, STEP).await?;
+            let gone = match store.expire(&mailbox, before, STEP).await {
+                Ok(gone) => gone,
+                Err(error) => {
+                    tracing::debug!(%mailbox, %error, "old mail could not be deleted");
+                    failed.get_or_insert(error);
+                    break;
+                }
+            };
             total += gone;
             if gone > 0 {
                 tracing::info!(%mailbox, messages = gone, "deleted: older than the mailbox keeps its mail");
@@ -69,19 +78,33 @@ pub async fn sweep(store: &SharedStore, due: Vec<Due>) -> Result<usize, StoreErr
             }
         }
     }
-    Ok(total)
+    failed.map_or(Ok(total), Err)
+}
+
+/// Whether the clock went on by about the time that passed. Deleting is for good: no clock that jumps ahead may do it. One
+/// that is set back deletes less, which mends itself.
+fn is_plausible(last: Timestamp, passed: Duration, now: Timestamp) -> bool {
+    let ahead =
+        now.duration_since(last).saturating_sub(SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX));
+    ahead <= LARGEST_JUMP
 }
 
 /// Sweeps until it is told to stop. The first one is soon after the start: a server that restarts often sweeps all the same.
 pub async fn run(configuration: LiveConfiguration, store: SharedStore, stop: CancellationToken) {
     let mut wait = INTERVAL / 10;
+    let start = (Timestamp::now(), Instant::now());
     loop {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => return,
         }
         wait = INTERVAL;
-        let due = due(&configuration.snapshot(), Timestamp::now());
+        let now = Timestamp::now();
+        if !is_plausible(start.0, start.1.elapsed(), now) {
+            tracing::warn!(%now, "the clock jumped ahead by more than a day: no old mail is deleted; restart if it is right");
+            continue;
+        }
+        let due = due(&configuration.snapshot(), now);
         tokio::select! {
             swept = sweep(&store, due) => {
                 if let Err(error) = swept {
@@ -169,6 +192,27 @@ mod tests {
         let nobody = vec![Due { mailbox: address("nobody@server1.com").into(), before: at(3) }];
         assert_eq!(sweep(&store, nobody).await.unwrap(), 0);
         drop(Arc::clone(&store));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_deletes_nothing() {
+        let hour = Duration::from_secs(3600);
+        assert!(is_plausible(at(100), hour, at(100) + SignedDuration::from_hours(1)));
+        assert!(is_plausible(at(100), 24 * 30 * hour, at(130)));
+        assert!(is_plausible(at(100), hour, at(50)), "less is due");
+        assert!(!is_plausible(at(100), hour, at(102)));
+    }
+
+    #[tokio::test]
+    async fn a_message_from_the_future_holds_back_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: SharedStore = EmbeddedStore::open(directory.path()).unwrap();
+        let future = Timestamp::now() + SignedDuration::from_hours(24);
+        for received_at in [future, at(0), at(1)] {
+            deliver(&store, Folder::inbox(), received_at).await;
+        }
+        let due = vec![Due { mailbox: address("day@server1.com").into(), before: at(3) }];
+        assert_eq!(sweep(&store, due).await.unwrap(), 2);
     }
 
     #[tokio::test]

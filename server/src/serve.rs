@@ -80,6 +80,13 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }
     };
     let (configuration, watcher) = first;
+    match store.give_to_owners(&configuration.snapshot()).await {
+        Ok(0) => {}
+        Ok(maildrops) => {
+            tracing::info!(maildrops, "mail that was nobody's was given to the tenants that have the addresses")
+        }
+        Err(error) => tracing::warn!(%error, "mail that is nobody's waits for its first user"),
+    }
     maildrops.set_store(store.clone(), configuration.clone());
     let services = Arc::new(Services {
         configuration: configuration.clone(),

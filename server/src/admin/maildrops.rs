@@ -80,9 +80,11 @@ async fn erased(
             format!("{whose} is in service: take it out of the configuration, or suspend it, before its mail goes");
         return refuse(StatusCode::CONFLICT, message);
     }
+    let nobodys_too = |address: &Address| is_free_for(&configuration.snapshot(), address, tenant);
+    let whose_mail = erase::Whose { tenant, nobodys_too: &nobodys_too };
     let result = match &parsed {
-        Whose::Mailbox(address) => erase::address(store.as_ref(), address, tenant).await,
-        Whose::Domain(domain) => erase::domain(store.as_ref(), domain, tenant).await,
+        Whose::Mailbox(address) => erase::address(store.as_ref(), address, &whose_mail).await,
+        Whose::Domain(domain) => erase::domain(store.as_ref(), domain, &whose_mail).await,
     };
     match result {
         Ok(messages) => {
@@ -118,8 +120,20 @@ fn in_service(configuration: &Configuration, whose: &Whose, tenant: Option<&str>
     }
 }
 
+/// Whether what is nobody's at an address may go with a tenant's mail: nobody else has the address, or its domain, and the
+/// tenant's own mailbox is not in service.
+fn is_free_for(configuration: &Configuration, address: &Address, tenant: Option<&str>) -> bool {
+    let Some(tenant) = tenant else { return true };
+    let domain = address.domain();
+    let is_others = |mailbox: &MailboxRecord| mailbox.address.domain() == domain && mailbox.tenant != tenant;
+    let mailbox = Whose::Mailbox(address.clone());
+    !in_service(configuration, &mailbox, Some(tenant)) && !configuration.mailboxes().any(is_others)
+}
+
 #[cfg(test)]
 mod tests {
+    use paquebot_config::Record;
+
     use super::*;
 
     #[test]
@@ -130,5 +144,33 @@ mod tests {
         for wrong in ["", "@", "anna", "a b@server1.com", "@a b", "@anna@server1.com"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_nobodys_is_kept_for_who_has_the_address() {
+        use crate::smtp::testing::{configuration_of, content, mailbox};
+        let with = |tenant: &str, suspended| {
+            let mut content = content(Vec::new());
+            let address = Address::parse("anna@server1.com").unwrap();
+            content.records.retain(|record| !matches!(record, Record::Mailbox(old) if old.address == address));
+            for record in &mut content.records {
+                if let Record::Mailbox(other) = record {
+                    other.tenant = tenant.to_owned();
+                }
+            }
+            let anna = MailboxRecord { tenant: tenant.to_owned(), suspended, ..mailbox("anna@server1.com") };
+            content.records.push(Record::Mailbox(anna));
+            configuration_of(content)
+        };
+        let is_free = |configuration: &Configuration, whose: &str| {
+            is_free_for(configuration, &Address::parse(whose).unwrap(), Some("b"))
+        };
+        for (tenant, suspended, expected) in
+            [("a", false, false), ("a", true, false), ("", true, false), ("b", false, false), ("b", true, true)]
+        {
+            assert_eq!(is_free(&with(tenant, suspended), "anna@server1.com"), expected, "{tenant} {suspended}");
+        }
+        assert!(!is_free(&with("a", false), "gone@server1.com"), "the domain is another's");
+        assert!(is_free(&with("a", false), "anna@server9.com"));
     }
 }

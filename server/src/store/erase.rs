@@ -3,62 +3,72 @@
 
 use paquebot_config::{Address, Domain};
 
-use super::{Folder, MailboxName, MaildropName, Result, Store};
+use super::{MailboxName, Result, Store, StoreError};
 
 /// Mailboxes of a domain that are looked up at a time.
 const PAGE: usize = 64;
 
-/// Erases the mail of a mailbox, over all its folders. Returns how many messages there were.
+/// Whose mail is erased.
+pub struct Whose<'a> {
+    /// One tenant's; `None`: everybody's.
+    pub tenant: Option<&'a str>,
+    /// Whether what is nobody's at an address goes along with a tenant's: not where somebody else has the address now, for
+    /// it is that one's at the first use.
+    pub nobodys_too: &'a (dyn Fn(&Address) -> bool + Send + Sync),
+}
+
+impl Whose<'_> {
+    fn includes(&self, mailbox: &MailboxName) -> bool {
+        match self.tenant {
+            None => true,
+            Some(tenant) if *tenant == *mailbox.tenant => true,
+            Some(_) => mailbox.tenant.is_empty() && (self.nobodys_too)(&mailbox.address),
+        }
+    }
+}
+
+/// Erases the mail of every mailbox of a domain that is somebody's. A mailbox that somebody has open keeps no other one's
+/// mail. Returns how many messages there were.
 ///
 /// # Errors
-/// [`super::StoreError::MaildropInUse`] while somebody reads it or an earlier erasure is under way, and what else the store
+/// [`StoreError::MaildropInUse`] when somebody reads one of them or an earlier erasure is under way, and what else the store
 /// says. What is gone by then stays gone.
-pub async fn mailbox(store: &dyn Store, mailbox: &MailboxName) -> Result<u64> {
-    let mut folders = store.folders(mailbox).await?;
-    folders.push(Folder::inbox());
-    let mut erased = 0;
-    for folder in folders {
-        let name = MaildropName { mailbox: mailbox.clone(), folder };
-        let keys: Vec<i64> = {
-            let maildrop = store.open_maildrop(&name).await?;
-            maildrop.entries.iter().map(|entry| entry.key).collect()
-        };
-        store.delete(&name, &keys).await?;
-        erased += keys.len() as u64;
-    }
-    Ok(erased)
-}
-
-/// Erases the mail of every mailbox of a domain, of one tenant where one is named. Returns how many messages there were.
-///
-/// # Errors
-/// As [`mailbox`].
-pub async fn domain(store: &dyn Store, domain: &Domain, tenant: Option<&str>) -> Result<u64> {
-    let mut erased = 0;
+pub async fn domain(store: &dyn Store, domain: &Domain, whose: &Whose<'_>) -> Result<u64> {
+    let (mut erased, mut after, mut left) = (0, i64::MIN, None);
     loop {
-        let page = store.mailboxes_with_mail(domain, tenant, PAGE).await?;
-        if page.is_empty() {
-            return Ok(erased);
-        }
-        for name in &page {
-            erased += mailbox(store, name).await?;
+        let page = store.known_mailboxes(domain, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        for known in page {
+            let outcome = match known.name {
+                Ok(name) if whose.includes(&name) => store.erase(&name).await,
+                Ok(_) => Ok(0),
+                Err(unreadable) => {
+                    left = Some(unreadable);
+                    continue;
+                }
+            };
+            match outcome {
+                Ok(messages) => erased += messages,
+                Err(error @ StoreError::MaildropInUse) => drop(left.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
         }
     }
+    left.map_or(Ok(erased), Err)
 }
 
-/// Erases the mail of an address. Returns how many messages there were.
+/// Erases the mail of an address that is somebody's. Returns how many messages there were.
 ///
 /// # Errors
-/// As [`mailbox`].
-pub async fn address(store: &dyn Store, address: &Address, tenant: Option<&str>) -> Result<u64> {
-    let tenants = match tenant {
-        Some(tenant) => vec![tenant.to_owned()],
-        None => store.tenants(address).await?,
-    };
+/// As [`domain`].
+pub async fn address(store: &dyn Store, address: &Address, whose: &Whose<'_>) -> Result<u64> {
     let mut erased = 0;
-    for tenant in tenants {
+    for tenant in store.tenants(address).await? {
         let name = MailboxName { address: address.clone(), tenant: tenant.into() };
-        erased += mailbox(store, &name).await?;
+        if whose.includes(&name) {
+            erased += store.erase(&name).await?;
+        }
     }
     Ok(erased)
 }

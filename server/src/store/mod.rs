@@ -249,6 +249,15 @@ impl std::fmt::Display for MailboxName {
     }
 }
 
+/// A mailbox that the store has.
+#[derive(Debug)]
+pub struct KnownMailbox {
+    /// The store's own number for it.
+    pub number: i64,
+    /// Its name; an error where it cannot be read.
+    pub name: Result<MailboxName>,
+}
+
 /// Names a maildrop: a mailbox and one of its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MaildropName {
@@ -409,13 +418,12 @@ pub trait Store: Send + Sync {
     async fn expire(&self, mailbox: &MailboxName, before: Timestamp, limit: usize) -> Result<usize>;
     /// The folders of a mailbox that hold or held mail, without the inbox.
     async fn folders(&self, mailbox: &MailboxName) -> Result<Vec<Folder>>;
-    /// The mailboxes of a domain that hold mail, at most `limit`: those of one tenant, or everybody's.
-    async fn mailboxes_with_mail(
-        &self,
-        domain: &Domain,
-        tenant: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<MailboxName>>;
+    /// The mailboxes of a domain that hold or held mail, everybody's, in the order of their numbers: those after one, at
+    /// most `limit`.
+    async fn known_mailboxes(&self, domain: &Domain, after: i64, limit: usize) -> Result<Vec<KnownMailbox>>;
+    /// Erases the mail of a mailbox that the store has under exactly this name, and what its filter remembers. Yields how
+    /// many messages there were.
+    async fn erase(&self, mailbox: &MailboxName) -> Result<u64>;
     /// Whose mailboxes of an address there are; empty: nobody's.
     async fn tenants(&self, address: &Address) -> Result<Vec<String>>;
     /// Which of these a mailbox's filter still remembers at `now` (see [`Remembrance`]).

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +32,8 @@ const CHECKPOINT_SHARE: u64 = 4;
 const CAREFUL_BATCHES: u32 = 32;
 /// Free pages given back to the volume at once: 2 MiB, so that work that comes meanwhile does not wait long.
 const VACUUM_PAGES: i64 = 256;
+/// How long a deletion waits that could not go on.
+const STALLED: Duration = Duration::from_secs(1);
 /// Free pages are kept for new mail, up to this share of the database (one in so many).
 const FREE_SHARE: i64 = 4;
 
@@ -101,8 +103,8 @@ pub(super) struct Writer {
     pub(super) careful: u32,
     /// Deletions that were decided on, each with its next round and whoever waits for the last one.
     pub(super) deletions: VecDeque<Job>,
-    /// The last round failed: the next one waits until there is other work.
-    pub(super) is_stalled: bool,
+    /// Deletions whose last round failed, and when the next one is tried, apart from others' work.
+    pub(super) stalled: VecDeque<(Instant, Job)>,
 }
 
 /// Starts the thread. It ends, with everything committed, when every [`Committer`] is gone.
@@ -156,12 +158,21 @@ impl Writer {
         self.close();
     }
 
-    /// Takes what waits, and a round of a deletion; waits itself where there is neither. Whether there is anything: at the
-    /// end of the process, too, a deletion is finished, unless it cannot be.
+    /// Takes what waits, and a round of a deletion; waits itself where there is neither. A round that failed before comes
+    /// alone, so that it spoils nobody's work. Whether there is anything: at the end of the process, too, a deletion is
+    /// finished, unless it cannot be.
     fn next_batch(&mut self, jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) -> bool {
-        if self.deletions.is_empty() || self.is_stalled {
-            if jobs.blocking_recv_many(batch, BATCH) == 0 {
-                return false;
+        if let Some((_, round)) = self.stalled.pop_front_if(|(until, _)| *until <= Instant::now()) {
+            batch.push(round);
+            return true;
+        }
+        if self.deletions.is_empty() {
+            let until = self.stalled.front().map(|(until, _)| *until);
+            match receive(jobs, batch, until) {
+                Received::Closed => return false,
+                // The stalled one's time has come.
+                Received::Nothing => batch.extend(self.stalled.pop_front().map(|(_, round)| round)),
+                Received::Work => {}
             }
         } else {
             while batch.len() < BATCH
@@ -176,11 +187,9 @@ impl Writer {
 
     /// Does all rounds that can be done.
     fn finish_deletions(&mut self) {
+        self.deletions.extend(self.stalled.drain(..).map(|(_, round)| round));
         while let Some(round) = self.deletions.pop_front() {
             self.commit_together(vec![round]);
-            if self.is_stalled {
-                break;
-            }
         }
     }
 
@@ -342,7 +351,6 @@ impl Writer {
                 None
             }
             (Work::Round(mut deletion), Ok(())) => {
-                self.is_stalled = false;
                 if deletion.count_round() {
                     return Some((Work::Round(deletion), reply));
                 }
@@ -354,9 +362,9 @@ impl Writer {
                 tracing::warn!(%error, "a deletion of many messages is interrupted");
                 let reason = format!("the deletion was interrupted, and goes on by itself: {error}");
                 let _ = reply.send(Err(StoreError::Failed(reason)));
-                self.is_stalled = true;
                 let (nobody, _) = oneshot::channel();
-                self.deletions.push_back(Job { work: Work::Round(deletion), reply: nobody });
+                let round = Job { work: Work::Round(deletion), reply: nobody };
+                self.stalled.push_back((Instant::now() + STALLED, round));
                 None
             }
             (work, _) => Some((work, reply)),
@@ -448,6 +456,33 @@ impl Writer {
             tracing::warn!(%error, "the database did not close cleanly");
         }
         drop(self.lock);
+    }
+}
+
+/// What came while the committer waited.
+enum Received {
+    Work,
+    Nothing,
+    Closed,
+}
+
+/// Waits for work, until a time where one is given.
+fn receive(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>, until: Option<Instant>) -> Received {
+    let count = match until {
+        None => Some(jobs.blocking_recv_many(batch, BATCH)),
+        Some(until) => {
+            let Ok(clock) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+                // Without one the deletion waits for other work.
+                return receive(jobs, batch, None);
+            };
+            let received = async { tokio::time::timeout_at(until.into(), jobs.recv_many(batch, BATCH)).await };
+            clock.block_on(received).ok()
+        }
+    };
+    match count {
+        None => Received::Nothing,
+        Some(0) => Received::Closed,
+        Some(_) => Received::Work,
     }
 }
 

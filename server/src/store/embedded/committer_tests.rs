@@ -42,7 +42,7 @@ fn after_an_error_of_the_volume_a_batch_is_not_done_again() {
         lock: opened.lock,
         careful: 0,
         deletions: VecDeque::new(),
-        is_stalled: false,
+        stalled: VecDeque::new(),
     };
     // As when the page cache spills and the volume says once that it lost something.
     let inserted = Arc::new(AtomicUsize::new(0));

@@ -3,12 +3,13 @@
 //! with the mail that waits. All or nothing it is all the same (RFC 1939 §6): what was decided on and not finished when the
 //! process ended, the next one finishes before it serves anybody. Called by [`super::committer`] and [`super::recovery`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::MaildropLock;
-use super::transaction::{Unreferenced, find_folder, find_maildrop, release, to_sql};
+use super::transaction::{Unreferenced, find_folder, find_maildrop, release};
 use crate::store::outgoing::MessageNumber;
 use crate::store::{MaildropName, Result, StoreError};
 
@@ -20,8 +21,10 @@ const BEFORE_SERVING: usize = 8192;
 /// Many messages that go in rounds.
 #[derive(Debug)]
 pub(super) struct Deletion {
-    maildrop: MaildropName,
-    /// In ascending order, and of this maildrop when it was decided.
+    /// The numbers of the maildrop and the folder that had them when they were looked up.
+    place: (i64, i64),
+    /// In ascending order. They go wherever they are by then: a maildrop of nobody's may have become somebody's meanwhile,
+    /// and no key is given twice.
     keys: Vec<i64>,
     /// How many are gone.
     done: usize,
@@ -31,13 +34,13 @@ pub(super) struct Deletion {
 }
 
 impl Deletion {
-    pub(super) fn new(maildrop: MaildropName, keys: Vec<i64>, lock: MaildropLock) -> Self {
-        Self { maildrop, keys, done: 0, lock }
+    pub(super) fn new(place: (i64, i64), keys: Vec<i64>, lock: MaildropLock) -> Self {
+        Self { place, keys, done: 0, lock }
     }
 
     /// Writes down what is to go. Once this is durable, it goes.
     pub(super) fn decide(&self, connection: &Connection) -> Result<()> {
-        let (maildrop, folder) = place(connection, &self.maildrop)?;
+        let (maildrop, folder) = self.place;
         let keys: Vec<u8> = self.keys.iter().flat_map(|key| key.to_be_bytes()).collect();
         connection
             .prepare_cached("INSERT INTO deletion (first, maildrop, folder, keys) VALUES (?1, ?2, ?3, ?4)")?
@@ -47,9 +50,8 @@ impl Deletion {
 
     /// Does the next round, which [`Deletion::count_round`] counts once it is durable.
     pub(super) fn perform_round(&self, connection: &Connection, unreferenced: &mut Unreferenced) -> Result<()> {
-        let place = place(connection, &self.maildrop)?;
         let end = self.end_of_round();
-        remove(connection, place, self.keys.get(self.done..end).unwrap_or_default(), unreferenced)?;
+        remove(connection, None, self.keys.get(self.done..end).unwrap_or_default(), unreferenced)?;
         if end == self.keys.len() {
             forget(connection, self.keys.first().copied())?;
         }
@@ -75,14 +77,14 @@ pub(super) fn delete(
     unreferenced: &mut Unreferenced,
 ) -> Result<()> {
     let place = place(connection, maildrop)?;
-    let removed = remove(connection, place, keys, unreferenced)?;
+    let removed = remove(connection, Some(place), keys, unreferenced)?;
     if removed == keys.len() { Ok(()) } else { Err(StoreError::NotFound) }
 }
 
-/// Whether a maildrop has all of these messages; the keys ascend.
-pub(super) fn holds_all(connection: &Connection, maildrop: &MaildropName, keys: &[i64]) -> Result<bool> {
-    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(true) };
+/// The numbers of a maildrop and its folder, if it has all of these messages there; the keys ascend.
+pub(super) fn locate(connection: &Connection, maildrop: &MaildropName, keys: &[i64]) -> Result<(i64, i64)> {
     let (number, folder) = place(connection, maildrop)?;
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok((number, folder)) };
     let mut statement = connection.prepare_cached(
         "SELECT key FROM entry WHERE maildrop = ?1 AND folder = ?2 AND key BETWEEN ?3 AND ?4 ORDER BY key",
     )?;
@@ -92,17 +94,17 @@ pub(super) fn holds_all(connection: &Connection, maildrop: &MaildropName, keys: 
         let key: i64 = row.get(0)?;
         wanted.next_if(|wanted| **wanted == key);
     }
-    Ok(wanted.peek().is_none())
+    if wanted.peek().is_none() { Ok((number, folder)) } else { Err(StoreError::NotFound) }
 }
 
 /// Finishes what a process that ended had decided on. Nobody is served yet.
 pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<()> {
-    while let Some((first, place, keys)) = unfinished(connection)? {
+    while let Some((first, keys)) = unfinished(connection)? {
         tracing::info!(messages = keys.len(), "finishing a deletion that the last process began");
         for keys in keys.chunks(BEFORE_SERVING) {
             let mut unreferenced = Vec::new();
             let transaction = connection.transaction()?;
-            remove(&transaction, place, keys, &mut unreferenced)?;
+            remove(&transaction, None, keys, &mut unreferenced)?;
             transaction.commit()?;
             for name in unreferenced {
                 // What stays is found as a file of no message.
@@ -116,15 +118,13 @@ pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<(
     Ok(())
 }
 
-/// A deletion's first key, its maildrop's and folder's numbers, and its keys.
-type Unfinished = (i64, (i64, i64), Vec<i64>);
-
-fn unfinished(connection: &Connection) -> Result<Option<Unfinished>> {
-    let mut statement = connection.prepare("SELECT first, maildrop, folder, keys FROM deletion LIMIT 1")?;
+/// A deletion's first key, and its keys.
+fn unfinished(connection: &Connection) -> Result<Option<(i64, Vec<i64>)>> {
+    let mut statement = connection.prepare("SELECT first, keys FROM deletion LIMIT 1")?;
     let found = statement
         .query_row([], |row| {
-            let keys = row.get_ref(3)?.as_blob()?.as_chunks().0.iter().map(|key| i64::from_be_bytes(*key)).collect();
-            Ok((row.get(0)?, (row.get(1)?, row.get(2)?), keys))
+            let keys = row.get_ref(1)?.as_blob()?.as_chunks().0.iter().map(|key| i64::from_be_bytes(*key)).collect();
+            Ok((row.get(0)?, keys))
         })
         .optional()?;
     Ok(found)
@@ -142,28 +142,44 @@ fn place(connection: &Connection, maildrop: &MaildropName) -> Result<(i64, i64)>
     Ok((number, folder))
 }
 
-/// Deletes those that are there, and counts them.
+/// Deletes those that are there, of one maildrop's folder where one is named, and counts them.
 fn remove(
     connection: &Connection,
-    (maildrop, folder): (i64, i64),
+    within: Option<(i64, i64)>,
     keys: &[i64],
     unreferenced: &mut Unreferenced,
 ) -> Result<usize> {
-    let (mut removed, mut octets) = (0, 0);
+    let (maildrop, folder) = within.unzip();
+    let mut gone_of: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for key in keys {
-        let gone: Option<(i64, i64)> = connection
+        let gone: Option<(i64, i64, i64)> = connection
             .prepare_cached(
-                "DELETE FROM entry WHERE key = ?1 AND maildrop = ?2 AND folder = ?3 RETURNING message, octets",
+                "DELETE FROM entry WHERE key = ?1 AND (?2 IS NULL OR maildrop = ?2) AND (?3 IS NULL OR folder = ?3) \
+                 RETURNING maildrop, message, octets",
             )?
-            .query_row([*key, maildrop, folder], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![key, maildrop, folder], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        let Some((message, freed)) = gone else { continue };
-        octets += freed;
-        removed += 1;
-        release(connection, MessageNumber(message), unreferenced)?;
+        let Some((owner, message, freed)) = gone else { continue };
+        let (messages, octets) = gone_of.entry(owner).or_default();
+        (*messages, *octets) = (*messages + 1, *octets + freed);
+        match release(connection, MessageNumber(message), unreferenced) {
+            // A damaged store must not keep what was decided on from going, nor the server from starting.
+            Err(StoreError::NotFound) => {
+                tracing::warn!(
+                    key,
+                    message,
+                    "an entry without its message went; let `paquebot-server store check` look"
+                );
+            }
+            released => released?,
+        }
     }
-    connection
-        .prepare_cached("UPDATE maildrop SET messages = messages - ?2, octets = octets - ?3 WHERE number = ?1")?
-        .execute([maildrop, to_sql(removed as u64), octets])?;
+    let mut removed = 0;
+    for (owner, (messages, octets)) in gone_of {
+        connection
+            .prepare_cached("UPDATE maildrop SET messages = messages - ?2, octets = octets - ?3 WHERE number = ?1")?
+            .execute([owner, messages, octets])?;
+        removed += usize::try_from(messages).unwrap_or_default();
+    }
     Ok(removed)
 }

@@ -10,10 +10,13 @@ use jiff::Timestamp;
 use paquebot_config::Address;
 use rusqlite::Connection;
 
-use super::deletion::{Deletion, ROUND};
+use super::deletion::{Deletion, ROUND, locate};
 use super::tools::check;
+use super::transaction::Work;
 use super::{EmbeddedStore, MaildropLock, recovery};
-use crate::store::{Acceptance, Body, Declared, LocalDelivery, MaildropName, MessageId, Store, StoreError};
+use crate::store::{
+    Acceptance, Body, Declared, LocalDelivery, MailboxName, MaildropName, MessageId, Store, StoreError,
+};
 
 /// Several rounds, the last of which is not full.
 const MANY: usize = 10 * ROUND + 7;
@@ -166,8 +169,10 @@ async fn what_was_decided_is_finished_by_the_next_process() {
         store.close().await;
         // As the committer does it, until the power goes.
         let opened = recovery::open(directory.path()).unwrap();
-        let lock = MaildropLock::take(&Arc::default(), (String::new(), crate::store::Folder::inbox())).unwrap();
-        let mut deletion = Deletion::new(maildrop("anna@server1.com"), all[..MANY - 1].to_vec(), lock);
+        let anna = maildrop("anna@server1.com");
+        let lock = MaildropLock::take(&Arc::default(), &anna).unwrap();
+        let place = locate(&opened.connection, &anna, &all).unwrap();
+        let mut deletion = Deletion::new(place, all[..MANY - 1].to_vec(), lock);
         deletion.decide(&opened.connection).unwrap();
         for _ in 0..rounds {
             deletion.perform_round(&opened.connection, &mut Vec::new()).unwrap();
@@ -212,4 +217,58 @@ async fn a_deletion_that_is_interrupted_goes_on_when_it_can() {
     assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
     store.close().await;
     is_whole(directory.path());
+}
+
+#[tokio::test]
+async fn a_maildrop_that_becomes_somebodys_meanwhile_is_emptied_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path()).await;
+    let all = keys(&store, "anna@server1.com").await;
+    let anna = maildrop("anna@server1.com");
+    let lock = MaildropLock::take(&Arc::default(), &anna).unwrap();
+    let place = store.readers.query({
+        let (anna, all) = (anna.clone(), all.clone());
+        move |connection| locate(connection, &anna, &all)
+    });
+    let mut deletion = Deletion::new(place.await.unwrap(), all.clone(), lock);
+    store.close().await;
+    let opened = recovery::open(directory.path()).unwrap();
+    let owner = MailboxName { tenant: "team-a".into(), ..anna.mailbox };
+    deletion.decide(&opened.connection).unwrap();
+    deletion.perform_round(&opened.connection, &mut Vec::new()).unwrap();
+    assert!(!deletion.count_round());
+    // The tenant has a maildrop of its own besides: the messages get another number.
+    let own = "INSERT INTO maildrop (name, tenant, messages, octets) VALUES ('anna@server1.com', 'team-a', 0, 0)";
+    opened.connection.execute_batch(own).unwrap();
+    Work::Claim(owner.clone()).perform(&opened.connection, 1).unwrap();
+    loop {
+        deletion.perform_round(&opened.connection, &mut Vec::new()).unwrap();
+        if deletion.count_round() {
+            break;
+        }
+    }
+    drop(opened);
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    assert_eq!(store.usage(&owner).await.unwrap(), crate::store::Usage::default());
+    store.close().await;
+    is_whole(directory.path());
+}
+
+#[tokio::test]
+async fn an_entry_without_a_message_keeps_no_server_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path()).await;
+    let all = keys(&store, "anna@server1.com").await;
+    store.close().await;
+    let opened = recovery::open(directory.path()).unwrap();
+    let anna = maildrop("anna@server1.com");
+    let lock = MaildropLock::take(&Arc::default(), &anna).unwrap();
+    let place = locate(&opened.connection, &anna, &all).unwrap();
+    Deletion::new(place, all.clone(), lock).decide(&opened.connection).unwrap();
+    let dangling = "DELETE FROM message WHERE number = (SELECT message FROM entry WHERE key = ?1)";
+    opened.connection.execute(dangling, [all[ROUND + 1]]).unwrap();
+    drop(opened);
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
+    assert_eq!(keys(&store, "jack@server1.com").await.len(), 10);
 }

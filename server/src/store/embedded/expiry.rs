@@ -47,15 +47,17 @@ impl EmbeddedStore {
 }
 
 /// Entries have their keys in the order of arrival. A message that waited in the queue for room may lie behind younger
-/// ones; its turn comes when it is among the first.
+/// ones; its turn comes when it is among the first. What comes from the future, by a clock that was wrong once, holds back
+/// nobody behind it.
 fn select(connection: &Connection, name: &MaildropName, before: Timestamp, limit: usize) -> Result<Vec<i64>> {
     let Some(maildrop) = find_maildrop(connection, &name.mailbox)? else { return Ok(Vec::new()) };
     let Some(folder) = find_folder(connection, maildrop, &name.folder)? else { return Ok(Vec::new()) };
     let mut statement = connection.prepare_cached(
         "SELECT entry.key, message.received_at FROM entry JOIN message ON message.number = entry.message \
-         WHERE entry.maildrop = ?1 AND entry.folder = ?2 ORDER BY entry.key LIMIT ?3",
+         WHERE entry.maildrop = ?1 AND entry.folder = ?2 AND message.received_at <= ?4 ORDER BY entry.key LIMIT ?3",
     )?;
-    let mut rows = statement.query([maildrop, folder, to_sql(limit as u64)])?;
+    let now = Timestamp::now().as_millisecond();
+    let mut rows = statement.query([maildrop, folder, to_sql(limit as u64), now])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
         if row.get::<_, i64>(1)? >= before.as_millisecond() {

@@ -7,12 +7,14 @@ mod committer;
 mod deletion;
 #[cfg(test)]
 mod deletion_tests;
+mod erasure;
 mod error;
 mod expiry;
 mod manage;
 #[cfg(test)]
 mod migration_tests;
 mod outgoing;
+mod ownership;
 mod readers;
 mod reading;
 mod recovery;
@@ -26,7 +28,7 @@ pub mod tools;
 mod transaction;
 mod volume;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,8 +48,8 @@ use self::space::Space;
 use self::spool::{EmbeddedSpool, blocking};
 use self::transaction::{Work, find_folder, find_maildrop, from_sql};
 use super::{
-    Acceptance, Folder, MailboxName, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool, Store,
-    StoreError, StoredMessage, Usage,
+    Acceptance, Folder, KnownMailbox, MailboxName, Maildrop, MaildropEntry, MaildropName, MessageReader, Result, Spool,
+    Store, StoreError, StoredMessage, Usage,
 };
 
 /// The embedded store. One process at a time has it open.
@@ -99,7 +101,7 @@ impl EmbeddedStore {
             lock: opened.lock,
             careful: 0,
             deletions: VecDeque::new(),
-            is_stalled: false,
+            stalled: VecDeque::new(),
         };
         let (committer, thread) = match in_place.clone() {
             Some(faults) => (Committer::InPlace(Arc::new(Mutex::new(writer)), faults), None),
@@ -147,9 +149,8 @@ impl EmbeddedStore {
 
     /// Marks a maildrop as open, unless it is already, or is being emptied.
     fn hold(&self, maildrop: &MaildropName) -> Result<MaildropLock> {
-        let name = (maildrop.mailbox.key(), maildrop.folder.clone());
-        let held = MaildropLock::take(&self.open_maildrops, name.clone())?;
-        if lock(&self.emptied).contains(&name) { Err(StoreError::MaildropInUse) } else { Ok(held) }
+        let held = MaildropLock::take(&self.open_maildrops, maildrop)?;
+        if MaildropLock::is_taken(&self.emptied, maildrop) { Err(StoreError::MaildropInUse) } else { Ok(held) }
     }
 
     /// Reads what `select` finds.
@@ -196,26 +197,51 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The maildrops that sessions have open.
-type OpenMaildrops = Arc<Mutex<HashSet<(String, Folder)>>>;
+/// The maildrops that sessions have open: by address and folder, whose.
+type OpenMaildrops = Arc<Mutex<HashMap<(String, Folder), Vec<Box<str>>>>>;
 
-/// Marks a maildrop as open until it is dropped.
+/// Marks a maildrop as open until it is dropped. What is nobody's may become any tenant's: both are never open at a time.
 #[derive(Debug)]
 struct MaildropLock {
-    name: (String, Folder),
+    place: (String, Folder),
+    tenant: Box<str>,
     open: OpenMaildrops,
 }
 
 impl MaildropLock {
-    fn take(open: &OpenMaildrops, name: (String, Folder)) -> Result<Self> {
-        let is_free = lock(open).insert(name.clone());
-        if is_free { Ok(Self { name, open: Arc::clone(open) }) } else { Err(StoreError::MaildropInUse) }
+    fn take(open: &OpenMaildrops, maildrop: &MaildropName) -> Result<Self> {
+        let (place, tenant) = (Self::place(maildrop), maildrop.mailbox.tenant.clone());
+        let mut all = lock(open);
+        if Self::excludes(all.get(&place), &tenant) {
+            return Err(StoreError::MaildropInUse);
+        }
+        all.entry(place.clone()).or_default().push(tenant.clone());
+        Ok(Self { place, tenant, open: Arc::clone(open) })
+    }
+
+    fn is_taken(open: &OpenMaildrops, maildrop: &MaildropName) -> bool {
+        Self::excludes(lock(open).get(&Self::place(maildrop)), &maildrop.mailbox.tenant)
+    }
+
+    fn place(maildrop: &MaildropName) -> (String, Folder) {
+        (maildrop.mailbox.address.canonical(), maildrop.folder.clone())
+    }
+
+    fn excludes(holders: Option<&Vec<Box<str>>>, tenant: &str) -> bool {
+        let mut holders = holders.into_iter().flatten();
+        holders.any(|holder| **holder == *tenant || holder.is_empty() || tenant.is_empty())
     }
 }
 
 impl Drop for MaildropLock {
     fn drop(&mut self) {
-        lock(&self.open).remove(&self.name);
+        let mut all = lock(&self.open);
+        if let Some(holders) = all.get_mut(&self.place) {
+            holders.retain(|holder| *holder != self.tenant);
+            if holders.is_empty() {
+                all.remove(&self.place);
+            }
+        }
     }
 }
 
@@ -267,9 +293,16 @@ impl Store for EmbeddedStore {
         // It frees itself, whatever happens.
         let held = self.hold(maildrop)?;
         let name = maildrop.clone();
-        let (entries, is_nobodys) = self.readers.query(move |connection| list(connection, &name)).await?;
+        let (mut entries, is_nobodys) = self.readers.query(move |connection| list(connection, &name)).await?;
         if is_nobodys {
-            self.commit_work(Work::Claim(maildrop.mailbox.clone())).await?;
+            let name = maildrop.clone();
+            match self.commit_work(Work::Claim(maildrop.mailbox.clone())).await {
+                Ok(()) => (entries, _) = self.readers.query(move |connection| list(connection, &name)).await?,
+                // Whoever cannot write must be able to read, and to make room: it is claimed another time.
+                Err(error) => {
+                    tracing::warn!(%error, %maildrop, "mail that was nobody's could not be given to its owner")
+                }
+            }
         }
         Ok(Maildrop { entries, lock: Box::new(held) })
     }
@@ -314,10 +347,10 @@ impl Store for EmbeddedStore {
         if keys.len() <= deletion::ROUND {
             return self.commit_work(Work::Delete { maildrop, keys }).await;
         }
-        let lock = MaildropLock::take(&self.emptied, (maildrop.mailbox.key(), maildrop.folder.clone()))?;
+        let lock = MaildropLock::take(&self.emptied, &maildrop)?;
         let query = self.readers.query(move |connection| {
-            let is_there = deletion::holds_all(connection, &maildrop, &keys)?;
-            is_there.then(|| Deletion::new(maildrop, keys, lock)).ok_or(StoreError::NotFound)
+            let place = deletion::locate(connection, &maildrop, &keys)?;
+            Ok(Deletion::new(place, keys, lock))
         });
         let deletion = query.await?;
         self.commit_work(Work::Decide(Box::new(deletion))).await
@@ -352,30 +385,12 @@ impl Store for EmbeddedStore {
         query.await
     }
 
-    async fn mailboxes_with_mail(
-        &self,
-        domain: &Domain,
-        tenant: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<MailboxName>> {
-        let (ending, tenant) = (format!("@{domain}"), tenant.map(str::to_owned));
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let query = self.readers.query(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT name, tenant FROM maildrop WHERE messages > 0 AND substr(name, -length(?1)) = ?1 \
-                 AND (?3 IS NULL OR tenant IN (?3, '')) LIMIT ?2",
-            )?;
-            let names = statement.query_map(rusqlite::params![ending, limit, tenant], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
-            let name = |(name, tenant): (String, String)| {
-                let address = Address::parse(&name).ok()?;
-                Some(MailboxName { address, tenant: tenant.into() })
-            };
-            Ok(names.into_iter().filter_map(name).collect())
-        });
-        query.await
+    async fn known_mailboxes(&self, domain: &Domain, after: i64, limit: usize) -> Result<Vec<KnownMailbox>> {
+        self.mailboxes_of(domain, after, limit).await
+    }
+
+    async fn erase(&self, mailbox: &MailboxName) -> Result<u64> {
+        self.erase_mailbox(mailbox).await
     }
 
     async fn remembers(&self, mailbox: &MailboxName, what: &[String], now: Timestamp) -> Result<Vec<bool>> {
@@ -390,11 +405,13 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// The messages of a maildrop, and whether it is nobody's yet.
+/// The messages of a maildrop, and whether there are some at its address that are nobody's yet.
 fn list(connection: &Connection, name: &MaildropName) -> Result<(Vec<MaildropEntry>, bool)> {
     let Some(maildrop) = find_maildrop(connection, &name.mailbox)? else { return Ok((Vec::new(), false)) };
     let is_nobodys = !name.mailbox.tenant.is_empty()
-        && connection.prepare_cached("SELECT 1 FROM maildrop WHERE number = ?1 AND tenant = ''")?.exists([maildrop])?;
+        && connection
+            .prepare_cached("SELECT 1 FROM maildrop WHERE name = ?1 AND tenant = ''")?
+            .exists([name.mailbox.address.canonical()])?;
     let Some(folder) = find_folder(connection, maildrop, &name.folder)? else { return Ok((Vec::new(), is_nobodys)) };
     let mut statement = connection
         .prepare_cached("SELECT key, octets, run FROM entry WHERE maildrop = ?1 AND folder = ?2 ORDER BY key")?;

@@ -328,10 +328,18 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(
         )));
     }
     for (version, step) in (1..).zip(steps).skip(usize::try_from(found).unwrap_or(0)) {
+        // A new database has nothing that takes time; with a million messages a step takes minutes.
+        let begun = std::time::Instant::now();
+        if found > 0 {
+            tracing::info!(version, newest, "bringing the mail store to a newer schema; no mail is served meanwhile");
+        }
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
+        if found > 0 {
+            tracing::info!(version, seconds = begun.elapsed().as_secs(), "the mail store has the newer schema");
+        }
     }
     Ok(())
 }

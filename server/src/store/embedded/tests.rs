@@ -3,6 +3,7 @@
 mod copies;
 mod tenants;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use bytes::Bytes;

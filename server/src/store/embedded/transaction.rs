@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::checksum;
 use super::deletion::{Deletion, delete};
+use super::erasure::forget;
 use super::manage::Management;
+use super::ownership::claim;
 use super::settlement::settle;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{MessageNumber, Settlement};
@@ -29,6 +31,8 @@ pub(super) enum Work {
     Round(Box<Deletion>),
     /// A maildrop that is nobody's is its first user's.
     Claim(MailboxName),
+    /// What filters remember of a mailbox, and the names of its empty folders.
+    Forget(MailboxName),
     /// The outcome of a delivery attempt.
     Settle(Box<Settlement>),
     /// What a person does with rows of the queue.
@@ -50,6 +54,7 @@ impl Work {
             Self::Decide(deletion) => deletion.decide(connection)?,
             Self::Round(deletion) => deletion.perform_round(connection, &mut unreferenced)?,
             Self::Claim(mailbox) => claim(connection, mailbox)?,
+            Self::Forget(mailbox) => forget(connection, mailbox)?,
             Self::Settle(settlement) => settle(connection, settlement, run, &mut unreferenced)?,
             Self::Manage(management) => management.perform(connection)?,
             Self::MakeRoom => {}
@@ -76,6 +81,7 @@ impl Work {
             | Self::Decide(_)
             | Self::Round(_)
             | Self::Claim(_)
+            | Self::Forget(_)
             | Self::Manage(_)
             | Self::MakeRoom => &mut [],
         };
@@ -330,14 +336,17 @@ pub(super) fn insert_entry(
     let octets = if message.is_unended && has_body { octets + LINE_END } else { octets };
     let mailbox = &delivery.maildrop.mailbox;
     let name = mailbox.address.canonical();
-    claim(connection, mailbox)?;
-    let (maildrop, used): (i64, i64) = connection
+    let known: Option<(i64, i64)> = connection
         .prepare_cached(
-            "INSERT INTO maildrop (name, tenant, messages, octets) VALUES (?1, ?2, 1, ?3) \
-             ON CONFLICT (name, tenant) DO UPDATE SET messages = messages + 1, octets = octets + excluded.octets \
+            "UPDATE maildrop SET messages = messages + 1, octets = octets + ?3 WHERE name = ?1 AND tenant = ?2 \
              RETURNING number, octets",
         )?
-        .query_row(params![name, &*mailbox.tenant, to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row(params![name, &*mailbox.tenant, to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (maildrop, used) = match known {
+        Some(known) => known,
+        None => make_maildrop(connection, mailbox, &name, octets)?,
+    };
     if delivery.quota.is_some_and(|quota| from_sql(used) > quota) {
         return Err(StoreError::OverQuota(mailbox.address.clone()));
     }
@@ -359,14 +368,16 @@ pub(super) fn insert_entry(
     Ok(())
 }
 
-/// Makes a maildrop that is nobody's the tenant's who uses it first.
-fn claim(connection: &Connection, mailbox: &MailboxName) -> Result<()> {
-    if !mailbox.tenant.is_empty() {
-        connection
-            .prepare_cached("UPDATE OR IGNORE maildrop SET tenant = ?2 WHERE name = ?1 AND tenant = ''")?
-            .execute(params![mailbox.address.canonical(), &*mailbox.tenant])?;
-    }
-    Ok(())
+/// A mailbox's maildrop with its first message, or what was nobody's, with one message more: its number and octets.
+fn make_maildrop(connection: &Connection, mailbox: &MailboxName, name: &str, octets: u64) -> Result<(i64, i64)> {
+    claim(connection, mailbox)?;
+    Ok(connection
+        .prepare_cached(
+            "INSERT INTO maildrop (name, tenant, messages, octets) VALUES (?1, ?2, 1, ?3) \
+             ON CONFLICT (name, tenant) DO UPDATE SET messages = messages + 1, octets = octets + excluded.octets \
+             RETURNING number, octets",
+        )?
+        .query_row(params![name, &*mailbox.tenant, to_sql(octets)], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// The number of a mailbox's maildrop: its own, or one that is nobody's yet.

@@ -8,7 +8,8 @@ use paquebot_config::Domain;
 use super::super::*;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Acceptance, Body, Folder, MailboxName, Maildrop, MaildropName, MessageReader, Result as StoreResult, Store, Usage,
+    Acceptance, Body, Folder, KnownMailbox, MailboxName, Maildrop, MaildropName, MessageReader, Result as StoreResult,
+    Store, Usage,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +100,12 @@ impl Store for Faulty {
         self.store.folders(mailbox).await
     }
 
-    async fn mailboxes_with_mail(
-        &self,
-        domain: &Domain,
-        tenant: Option<&str>,
-        limit: usize,
-    ) -> StoreResult<Vec<MailboxName>> {
-        self.store.mailboxes_with_mail(domain, tenant, limit).await
+    async fn known_mailboxes(&self, domain: &Domain, after: i64, limit: usize) -> StoreResult<Vec<KnownMailbox>> {
+        self.store.known_mailboxes(domain, after, limit).await
+    }
+
+    async fn erase(&self, mailbox: &MailboxName) -> StoreResult<u64> {
+        self.store.erase(mailbox).await
     }
 
     async fn tenants(&self, address: &Address) -> StoreResult<Vec<String>> {

@@ -75,3 +75,124 @@ async fn a_maildrop_of_nobody_becomes_its_first_users() {
         assert_eq!(store.open_maildrop(&of("team-b")).await.unwrap().entries.len(), 0, "{first_use}");
     }
 }
+
+async fn remember(store: &EmbeddedStore, maildrop: &MaildropName) {
+    let mut noted = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
+    let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    noted.remember.push(Remembrance { mailbox: maildrop.mailbox.clone(), what: "replied".to_owned(), until });
+    store.commit(noted).await.unwrap();
+}
+
+async fn remembers(store: &EmbeddedStore, maildrop: &MaildropName) -> bool {
+    store.remembers(&maildrop.mailbox, &["replied".to_owned()], Timestamp::now()).await.unwrap() == [true]
+}
+
+/// As after a while under a configuration without tenants.
+#[tokio::test]
+async fn what_was_nobodys_beside_a_tenants_own_comes_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let junk = |tenant: &str| MaildropName { folder: Folder::parse("junk").unwrap(), ..of(tenant) };
+    let list = |tenant: &str| MaildropName { folder: Folder::parse("list").unwrap(), ..of(tenant) };
+    for maildrop in [list("team-a"), of("team-a"), of(""), junk(""), list("")] {
+        deliver_to(&store, maildrop).await;
+    }
+    remember(&store, &of("")).await;
+    let nobodys = store.open_maildrop(&of("")).await.unwrap();
+    assert!(matches!(store.open_maildrop(&of("team-a")).await, Err(StoreError::MaildropInUse)), "it may become its");
+    let key = nobodys.entries[0].key;
+    drop(nobodys);
+    let opened = store.open_maildrop(&of("team-a")).await.unwrap();
+    assert!(opened.entries.iter().any(|entry| entry.key == key) && opened.entries.len() == 2);
+    assert_eq!(store.open_maildrop(&junk("team-a")).await.unwrap().entries.len(), 1);
+    assert_eq!(store.open_maildrop(&list("team-a")).await.unwrap().entries.len(), 2);
+    assert_eq!(store.usage(&of("team-a").mailbox).await.unwrap().messages, 5);
+    assert_eq!(store.tenants(&address("anna@server1.com")).await.unwrap(), ["team-a"]);
+    assert!(remembers(&store, &of("team-a")).await, "what its filter knew comes along");
+    store.close().await;
+    assert_eq!(tools::check::check(directory.path()).unwrap().findings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_cannot_write_reads_what_was_nobodys() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    deliver_to(&store, of("")).await;
+    let database = Connection::open(directory.path().join("mail.db")).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON maildrop BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    database.execute_batch(refuse).unwrap();
+    assert_eq!(store.open_maildrop(&of("team-a")).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_nobodys_goes_to_whom_the_configuration_has_at_the_start() {
+    use crate::smtp::testing::{configuration_of, content, mailbox};
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    deliver_to(&store, of("")).await;
+    deliver_to(&store, inbox(address("nobody@server1.com"), "")).await;
+    let anna = paquebot_config::MailboxRecord { tenant: "team-a".to_owned(), ..mailbox("anna@server1.com") };
+    let mut content = content(Vec::new());
+    content
+        .records
+        .retain(|record| !matches!(record, paquebot_config::Record::Mailbox(old) if old.address == anna.address));
+    content.records.push(paquebot_config::Record::Mailbox(anna));
+    let configuration = configuration_of(content);
+    assert_eq!(store.give_to_owners(&configuration).await.unwrap(), 1);
+    assert_eq!(store.give_to_owners(&configuration).await.unwrap(), 0);
+    assert_eq!(store.open_maildrop(&of("team-b")).await.unwrap().entries.len(), 0, "it came too late");
+    assert_eq!(store.open_maildrop(&of("team-a")).await.unwrap().entries.len(), 1);
+    assert_eq!(store.tenants(&address("nobody@server1.com")).await.unwrap(), [""]);
+}
+
+#[tokio::test]
+async fn an_erasure_takes_what_is_its_own_and_ends() {
+    use crate::store::erase::{self, Whose};
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let jack = |tenant: &str| inbox(address("jack@server1.com"), tenant);
+    for maildrop in [of("team-a"), of("team-b"), of(""), jack("team-b"), jack("")] {
+        deliver_to(&store, maildrop.clone()).await;
+        remember(&store, &maildrop).await;
+    }
+    let database = Connection::open(directory.path().join("mail.db")).unwrap();
+    // A counter that is off, and a name that nobody can read.
+    database
+        .execute_batch(
+            "INSERT INTO maildrop (number, name, tenant, messages, octets) VALUES
+                (-2, 'a b@server1.com', 'team-b', 1, 1), (-1, 'off@server1.com', 'team-b', 7, 7)",
+        )
+        .unwrap();
+    let whose = |nobodys_too| Whose { tenant: Some("team-b"), nobodys_too };
+    let domain = Domain::parse("server1.com").unwrap();
+    let unreadable = erase::domain(&*store, &domain, &whose(&|_| false)).await;
+    assert!(matches!(unreadable, Err(StoreError::Failed(_))), "{unreadable:?}");
+    let left = |name: MaildropName| {
+        let store = &store;
+        async move {
+            let tenants = store.tenants(&name.mailbox.address).await.unwrap();
+            assert!(tenants.contains(&name.mailbox.tenant.to_string()), "nothing was claimed: {tenants:?}");
+            (store.usage(&name.mailbox).await.unwrap().messages, remembers(store, &name).await)
+        }
+    };
+    for (name, expected) in
+        [(of("team-b"), (0, false)), (jack("team-b"), (0, false)), (of("team-a"), (1, true)), (of(""), (1, true))]
+    {
+        assert_eq!(left(name.clone()).await, expected, "{name:?}");
+    }
+    database.execute_batch("DELETE FROM maildrop WHERE number = -2").unwrap();
+    // One that is open keeps its own mail only.
+    let session = store.open_maildrop(&of("")).await.unwrap();
+    let in_use = erase::domain(&*store, &domain, &whose(&|_| true)).await;
+    assert!(matches!(in_use, Err(StoreError::MaildropInUse)), "{in_use:?}");
+    assert_eq!(left(jack("")).await, (0, false));
+    drop(session);
+    assert_eq!(erase::domain(&*store, &domain, &whose(&|_| true)).await.unwrap(), 1);
+    assert_eq!(left(of("team-a")).await, (1, true));
+    assert_eq!(
+        erase::address(&*store, &address("anna@server1.com"), &Whose { tenant: None, nobodys_too: &|_| true })
+            .await
+            .unwrap(),
+        1
+    );
+}

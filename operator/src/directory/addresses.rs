@@ -79,7 +79,7 @@ impl Directory {
     pub(super) fn withdraw_member(&mut self, mut member: Member, kind: Kind, work: &mut Work) {
         self.count(&mut member.counted_in, None, kind, work);
         if let Some(claim) = member.claim() {
-            add_role_domain(claim, work);
+            add_role_domain(&claim.canonical, &claim.domain, work);
             self.link_details(Some(claim), &claim.rank.key(), false);
         }
         self.withdraw_address_claim(member.gate.ok(), work);
@@ -209,6 +209,8 @@ impl Directory {
             self.forget_empty_seats(&domain);
         }
         if let Some(Holder::Object { rank, domain }) = &new {
+            // Also one that had another address until now, whose own standing stays as it was.
+            add_role_domain(address, domain, work);
             let seats = self.seats.entry(domain.clone()).or_default();
             work.add_all(
                 seats_of(seats, rank).insert((rank.clone(), Arc::clone(address))).into_iter().map(Task::Standing),
@@ -263,7 +265,7 @@ impl Directory {
         work.add(final_task(key));
         let claim = member.claim().cloned();
         if let Some(claim) = &claim {
-            add_role_domain(claim, work);
+            add_role_domain(&claim.canonical, &claim.domain, work);
         }
         if turned {
             work.add_all(self.reach(&match key.kind {
@@ -350,10 +352,10 @@ impl Directory {
 }
 
 /// Who has postmaster@ and abuse@ is part of what is said about a MailDomain.
-fn add_role_domain(claim: &Claim, work: &mut Work) {
-    let local_part = claim.canonical.rsplit_once('@').map_or("", |(local_part, _)| local_part);
+fn add_role_domain(address: &str, domain: &NamespacedName, work: &mut Work) {
+    let local_part = address.rsplit_once('@').map_or("", |(local_part, _)| local_part);
     if Role::ALL.iter().any(|role| role.local_part() == local_part) {
-        work.add(Task::Domain(claim.domain.clone()));
+        work.add(Task::Domain(domain.clone()));
     }
 }
 

@@ -249,3 +249,16 @@ fn a_role_that_names_nobody_is_said() {
     assert_eq!(message(&directory, Kind::MailDomain, "one/d"), "MailServer mail/default serves a.example.");
     assert_eq!(lines(&directory)["postmaster@a.example"], "tom@a.example");
 }
+
+#[test]
+fn an_alias_that_becomes_the_postmaster_is_seen_by_the_domain_and_so_is_one_that_was() {
+    let targets = || json!([{"address": "help@elsewhere.example"}]);
+    let mut directory = directory(served(vec![alias("one/l", 2, "one/d", "a", targets())]));
+    let nobody = |directory: &Directory| message(directory, Kind::MailDomain, "one/d").contains("Nobody receives mail");
+    assert!(nobody(&directory));
+    let changes = directory.apply(alias("one/l", 2, "one/d", "postmaster", targets()));
+    assert!(changes.statuses.contains(&key(Kind::MailDomain, "one/d")));
+    assert!(!nobody(&directory));
+    directory.apply(alias("one/l", 2, "one/d", "a", targets()));
+    assert!(nobody(&directory));
+}

@@ -28,6 +28,7 @@ pub mod remembered;
 pub mod secrets_worker;
 pub mod server_worker;
 pub mod status;
+pub mod status_turns;
 pub mod timers;
 pub mod turns;
 pub mod volumes_worker;

@@ -241,7 +241,13 @@ impl Work {
                         self.absent.apis.insert(kind);
                         continue;
                     }
-                    self.apply(desired).await?;
+                    let target = desired.target.clone();
+                    let applied = self.apply(desired).await;
+                    if applied.is_err() && is_foreign_api(&resource) {
+                        // Perhaps the kind has gone since it was written: the next pass asks.
+                        self.known.remove(&target);
+                    }
+                    applied?;
                 }
                 None if self.absent.objects.contains(&kind) => {}
                 None => {

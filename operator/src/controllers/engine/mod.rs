@@ -20,7 +20,7 @@ mod secrets;
 mod servers;
 mod statuses;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ use super::endpoints_worker::EndpointsWorker;
 use super::eraser::Eraser;
 use super::health::Health;
 use super::input::Input;
+use super::status_turns::StatusTurns;
 use super::timers::Timers;
 use super::turns::Turns;
 use crate::credentials::Hasher;
@@ -166,7 +167,8 @@ pub struct Engine {
     erasers: HashMap<NamespacedName, Arc<Eraser>>,
     endpoints: endpoints::Endpoints,
     reverse: HashMap<NamespacedName, reverse::ReverseState>,
-    status_dirty: BTreeSet<ObjectKey>,
+    /// Whose status is to be looked at.
+    status_dirty: StatusTurns,
     status_busy: HashSet<ObjectKey>,
     /// How many statuses may be written.
     status_writes: Allowance,
@@ -212,7 +214,7 @@ impl Engine {
             erasers: HashMap::new(),
             endpoints: endpoints::Endpoints::default(),
             reverse: HashMap::new(),
-            status_dirty: BTreeSet::new(),
+            status_dirty: StatusTurns::default(),
             status_busy: HashSet::new(),
             status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
             events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),
@@ -378,8 +380,15 @@ impl Engine {
     fn absorb(&mut self, changes: Changes) {
         let now = Instant::now();
         for (server, files) in &changes.servers {
-            if self.directory.server(server).is_some() {
-                self.server_state(server).change(files, now);
+            if let Some(entry) = self.directory.server(server) {
+                // Its NetworkPolicy lets the pods reach the ports of the rules' smart hosts.
+                let opens_ports =
+                    files.relay && entry.spec.network_policy.as_ref().is_some_and(|policy| policy.enabled);
+                let state = self.server_state(server);
+                state.change(files, now);
+                if opens_ports {
+                    state.concerns_workload();
+                }
                 if files.relay || files.server {
                     self.probe_soon(server, now);
                 }

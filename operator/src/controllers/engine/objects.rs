@@ -132,12 +132,10 @@ impl Engine {
                 let status = status.unwrap_or_else(|| Status::empty(key.kind));
                 self.objects.insert(key.clone(), Live { uid, version, status: Remembered::new(status) });
                 if recreated {
-                    if key.kind == Kind::Mailbox {
-                        self.mailboxes.remove(&key.name);
-                    }
-                    self.forget_secrets_of(&key);
                     let changes = self.directory.delete(&key);
                     self.absorb(changes);
+                    // What was found out about the one before says nothing of this one.
+                    self.forget_observed(&key);
                 }
             }
         }
@@ -169,6 +167,11 @@ impl Engine {
         {
             state.forget(key);
         }
+        self.forget_observed(key);
+    }
+
+    /// Forgets what was found out about an object beside what its spec says.
+    fn forget_observed(&mut self, key: &ObjectKey) {
         self.forget_secrets_of(key);
         match key.kind {
             Kind::MailServer => {

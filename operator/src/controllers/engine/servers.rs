@@ -66,6 +66,8 @@ pub struct ServerState {
     failures: u32,
     /// Why the last pass could not write the configuration.
     pub failure: Option<Failure>,
+    /// What cannot be written as it is, is not tried again sooner, however often something else changes.
+    not_before: Option<Instant>,
     /// Why the last pass could not write the certificate or the objects that run the server.
     pub workload_failure: Option<Failure>,
     known: HashMap<Target, Applied>,
@@ -155,7 +157,32 @@ impl ServerState {
     pub fn change(&mut self, files: &DirtyFiles, now: Instant) {
         self.dirty_files.merge(files.clone());
         self.everything |= files.server;
+        if files.server {
+            // Perhaps that mends it.
+            self.not_before = None;
+        }
         self.dirty_since.get_or_insert(now);
+    }
+
+    /// More than the configuration follows from a change: the objects that run the server are looked at as well.
+    pub fn concerns_workload(&mut self) {
+        self.everything = true;
+    }
+
+    /// Notes a failure, and until when nothing is tried; returns the wait.
+    fn fail(&mut self, failure: Failure, now: Instant) -> Duration {
+        self.dirty_since = None;
+        self.everything = true;
+        let delay = self.retry_after();
+        self.not_before = failure.invalid.then_some(now + delay);
+        self.failure = Some(failure);
+        delay
+    }
+
+    /// Since when something is to be written that may be tried now.
+    fn due_since(&self, now: Instant) -> Option<Instant> {
+        let free = self.recovered && !self.busy && !self.deleting && self.not_before.is_none_or(|time| time <= now);
+        self.dirty_since.filter(|_| free)
     }
 
     /// The MailServer is not there: its files are rendered from scratch if it comes back.
@@ -376,12 +403,8 @@ impl Engine {
     /// Starts a pass over each server that needs one.
     pub(super) fn start_passes(&mut self) {
         let now = Instant::now();
-        let due: Vec<(NamespacedName, Instant)> = self
-            .servers
-            .iter()
-            .filter(|(_, state)| state.recovered && !state.busy && !state.deleting)
-            .filter_map(|(server, state)| Some((server.clone(), state.dirty_since?)))
-            .collect();
+        let due: Vec<(NamespacedName, Instant)> =
+            self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.due_since(now)?))).collect();
         for (server, since) in due {
             let settled = since + SETTLE;
             let unread = || {
@@ -413,12 +436,15 @@ impl Engine {
     fn render(&mut self, server: &NamespacedName) -> Result<Bundle, RenderError> {
         let state = self.servers.entry(server.clone()).or_default();
         let dirty = std::mem::take(&mut state.dirty_files);
-        match state.bundle.take() {
-            Some(mut bundle) => {
-                render::refresh(&mut bundle, &self.directory, server, &dirty)?;
-                Ok(bundle)
+        let Some(mut bundle) = state.bundle.take() else { return render::bundle(&self.directory, server) };
+        match render::refresh(&mut bundle, &self.directory, server, &dirty) {
+            Ok(()) => Ok(bundle),
+            Err(error) => {
+                // It is as it was, and what has changed since is tried again.
+                state.bundle = Some(bundle);
+                state.dirty_files.merge(dirty);
+                Err(error)
             }
-            None => render::bundle(&self.directory, server),
         }
     }
 
@@ -522,14 +548,11 @@ impl Engine {
     }
 
     fn pass_failed(&mut self, server: &NamespacedName, failure: Failure) {
-        let state = self.server_state(server);
-        state.dirty_since = None;
-        state.everything = true;
-        let delay = state.retry_after();
+        let now = Instant::now();
         tracing::warn!(%server, error = failure.message, "a MailServer's configuration could not be written; it is tried again");
-        state.failure = Some(failure);
+        let delay = self.server_state(server).fail(failure, now);
         self.tools.metrics.errors.inc();
-        self.timers.set(Timer::Pass(server.clone()), Instant::now() + delay);
+        self.timers.set(Timer::Pass(server.clone()), now + delay);
         self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
         self.release(server);
     }
@@ -570,6 +593,7 @@ impl Engine {
         let now = Instant::now();
         let state = self.server_state(server);
         state.failure = None;
+        state.not_before = None;
         state.revision = state.writing.take();
         state.written_at = Some(now);
         // Their statuses may now say what the directory was made from.

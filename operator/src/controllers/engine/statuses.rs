@@ -44,7 +44,7 @@ impl Engine {
         let now = Timestamp::now();
         let mut later = Vec::new();
         while self.status_busy.len() < AT_ONCE {
-            let Some(key) = self.status_dirty.pop_first() else { break };
+            let Some(key) = self.status_dirty.pop() else { break };
             if self.status_busy.contains(&key) {
                 later.push(key);
                 continue;
@@ -126,8 +126,8 @@ impl Engine {
     /// The condition `Programmed`; `None` while it is not known where the object stands and what it says may still be so.
     fn programmed(&mut self, key: &ObjectKey, report: &Report) -> Option<ConditionUpdate> {
         const TYPE: ConditionType = ConditionType::Programmed;
-        // A RelayPolicy that is refused in part is in force for the rest.
-        let in_force = key.kind == Kind::RelayPolicy || report.verdict.is_accepted();
+        // A RelayPolicy that is refused in part is in force for the rest, and so is a MailDomain whose scripts are.
+        let in_force = matches!(key.kind, Kind::RelayPolicy | Kind::MailDomain) || report.verdict.is_accepted();
         let Some((server, _)) = self.directory.place(key).filter(|_| in_force) else {
             let message = format!("The {} is not in force, see Accepted.", key.kind);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Pending, message));
@@ -369,14 +369,15 @@ impl Engine {
         if same || ready.status == "Unknown" {
             return;
         }
-        if self.events.take(Instant::now()).is_err() {
+        // Tenants cannot silence what is said of the servers.
+        if key.kind != Kind::MailServer && self.events.take(Instant::now()).is_err() {
             return;
         }
         let type_ = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
         self.announce(key, type_, &ready.reason, &ready.message);
     }
 
-    /// Publishes an event about an object.
+    /// Publishes an event about an object, when it is its turn.
     pub(super) fn announce(&self, key: &ObjectKey, type_: EventType, reason: &str, note: &str) {
         let Some(live) = self.objects.get(key) else { return };
         let event = Event {

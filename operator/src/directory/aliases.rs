@@ -8,6 +8,7 @@ use paquebot_crds::{DeliveryTarget, Kind, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey};
+use super::record_budget::{self, Line};
 use super::state::{AliasSource, Holder, RecordSource, Task, Work};
 use super::verdict::{Refusal, Verdict};
 
@@ -37,8 +38,12 @@ impl Directory {
         match source {
             AliasSource::Alias(name) => self.settle_alias_object(name, work),
             AliasSource::Role(name, role) => {
+                let place = RecordSource::Alias(AliasSource::Role(name.clone(), *role));
                 let record = self.role_record(source);
-                self.publish_record(RecordSource::Alias(AliasSource::Role(name.clone(), *role)), record, work);
+                let weight = record.as_ref().map(record_budget::of_record);
+                let fits = self.weigh_line(Line::of_record(&place), weight, work).is_ok();
+                let record = record.filter(|_| fits);
+                self.publish_record(place, record, work);
                 work.add(Task::Domain(name.clone()));
             }
         }
@@ -47,12 +52,14 @@ impl Directory {
     fn settle_alias_object(&mut self, name: &NamespacedName, work: &mut Work) {
         let source = AliasSource::Alias(name.clone());
         let Some(node) = self.aliases.get(name) else {
-            return self.publish_record(RecordSource::Alias(source), None, work);
+            return self.withdraw_record(RecordSource::Alias(source), work);
         };
-        let (verdict, record) = match &node.member.standing {
+        let accepted = match &node.member.standing {
             Err(refusal) => (Verdict::Refused(refusal.clone()), None),
             Ok(()) => self.accept_alias(name),
         };
+        let (verdict, record) = self.fit_record(&RecordSource::Alias(source.clone()), accepted, work);
+        let Some(node) = self.aliases.get(name) else { return };
         let domain = node.member.claim().filter(|_| record.is_some()).map(|claim| claim.domain.clone());
         let mut counted_in = node.member.counted_in.clone();
         self.count(&mut counted_in, domain.as_ref(), Kind::MailAlias, work);

@@ -12,6 +12,7 @@ use super::filters;
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::lending::relayers;
 use super::ownership::Strength;
+use super::record_budget::{self, Line};
 use super::secrets::bad_smart_host;
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
 use super::tenancy::admits;
@@ -176,15 +177,21 @@ impl Directory {
     }
 
     pub(super) fn settle_domain(&mut self, name: &NamespacedName, work: &mut Work) {
-        let (verdict, config) = match self.domains.get(name) {
-            None => return self.publish_domain(name, None, work),
-            Some(node) => match &node.standing {
-                Err(refusal) => (Verdict::Refused(refusal.clone()), None),
-                Ok(()) => self.accept_domain(name),
-            },
+        let (verdict, config) = match self.domains.get(name).map(|node| &node.standing) {
+            None => (None, None),
+            Some(Err(refusal)) => (Some(Verdict::Refused(refusal.clone())), None),
+            Some(Ok(())) => {
+                let (verdict, config) = self.accept_domain(name);
+                (Some(verdict), config)
+            }
+        };
+        let weight = config.as_ref().map(record_budget::of_config);
+        let (verdict, config) = match self.weigh_line(Line::of_domain(name), weight, work) {
+            Ok(()) => (verdict, config),
+            Err(refusal) => (Some(Verdict::Refused(refusal)), None),
         };
         self.publish_domain(name, config, work);
-        if let Some(node) = self.domains.get_mut(name)
+        if let (Some(node), Some(verdict)) = (self.domains.get_mut(name), verdict)
             && node.verdict != verdict
         {
             node.verdict = verdict;

@@ -10,17 +10,20 @@ use super::Directory;
 use super::filters::Filter;
 use super::input::{CredentialFailure, SecretVersion};
 use super::key::{NamespacedName, ObjectKey};
+use super::record_budget::{self, Line};
 use super::state::{AliasSource, Credentials, RecordSource, Role, Task, Work};
 use super::verdict::{CredentialsReport, Verdict};
 
 impl Directory {
     pub(super) fn settle_mailbox(&mut self, name: &NamespacedName, work: &mut Work) {
         let source = RecordSource::Mailbox(name.clone());
-        let Some(node) = self.mailboxes.get(name) else { return self.publish_record(source, None, work) };
-        let (verdict, record) = match &node.member.standing {
+        let Some(node) = self.mailboxes.get(name) else { return self.withdraw_record(source, work) };
+        let accepted = match &node.member.standing {
             Err(refusal) => (Verdict::Refused(refusal.clone()), None),
             Ok(()) => self.accept_mailbox(name),
         };
+        let (verdict, record) = self.fit_record(&source, accepted, work);
+        let Some(node) = self.mailboxes.get(name) else { return };
         let domain = node.member.claim().filter(|_| record.is_some()).map(|claim| claim.domain.clone());
         let mut counted_in = node.member.counted_in.clone();
         self.count(&mut counted_in, domain.as_ref(), Kind::Mailbox, work);
@@ -75,6 +78,27 @@ impl Directory {
         };
         let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))
+    }
+
+    /// Refuses what its file has no room for.
+    pub(super) fn fit_record(
+        &mut self,
+        source: &RecordSource,
+        (verdict, record): (Verdict, Option<(NamespacedName, Record)>),
+        work: &mut Work,
+    ) -> (Verdict, Option<(NamespacedName, Record)>) {
+        let weight = record.as_ref().map(record_budget::of_record);
+        match self.weigh_line(Line::of_record(source), weight, work) {
+            Ok(()) => (verdict, record),
+            Err(refusal) => (Verdict::Refused(refusal), None),
+        }
+    }
+
+    /// Takes away the record of what is gone.
+    pub(super) fn withdraw_record(&mut self, source: RecordSource, work: &mut Work) {
+        // What takes nothing always fits.
+        let _ = self.weigh_line(Line::of_record(&source), None, work);
+        self.publish_record(source, None, work);
     }
 
     /// Puts a record where it belongs, and notes which files differ then.

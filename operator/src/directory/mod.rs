@@ -21,6 +21,7 @@
 mod addresses;
 mod aliases;
 mod apply;
+mod budget;
 mod changes;
 mod domains;
 mod filters;
@@ -33,6 +34,7 @@ mod networks;
 mod ownership;
 mod policies;
 mod queries;
+mod record_budget;
 mod relay_budget;
 mod rings;
 mod secrets;
@@ -104,6 +106,10 @@ pub struct Directory {
     relay_budgets: HashMap<NamespacedName, relay_budget::RelayBudget>,
     /// RelayPolicy → the server where it takes something, and its rank there.
     rule_weights: HashMap<NamespacedName, (NamespacedName, Seniority)>,
+    /// A file of a MailServer's directory → what its lines take of its room.
+    record_budgets: HashMap<(NamespacedName, ShardName), record_budget::RecordBudget>,
+    /// Line → the file where it takes something, and its rank there.
+    line_weights: HashMap<record_budget::Line, (NamespacedName, ShardName, record_budget::LineRank)>,
     /// MailServer → the content of its configuration.
     published: HashMap<NamespacedName, Published>,
     /// Whose record is where.

@@ -1,15 +1,13 @@
 //! How much the RelayPolicies of one MailServer may take. All their rules share one file of the configuration and all their
 //! logins another, which have to fit into one object: whoever fills them would keep everybody's changes from being written.
-//! Older policies go first. Those of one namespace other than the server's own get a share, so that nobody takes all by
-//! having been there first.
-
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+//! [`super::budget`] says who goes first.
 
 use paquebot_config::{Login, RelayRule};
 use paquebot_crds::Kind;
 use paquebot_crds::conditions::Reason;
 
 use super::Directory;
+use super::budget::{Bound, Budget, Room};
 use super::key::{NamespacedName, Seniority};
 use super::state::{Task, Work};
 use super::verdict::Refusal;
@@ -19,55 +17,11 @@ const MOST_OCTETS: usize = 640 << 10;
 /// Octets of those of one namespace: some ten thousand addresses.
 const MOST_OF_NAMESPACE: usize = MOST_OCTETS / 4;
 
-/// Which bound a policy meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bound {
-    Server,
-    Namespace,
-}
+/// The room is the server's; what counts is octets alone.
+const ROOM: Room = Room { octets: MOST_OCTETS, of_namespace: MOST_OF_NAMESPACE, ordinary: usize::MAX };
 
-/// What the policies of one server take, the oldest first.
-#[derive(Debug, Default)]
-pub(super) struct RelayBudget {
-    weights: BTreeMap<Seniority, usize>,
-    over: HashMap<NamespacedName, Bound>,
-}
-
-impl RelayBudget {
-    fn set(&mut self, rank: Seniority, octets: Option<usize>, home: &str) -> BTreeSet<NamespacedName> {
-        let before = match octets {
-            Some(octets) => self.weights.insert(rank, octets),
-            None => self.weights.remove(&rank),
-        };
-        if before == octets {
-            return BTreeSet::new();
-        }
-        let over = self.judge(home);
-        let names = self.over.keys().chain(over.keys());
-        let changed = names.filter(|name| self.over.get(*name) != over.get(*name)).cloned().collect();
-        self.over = over;
-        changed
-    }
-
-    /// Who does not fit, beside all that are older and fit.
-    fn judge(&self, home: &str) -> HashMap<NamespacedName, Bound> {
-        let (mut total, mut shares) = (0, HashMap::<String, usize>::new());
-        let mut over = HashMap::new();
-        for (rank, octets) in &self.weights {
-            let name = rank.key().name;
-            let share = shares.entry(name.namespace.clone()).or_default();
-            if name.namespace != home && *share + octets > MOST_OF_NAMESPACE {
-                over.insert(name, Bound::Namespace);
-            } else if total + octets > MOST_OCTETS {
-                over.insert(name, Bound::Server);
-            } else {
-                *share += octets;
-                total += octets;
-            }
-        }
-        over
-    }
-}
+/// What the policies of one server take.
+pub(super) type RelayBudget = Budget<Seniority>;
 
 /// Octets that a rule takes in the files, its login included.
 fn octets(rule: &RelayRule, login: Option<&(String, Login)>) -> usize {
@@ -94,32 +48,25 @@ impl Directory {
         if let Some((server, rank)) = self.rule_weights.get(name).cloned()
             && place != Some((&server, &rank))
         {
-            self.weigh(&server, rank, None, name, work);
+            self.weigh(&server, &rank, None, work);
             self.rule_weights.remove(name);
         }
         let Some((server, rank, octets)) = new else { return Ok(()) };
         self.rule_weights.insert(name.clone(), (server.clone(), rank.clone()));
-        self.weigh(&server, rank, Some(octets), name, work);
-        match self.relay_budgets.get(&server).and_then(|budget| budget.over.get(name)) {
-            Some(bound) => Err(too_large(*bound, &server, &name.namespace)),
+        self.weigh(&server, &rank, Some(octets), work);
+        match self.relay_budgets.get(&server).and_then(|budget| budget.bound(&rank)) {
+            Some(bound) => Err(too_large(bound, &server, &name.namespace)),
             None => Ok(()),
         }
     }
 
-    fn weigh(
-        &mut self,
-        server: &NamespacedName,
-        rank: Seniority,
-        octets: Option<usize>,
-        name: &NamespacedName,
-        work: &mut Work,
-    ) {
-        let budget = self.relay_budgets.entry(server.clone()).or_default();
-        let changed = budget.set(rank, octets, &server.namespace);
-        if budget.weights.is_empty() {
+    fn weigh(&mut self, server: &NamespacedName, rank: &Seniority, octets: Option<usize>, work: &mut Work) {
+        let budget = self.relay_budgets.entry(server.clone()).or_insert_with(|| Budget::new(ROOM));
+        let changed = budget.set(rank.clone(), octets, &server.namespace);
+        if budget.is_empty() {
             self.relay_budgets.remove(server);
         }
-        work.add_all(changed.into_iter().filter(|other| other != name).map(Task::Policy));
+        work.add_all(changed.into_iter().filter(|other| other != rank).map(|other| Task::Policy(other.key().name)));
     }
 }
 

@@ -5,6 +5,7 @@ mod filters;
 mod mailboxes_and_aliases;
 mod order;
 mod ownership;
+mod record_budget;
 mod relay_policies;
 mod relay_rules;
 mod secrets;

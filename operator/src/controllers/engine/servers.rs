@@ -768,3 +768,28 @@ impl Engine {
         (observed.ready().filter(|(_, pod)| has(pod)).count(), ready)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_waits_whatever_else_changes_but_the_server_itself() {
+        let now = Instant::now();
+        let failure = |invalid| Failure { message: "too large".to_owned(), invalid };
+        let files = |server| DirtyFiles { server, ..DirtyFiles::default() };
+        let mut state = ServerState { recovered: true, ..ServerState::default() };
+        state.change(&files(false), now);
+        assert_eq!(state.due_since(now), Some(now));
+        let wait = state.fail(failure(true), now);
+        state.change(&files(false), now);
+        assert_eq!(state.due_since(now), None, "somebody's change does not render everything again");
+        assert_eq!(state.due_since(now + wait), Some(now));
+        state.change(&files(true), now);
+        assert_eq!(state.due_since(now), Some(now));
+        // What an API server could not take may be taken the next time.
+        state.fail(failure(false), now);
+        state.change(&files(false), now);
+        assert_eq!(state.due_since(now), Some(now));
+    }
+}

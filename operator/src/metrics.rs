@@ -26,6 +26,8 @@ pub struct Metrics {
     pub relay_probes: Counter,
     /// MailServers that took a stranger's mail for strangers when last probed.
     pub open_relays: Gauge,
+    /// MailServers of which the probe cannot tell, because a RelayPolicy admits the operator itself.
+    pub blind_probes: Gauge,
     /// Failures that are tried again.
     pub errors: Counter,
     /// Seconds from the watch's report of an object until every ready pod reported that it serves it.
@@ -50,6 +52,10 @@ impl Default for Metrics {
         let open_relays = Gauge::default();
         let help = "MailServers that took a stranger's mail for strangers when last probed";
         registry.register("open_relays", help, open_relays.clone());
+        let blind_probes = Gauge::default();
+        let help =
+            "MailServers of which the probe for an open relay cannot tell, because a RelayPolicy admits the operator";
+        registry.register("blind_probes", help, blind_probes.clone());
         // Objects that were there before the process began are left out: nobody knows since when.
         let effective_seconds = Histogram::new(EFFECTIVE_BUCKETS);
         let help = "Seconds from the watch's report of an object until every ready pod serves it";
@@ -58,6 +64,7 @@ impl Default for Metrics {
             registry,
             relay_probes,
             open_relays,
+            blind_probes,
             passes,
             objects_written,
             status_writes,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
+use super::token::Token;
 use crate::exposure::peers::Peers;
 
 /// A pod that answers at all answers at once.
@@ -39,18 +39,6 @@ pub struct Configz {
 pub struct ServedCertificate {
     /// The digest of its DER form.
     pub sha256: String,
-}
-
-/// The token of a server's admin port. It cannot be printed.
-#[derive(Clone)]
-pub struct Token(Zeroizing<String>);
-
-impl Token {
-    /// Of the octets of a Secret; `None` where they are no text.
-    #[must_use]
-    pub fn new(octets: &[u8]) -> Option<Self> {
-        std::str::from_utf8(octets).ok().map(|text| Self(Zeroizing::new(text.trim().to_owned())))
-    }
 }
 
 /// Why there is no answer.
@@ -112,7 +100,7 @@ impl Poller {
     /// # Errors
     /// [`NoAnswer`]: not reachable, not allowed, or no answer that can be read.
     pub async fn peers(&self, address: IpAddr, token: &Token) -> Result<Peers, NoAnswer> {
-        let response = self.http.get(self.url(address, "peers")).bearer_auth(token.0.as_str()).send().await?;
+        let response = self.http.get(self.url(address, "peers")).bearer_auth(token.reveal()).send().await?;
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(NoAnswer::WrongToken),
             _ => read(response.error_for_status()?, LARGEST_PEERS).await,

@@ -5,19 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
-use zeroize::Zeroizing;
 
 use super::apply::optional;
 use super::configz::Poller;
 use super::status;
+use super::token::Token;
 use crate::directory::{NamespacedName, ObjectKey};
-use crate::render::names;
 
 /// A mailbox with much mail takes a while; what was begun goes on without us.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +51,7 @@ pub struct Eraser {
     poller: Poller,
     server: NamespacedName,
     turns: Semaphore,
-    token: Mutex<Option<Arc<Zeroizing<String>>>>,
+    token: Mutex<Option<Arc<Token>>>,
 }
 
 impl Eraser {
@@ -72,11 +70,11 @@ impl Eraser {
         for pod in pods {
             let known = self.token.lock().await.is_some();
             let token = self.token().await?;
-            let answer = match ask(&self.poller, *pod, &token, whose, tenant).await {
+            let answer = match ask(&self.poller, *pod, token.reveal(), whose, tenant).await {
                 // The token may be another by now.
                 Err(Refused::Token(_)) if known => {
                     self.token.lock().await.take();
-                    ask(&self.poller, *pod, &self.token().await?, whose, tenant).await
+                    ask(&self.poller, *pod, self.token().await?.reveal(), whose, tenant).await
                 }
                 answer => answer,
             };
@@ -92,13 +90,13 @@ impl Eraser {
         Ok(())
     }
 
-    async fn token(&self) -> Result<Arc<Zeroizing<String>>, String> {
+    async fn token(&self) -> Result<Arc<Token>, String> {
         // Held while it is read, so that nobody reads it a second time.
         let mut known = self.token.lock().await;
         if let Some(token) = known.as_ref() {
             return Ok(Arc::clone(token));
         }
-        let token = Arc::new(token(self.client.clone(), &self.server).await?);
+        let token = Arc::new(Token::read(self.client.clone(), &self.server).await?);
         *known = Some(Arc::clone(&token));
         Ok(token)
     }
@@ -115,18 +113,6 @@ impl From<String> for Refused {
     fn from(why: String) -> Self {
         Self::Otherwise(why)
     }
-}
-
-async fn token(client: Client, server: &NamespacedName) -> Result<Zeroizing<String>, String> {
-    let name = names::keys_secret(&server.name);
-    let api: Api<Secret> = Api::namespaced(client, &server.namespace);
-    let secret = optional(api.get(&name)).await.map_err(|error| format!("Secret {name} could not be read: {error}"))?;
-    let bytes = secret.and_then(|secret| secret.data?.remove(names::QUEUE_TOKEN_KEY));
-    let bytes = bytes.ok_or_else(|| format!("Secret {name} has no {}", names::QUEUE_TOKEN_KEY))?;
-    // A file of several tokens begins with one; a name may stand before it.
-    let text = Zeroizing::new(String::from_utf8_lossy(&bytes.0).into_owned());
-    let first = text.lines().next().and_then(|line| line.split_whitespace().last());
-    first.map(|token| Zeroizing::new(token.to_owned())).ok_or_else(|| format!("Secret {name} holds no token"))
 }
 
 async fn ask(poller: &Poller, pod: IpAddr, token: &str, whose: &str, tenant: &str) -> Result<(), Refused> {

@@ -6,19 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::api::Api;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::apply::optional;
-use super::configz::{NoAnswer, Poller, Token};
+use super::configz::{NoAnswer, Poller};
+use super::token::Token;
 use crate::directory::NamespacedName;
 use crate::exposure::dialogue::{Dialogue, Finding, LONGEST_LINE, Next, Plan, Replies};
 use crate::exposure::peers::Peers;
 use crate::exposure::relay_closed::Probed;
-use crate::render::names;
 
 /// One conversation; a server that is slow on purpose is left.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,15 +117,11 @@ async fn ask(client: &Client, poller: &Poller, looked: &mut Looked, address: IpA
 }
 
 async fn read_token(client: &Client, looked: &mut Looked) -> Option<Token> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &looked.server.namespace);
-    let secret = optional(api.get(&names::keys_secret(&looked.server.name))).await;
-    looked.token = match secret {
-        Ok(secret) => secret.and_then(|secret| Token::new(&secret.data?.get(names::QUEUE_TOKEN_KEY)?.0)),
-        Err(error) => {
-            tracing::debug!(server = %looked.server, %error, "the server's token could not be read");
-            None
-        }
-    };
+    let read = Token::read(client.clone(), &looked.server).await;
+    if let Err(error) = &read {
+        tracing::debug!(server = %looked.server, %error, "the server's token could not be read");
+    }
+    looked.token = read.ok();
     looked.token.clone()
 }
 

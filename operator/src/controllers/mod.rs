@@ -30,6 +30,7 @@ pub mod server_worker;
 pub mod status;
 pub mod status_turns;
 pub mod timers;
+pub mod token;
 pub mod turns;
 pub mod volumes_worker;
 pub mod watches;

@@ -192,6 +192,8 @@ pub struct Options {
     pub default_server: Option<NamespacedName>,
     /// The addresses of the cluster itself.
     pub ranges: ClusterRanges,
+    /// Where the operator itself runs.
+    pub operator_namespace: Option<String>,
     /// Nobody looks at DNS: every domain counts as its MailDomain's, as when manifests are compiled without a cluster.
     pub ownership_is_assumed: bool,
 }

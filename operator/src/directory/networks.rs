@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 use paquebot_crds::Cidr;
@@ -89,6 +90,14 @@ const NOT_THE_INTERNET: [&str; 11] = [
 /// The shortest prefixes of networks that may be admitted; of IPv6 for those of the Internet.
 const SHORTEST_V4: u8 = SHORTEST_RELAY_PREFIX;
 const SHORTEST_V6: u8 = 16;
+
+/// Whether a client of the Internet may have an address.
+#[must_use]
+pub fn is_of_the_internet(address: IpAddr) -> bool {
+    static ELSEWHERE: LazyLock<Vec<IpNet>> =
+        LazyLock::new(|| NOT_THE_INTERNET.iter().filter_map(|network| network.parse().ok()).collect());
+    !ELSEWHERE.iter().any(|network| network.contains(&address))
+}
 
 /// Two halves of the Internet are the Internet, also when what lies between them is private or the cluster's own.
 fn covers_a_family(cidrs: &[&Cidr], ranges: &ClusterRanges) -> bool {

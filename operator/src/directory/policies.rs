@@ -21,6 +21,12 @@ use super::{Changes, Directory, DirtyFiles, Pod};
 /// The most networks and pods' addresses of one policy. All policies of a server share one file, which is at most 1 MiB:
 /// one that selects everything must not keep the others, and all changes after it, from being written.
 const MOST_NETWORKS: usize = 16_384;
+/// The labels of the operator's pods.
+pub const OPERATOR_LABELS: [(&str, &str); 2] =
+    [("app.kubernetes.io/part-of", "paquebot"), ("app.kubernetes.io/component", "operator")];
+/// Where other mail servers listen (RFC 5321), and smart hosts by submission with and without implicit TLS (RFC 6409,
+/// RFC 8314).
+pub const MAIL_PORTS: [u16; 3] = [25, 465, 587];
 
 /// What the sources of a policy come to.
 #[derive(Default)]
@@ -49,7 +55,16 @@ impl Directory {
         }
     }
 
+    /// The operator's own pods are never selected: its probe asks as a stranger whether strangers are admitted.
+    fn is_the_operator(&self, name: &NamespacedName, pod: &Pod) -> bool {
+        let has = |(label, value): &(&str, &str)| pod.labels.get(*label).is_some_and(|found| found == value);
+        self.options.operator_namespace.as_ref() == Some(&name.namespace) && OPERATOR_LABELS.iter().all(has)
+    }
+
     fn selects(&self, policy: &PolicyNode, name: &NamespacedName, pod: &Pod) -> bool {
+        if self.is_the_operator(name, pod) {
+            return false;
+        }
         policy.entry.spec.from.iter().any(|source| {
             let Some(RelaySourceKind::Pods { pods, namespaces }) = source.kind() else { return false };
             let at_home = match namespaces {
@@ -138,6 +153,7 @@ impl Directory {
             Err(refusal) => (None, Err(refusal), Admitted::default()),
         };
         admitted.remarks.extend(unlent);
+        admitted.remarks.extend(rule.as_ref().and_then(|(server, rule)| self.shut_port(server, rule)));
         let verdict = match &server {
             Err(refusal) => Verdict::Refused(refusal.clone()),
             Ok(server) => match verdict(server, &spec, &admitted, rule.is_some()) {
@@ -216,6 +232,23 @@ impl Directory {
         admitted.certificates.sort();
         admitted.certificates.dedup();
         admitted
+    }
+
+    /// A port of a smart host that the server's NetworkPolicy lets nobody reach: rules of other namespaces than the server's
+    /// open none.
+    fn shut_port(&self, server: &NamespacedName, rule: &RelayRule) -> Option<String> {
+        let spec = &self.servers.get(server)?.entry.spec;
+        let port = rule.upstream.as_ref()?.port;
+        let enabled = spec.network_policy.as_ref().is_some_and(|policy| policy.enabled);
+        let shut = enabled && rule.confined && !MAIL_PORTS.contains(&port);
+        shut.then(|| {
+            format!(
+                "The NetworkPolicy of MailServer {server} does not let its pods out to port {port}: of smart hosts in \
+                 RelayPolicies of other namespaces than its own it admits ports 25, 465 and 587 alone. Have the smart host \
+                 listen on one of these, or the owner of the MailServer make the RelayPolicy in namespace {}.",
+                server.namespace
+            )
+        })
     }
 
     fn asks_for_certificates(&self, server: &NamespacedName) -> bool {

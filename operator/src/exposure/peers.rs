@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use paquebot_config::Protocol;
 use serde::Deserialize;
 
-use crate::directory::ClusterRanges;
+use crate::directory::{ClusterRanges, is_of_the_internet};
 
 /// The clients of one pod.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,6 +77,8 @@ pub struct Known {
     pub pods: BTreeSet<IpAddr>,
     /// The neighbourhoods of these pods, see [`neighbourhood`].
     pub near_pods: BTreeSet<IpNet>,
+    /// The addresses of the load balancer in front of the server.
+    pub balancers: BTreeSet<IpAddr>,
 }
 
 /// The addresses around one: not every network for pods is announced by the nodes, but pods, and the addresses by which
@@ -107,6 +109,14 @@ impl Known {
         } else {
             Origin::Outside
         }
+    }
+
+    /// Whether nobody but a client of the Internet can have the address: a private one may be that of a load balancer, or of
+    /// something that translates addresses, with anybody behind it.
+    #[must_use]
+    pub fn is_client_of_the_internet(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        is_of_the_internet(address) && !self.balancers.contains(&address)
     }
 
     /// Whether it is the address by which a node reaches its pods: that of the bridge is the first of the node's network
@@ -143,6 +153,7 @@ mod tests {
             },
             pods: ["10.244.3.1", "172.20.9.9"].map(|address| address.parse().unwrap()).into(),
             near_pods: ["172.20.9.0/24".parse().unwrap()].into(),
+            balancers: BTreeSet::new(),
         }
     }
 

@@ -25,6 +25,17 @@ pub struct Probed {
     pub finding: Finding,
 }
 
+/// What somebody should be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Neither,
+    /// A stranger's mail was taken when last looked.
+    Open,
+    /// The probe's mail was taken, but a relay rule admits the operator itself, so that nobody can tell.
+    Blind,
+}
+
 /// What is known of one server.
 #[derive(Debug, Clone, Default)]
 pub struct RelayClosed {
@@ -39,10 +50,16 @@ impl RelayClosed {
         self.said.as_ref()
     }
 
-    /// Whether a stranger's mail was taken when last looked.
+    /// Whether somebody should be told of it.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.said.as_ref().is_some_and(|said| said.reason == Reason::OpenRelay)
+    pub fn standing(&self) -> Standing {
+        match &self.said {
+            Some(said) if said.reason == Reason::OpenRelay => Standing::Open,
+            Some(said) if said.reason == Reason::NotProbed && !said.message.starts_with(CAME_TO_NOTHING) => {
+                Standing::Blind
+            }
+            _ => Standing::Neither,
+        }
     }
 
     /// Takes in one look. `admitted`: addresses under which the operator appears at the server and that a relay rule
@@ -137,7 +154,12 @@ mod tests {
             let mut closed = RelayClosed::default();
             closed.take(&findings.iter().cloned().map(probed).collect::<Vec<_>>(), admitted);
             assert_eq!(words(&closed), expected, "{findings:?}");
-            assert_eq!(closed.is_open(), expected.is_some_and(|(status, _)| status == False));
+            let expected = match expected {
+                Some((False, _)) => Standing::Open,
+                Some((Unknown, _)) if !admitted.is_empty() => Standing::Blind,
+                _ => Standing::Neither,
+            };
+            assert_eq!(closed.standing(), expected, "{findings:?}");
         }
     }
 

@@ -4,13 +4,15 @@
 //! What counts as proof (docs/exposure.md tells people):
 //! - The way must keep addresses: `externalTrafficPolicy: Local`, or a PROXY header on every port that takes mail.
 //! - A client from outside the cluster must have been seen to appear so. A promise alone is none: load balancers may hide
-//!   their clients in front of any Service.
+//!   their clients in front of any Service. Without PROXY headers it must be a client of the Internet: a private address
+//!   may be that of a load balancer which hides everybody, or of a health check.
 //! - No client may have appeared with a node's address within the last hour. A program on a node's own network looks the
 //!   same as a client that is hidden behind the node, and counts as one: to refuse is the safe side.
 //!
 //! What was once proven holds while the way stays the same, so that a restart or a quiet night changes nothing; what
 //! speaks against it counts at once.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -60,6 +62,13 @@ pub fn way(service: &Service, listeners: &[Listener], ranges: &ClusterRanges) ->
         (true, true) => Way::Local,
         (true, false) => Way::Cluster,
     }
+}
+
+/// The addresses of the load balancer in front of a Service.
+#[must_use]
+pub fn balancers(service: &Service) -> BTreeSet<IpAddr> {
+    let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    ingress.into_iter().flatten().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
 }
 
 fn is_for_mail(protocol: Protocol) -> bool {
@@ -127,7 +136,7 @@ impl SourceAddress {
             }
             match known.origin(peer.address) {
                 Origin::Node => self.hide(peer.address, seen),
-                Origin::Outside => self.kept = true,
+                Origin::Outside => self.kept |= way == Way::Proxy || known.is_client_of_the_internet(peer.address),
                 // That a proxy says it is what is to be seen, wherever its client is.
                 Origin::Inside => self.kept |= way == Way::Proxy,
                 Origin::Unsaid => {}
@@ -181,7 +190,7 @@ impl SourceAddress {
             (Way::Local, None) if self.kept => ConditionUpdate::yes(
                 TYPE,
                 Reason::TrafficPolicyLocal,
-                "The Service has externalTrafficPolicy Local, and clients from outside the cluster were seen with their own addresses.",
+                "The Service has externalTrafficPolicy Local, and clients of the Internet were seen with their own addresses.",
             ),
             (Way::Proxy, None) if self.kept => ConditionUpdate::yes(
                 TYPE,
@@ -189,7 +198,7 @@ impl SourceAddress {
                 "Every port that takes mail requires a PROXY header, and trusted proxies were seen to send it.",
             ),
             (Way::Local, None) => unknown(
-                "The Service has externalTrafficPolicy Local, but no client from outside the cluster has connected yet to show that it keeps its address.",
+                "The Service has externalTrafficPolicy Local, but no client of the Internet has connected yet to show that it keeps its address. Private addresses show nothing: a load balancer that hides its clients has one too.",
             ),
             (Way::Proxy, None) => {
                 unknown("Every port that takes mail requires a PROXY header, but no trusted proxy has sent one yet.")
@@ -213,6 +222,7 @@ mod tests {
                 services: vec!["10.96.0.0/12".parse().unwrap()],
                 unread: Vec::new(),
             },
+            balancers: BTreeSet::from(["198.51.100.4".parse().unwrap()]),
             ..Known::default()
         }
     }
@@ -244,6 +254,12 @@ mod tests {
             (Way::Local, false, &[][..], (Unknown, Reason::NoTrafficYet)),
             (Way::Local, false, &[("203.0.113.9", 5)], (True, Reason::TrafficPolicyLocal)),
             (Way::Local, false, &[("10.244.3.7", 5)], (Unknown, Reason::NoTrafficYet)),
+            (Way::Local, false, &[("10.0.7.12", 5), ("192.168.1.2", 5)], (Unknown, Reason::NoTrafficYet)),
+            (Way::Local, false, &[("100.64.0.1", 5), ("fd12::7", 5)], (Unknown, Reason::NoTrafficYet)),
+            (Way::Local, false, &[("::ffff:10.0.7.12", 5)], (Unknown, Reason::NoTrafficYet)),
+            (Way::Local, false, &[("198.51.100.4", 5)], (Unknown, Reason::NoTrafficYet)),
+            (Way::Local, false, &[("198.51.100.4", 5), ("2001:db8::9", 5)], (True, Reason::TrafficPolicyLocal)),
+            (Way::Proxy, true, &[("~10.0.7.12", 5)], (True, Reason::ProxyProtocol)),
             (Way::Local, false, &[("10.244.3.9", 5)], (Unknown, Reason::NoTrafficYet)),
             (Way::Local, false, &[("203.0.113.9", 5), ("10.0.0.5", 9)], (False, Reason::ObservedNodeSourceIP)),
             (Way::Local, false, &[("10.244.3.1", 5)], (False, Reason::ObservedNodeSourceIP)),
@@ -321,6 +337,15 @@ mod tests {
         source.observe(&seen(false, &[("203.0.113.9", 0)]), &known(), now);
         let ranges = ClusterRanges { unread: vec!["Node"], ..ClusterRanges::default() };
         assert_eq!(source.condition(&ranges, now).status, ConditionStatus::Unknown);
+    }
+
+    #[test]
+    fn the_load_balancers_addresses_are_those_of_the_service() {
+        let service =
+            json!({"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.4"}, {"hostname": "lb.example"}]}}});
+        let addresses = balancers(&serde_json::from_value(service).unwrap());
+        assert_eq!(addresses, BTreeSet::from(["198.51.100.4".parse().unwrap()]));
+        assert!(balancers(&Service::default()).is_empty());
     }
 
     #[test]

@@ -15,15 +15,14 @@ use super::Server;
 use super::names::{ADMIN_PORT, metadata, selector};
 use super::ports::container_ports;
 use super::workload::Defaults;
-use crate::directory::Accepted;
+use crate::directory::{Accepted, MAIL_PORTS, OPERATOR_LABELS};
 
 /// DNS; some clusters' own servers listen on 5353 behind port 53 of their Service, and policies see the pods' port.
 const DNS: [u16; 2] = [53, 5353];
-/// Other mail servers (RFC 5321), and smart hosts by submission with and without implicit TLS (RFC 6409, RFC 8314).
-const MAIL: [u16; 3] = [25, 465, 587];
 
 /// Renders it; `None` where none is wanted, so that an existing one is to be deleted. `rules` are the relay rules that are in
-/// force: their smart hosts may have ports of their own.
+/// force: smart hosts of the server's own namespace may have ports of their own. What another namespace writes opens none: the
+/// port would be open to every address, the cluster's API server among them.
 #[must_use]
 pub fn network_policy<'a>(
     server: &Accepted<&Server>,
@@ -60,11 +59,10 @@ fn ingress(server: &Server, defaults: &Defaults) -> Vec<NetworkPolicyIngressRule
 
 /// The operator's pods.
 fn operator(defaults: &Defaults) -> NetworkPolicyPeer {
-    let labels = [("app.kubernetes.io/part-of", "paquebot"), ("app.kubernetes.io/component", "operator")];
     let namespace = defaults.operator_namespace.as_ref();
     let named = namespace.map(|name| [("kubernetes.io/metadata.name".to_owned(), name.clone())].into());
     NetworkPolicyPeer {
-        pod_selector: Some(labelled(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into())),
+        pod_selector: Some(labelled(OPERATOR_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())).into())),
         namespace_selector: Some(named.map_or_else(LabelSelector::default, labelled)),
         ..NetworkPolicyPeer::default()
     }
@@ -72,9 +70,10 @@ fn operator(defaults: &Defaults) -> NetworkPolicyPeer {
 
 fn egress<'a>(server: &Server, rules: impl IntoIterator<Item = &'a RelayRule>) -> Vec<NetworkPolicyEgressRule> {
     let names = DNS.iter().flat_map(|port| [on("UDP", *port), on("TCP", *port)]).collect();
-    let upstreams = rules.into_iter().filter_map(|rule| rule.upstream.as_ref()).map(|host| host.port);
+    let own_rules = rules.into_iter().filter(|rule| !rule.confined);
+    let upstreams = own_rules.filter_map(|rule| rule.upstream.as_ref()).map(|host| host.port);
     let own = server.spec.outbound.smart_host.as_ref().map(|host| host.port);
-    let mail: BTreeSet<u16> = MAIL.into_iter().chain(upstreams).chain(own).collect();
+    let mail: BTreeSet<u16> = MAIL_PORTS.into_iter().chain(upstreams).chain(own).collect();
     // Behind their Service's port 25 other servers of ours listen on a port of the pod, which is the one that counts.
     let ours = [
         ("app.kubernetes.io/name".to_owned(), "paquebot-server".to_owned()),

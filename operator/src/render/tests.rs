@@ -205,6 +205,9 @@ fn a_network_policy_lets_mail_in_and_out_and_the_operator_to_the_admin_port() {
         let rules: Vec<paquebot_config::RelayRule> = serde_json::from_value(json!([{
             "name": "one/p", "from": [], "recipients": "Any",
             "upstream": {"host": "relay.example", "port": 2526, "tls": "Required"},
+        }, {
+            "name": "tenant/p", "from": [], "recipients": "Any", "confined": true,
+            "upstream": {"host": "relay.example", "port": 6443, "tls": "Required"},
         }]))
         .unwrap();
         network_policy(&directory.accepted_server(&name()).unwrap(), &defaults, &rules)
@@ -229,7 +232,11 @@ fn a_network_policy_lets_mail_in_and_out_and_the_operator_to_the_admin_port() {
         "podSelector": {"matchLabels": {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "paquebot"}},
     }]);
     assert_eq!(ingress[1]["from"], from);
-    assert_eq!((ports(&egress[0]), ports(&egress[1])), (vec![53, 53, 5353, 5353], vec![25, 465, 587, 2526]));
+    assert_eq!(
+        (ports(&egress[0]), ports(&egress[1])),
+        (vec![53, 53, 5353, 5353], vec![25, 465, 587, 2526]),
+        "another namespace opens no port"
+    );
     assert_eq!(egress[2]["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"], "paquebot-server");
     // Prometheus may run anywhere.
     let mut monitored = wanted;

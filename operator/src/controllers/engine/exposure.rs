@@ -14,25 +14,18 @@ use tokio::time::Instant;
 use super::statuses::{bounded, reference};
 use super::{Engine, Timer};
 use crate::controllers::apply::within_deadline;
-use crate::controllers::configz::Token;
 use crate::controllers::exposure_worker::{self, Look, Looked, Probe, ProbePort};
 use crate::controllers::input::Input;
+use crate::controllers::token::Token;
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::exposure::dialogue::{Finding, Plan};
-use crate::exposure::relay_closed::RelayClosed;
-use crate::exposure::source_address::{SourceAddress, way};
+use crate::exposure::relay_closed::{RelayClosed, Standing};
+use crate::exposure::schedule::{AFTER_CHANGE, Outcome, ProbeSchedule};
+use crate::exposure::source_address::{SourceAddress, balancers, way};
 use crate::render::ports::container_ports;
 
 /// How soon pods that have become ready are looked at.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// How soon after a change of relay rules; they have to arrive first.
-const AFTER_CHANGE: Duration = Duration::from_secs(4);
-/// How often pods are asked who connected: while nothing is proven, and then.
-const ASK_EAGER: Duration = Duration::from_secs(30);
-const ASK_SLOW: Duration = Duration::from_secs(120);
-/// How often ports are probed, and how soon again where that came to nothing.
-const PROBE: Duration = Duration::from_secs(600);
-const PROBE_AGAIN: Duration = Duration::from_secs(60);
 /// The probe's name in EHLO; nobody has it (RFC 2606).
 const NAME: &str = "operator.paquebot.invalid";
 
@@ -45,16 +38,7 @@ pub struct ExposureState {
     token: Option<Token>,
     looking: bool,
     scheduled: bool,
-    /// When the ports are to be probed; `None`: as soon as the pods serve what was written last.
-    probe_due: Option<Instant>,
-}
-
-/// Not everything at the same moment: from three quarters to five quarters of it.
-fn jittered(duration: Duration) -> Duration {
-    let mut random = [0_u8; 1];
-    // Without random numbers there is no jitter, which harms nobody.
-    let _ = getrandom::fill(&mut random);
-    duration.mul_f64(0.75 + f64::from(random[0]) / 510.0)
+    probes: ProbeSchedule,
 }
 
 impl Engine {
@@ -109,18 +93,20 @@ impl Engine {
     /// The relay rules have changed, or the ports.
     pub(super) fn probe_soon(&mut self, server: &NamespacedName, now: Instant) {
         let Some(state) = self.exposures.get_mut(server) else { return };
-        state.probe_due = None;
+        state.probes.soon();
         state.scheduled = true;
         self.timers.set_by(Timer::Exposure(server.clone()), now + AFTER_CHANGE);
     }
 
-    /// Looks at a server as soon as there is something to look at.
+    /// Looks at a server as soon as there is something to look at, or what a probe has waited for.
     pub(super) fn look_when_ready(&mut self, server: &NamespacedName) {
-        let ready = self.observed.get(server).is_some_and(|observed| observed.ready().next().is_some());
-        let Some(state) = self.exposures.get_mut(server).filter(|state| ready && !state.scheduled && !state.looking)
-        else {
-            return;
+        let Some(state) = self.exposures.get(server).filter(|state| !state.looking) else { return };
+        let ready = match (state.scheduled, state.probes.is_waiting()) {
+            (false, _) => self.observed.get(server).is_some_and(|observed| observed.ready().next().is_some()),
+            (true, true) => self.pods_to_look_at(server).1.is_some(),
+            (true, false) => false,
         };
+        let Some(state) = self.exposures.get_mut(server).filter(|_| ready) else { return };
         state.scheduled = true;
         self.timers.set_by(Timer::Exposure(server.clone()), Instant::now() + FIRST_LOOK);
     }
@@ -128,7 +114,7 @@ impl Engine {
     pub(super) fn exposure_due(&mut self, server: &NamespacedName) {
         let now = Instant::now();
         let (pods, revision) = self.pods_to_look_at(server);
-        let due = self.exposures.get(server).is_some_and(|state| state.probe_due.is_none_or(|due| due <= now));
+        let due = self.exposures.get(server).is_some_and(|state| state.probes.is_due(now));
         let probe = if due && revision.is_some() { self.probe(server) } else { None };
         let Some(state) = self.exposures.get_mut(server) else { return };
         state.scheduled = false;
@@ -136,6 +122,7 @@ impl Engine {
             return;
         }
         state.looking = true;
+        state.probes.begin();
         self.tools
             .metrics
             .relay_probes
@@ -145,9 +132,11 @@ impl Engine {
         self.start(async move { Input::Exposure(Box::new(exposure_worker::run(client, poller, look).await)) });
     }
 
-    /// The ready pods with their addresses, and the revision that they all serve, if it is what was written last.
+    /// The ready pods with their addresses, and the revision that they all serve, if it is what was written last and has
+    /// the relay rules and ports as they are now.
     fn pods_to_look_at(&self, server: &NamespacedName) -> (Vec<(NamespacedName, IpAddr)>, Option<String>) {
-        let wanted = self.servers.get(server).and_then(|state| state.revision.clone());
+        let written = self.servers.get(server).filter(|state| state.has_written_rules());
+        let wanted = written.and_then(|state| state.revision.clone());
         let Some(observed) = self.observed.get(server).filter(|_| self.is_synced()) else { return (Vec::new(), None) };
         let pods = observed.ready().filter_map(|(name, pod)| Some((name.clone(), pod.address()?))).collect();
         let serves = |revision: &String| {
@@ -194,7 +183,9 @@ impl Engine {
             .flat_map(|listener| &listener.peers)
             .map(|peer| peer.address.to_canonical())
             .collect();
-        let known = self.directory.known_around(&addresses);
+        let mut known = self.directory.known_around(&addresses);
+        let service = self.observed.get(server).and_then(|observed| observed.service.as_ref());
+        known.balancers = service.map(balancers).unwrap_or_default();
         // What has changed in the meantime makes a finding one about the past.
         let current = looked.revision.is_some() && self.pods_to_look_at(server).1 == looked.revision;
         let admitted = self.admitted_by_rules(server, &looked.own);
@@ -204,29 +195,36 @@ impl Engine {
         for peers in &looked.peers {
             state.source.observe(peers, &known, now);
         }
-        let before = state.closed.condition().cloned();
-        if let Some(probed) = looked.probed.as_ref().filter(|_| current) {
-            state.closed.take(probed, &admitted);
-            let unclear = probed.iter().any(|probed| matches!(probed.finding, Finding::Unclear(_)));
-            state.probe_due = Some(now + jittered(if unclear { PROBE_AGAIN } else { PROBE }));
-        }
-        let after = state.closed.condition().cloned();
+        let (before, stood) = (state.closed.condition().cloned(), state.closed.standing());
+        let current = current && !state.probes.has_changed();
+        let outcome = match &looked.probed {
+            Some(probed) if current => {
+                state.closed.take(probed, &admitted);
+                let unclear = probed.iter().any(|probed| matches!(probed.finding, Finding::Unclear(_)));
+                Outcome::Counts { unclear }
+            }
+            Some(_) => Outcome::TooEarly,
+            None if !state.probes.is_due(now) => Outcome::NotDue,
+            None if looked.revision.is_some() => Outcome::NothingThere,
+            None => Outcome::TooEarly,
+        };
+        state.probes.end(outcome, now);
+        let (after, stands) = (state.closed.condition().cloned(), state.closed.standing());
         self.refresh_exposure(server);
         self.schedule_look(server, now);
         if before != after {
             self.status_dirty.insert(ObjectKey::new(Kind::MailServer, server.clone()));
             self.count_open_relays();
-            self.tell_of_open_relay(server, before.as_ref(), after.as_ref());
+        }
+        if let Some(after) = after.filter(|_| stood != stands) {
+            self.tell_of_probe(server, stands, &after);
         }
     }
 
     fn schedule_look(&mut self, server: &NamespacedName, now: Instant) {
         let Some(state) = self.exposures.get_mut(server) else { return };
-        let settled = state.said.as_ref().is_some_and(|said| said.status != ConditionStatus::Unknown);
-        let next = match state.probe_due {
-            None => AFTER_CHANGE,
-            Some(due) => jittered(if settled { ASK_SLOW } else { ASK_EAGER }).min(due.duration_since(now)),
-        };
+        let proven = state.said.as_ref().is_some_and(|said| said.status != ConditionStatus::Unknown);
+        let next = state.probes.next_look(proven, now);
         state.scheduled = true;
         self.timers.set_by(Timer::Exposure(server.clone()), now + next);
     }
@@ -245,25 +243,23 @@ impl Engine {
     }
 
     fn count_open_relays(&self) {
-        let open = self.exposures.values().filter(|state| state.closed.is_open()).count();
-        self.tools.metrics.open_relays.set(i64::try_from(open).unwrap_or(i64::MAX));
+        let count = |standing: Standing| {
+            let count = self.exposures.values().filter(|state| state.closed.standing() == standing).count();
+            i64::try_from(count).unwrap_or(i64::MAX)
+        };
+        self.tools.metrics.open_relays.set(count(Standing::Open));
+        self.tools.metrics.blind_probes.set(count(Standing::Blind));
     }
 
-    /// A warning when a server has become an open relay.
-    fn tell_of_open_relay(
-        &self,
-        server: &NamespacedName,
-        before: Option<&ConditionUpdate>,
-        after: Option<&ConditionUpdate>,
-    ) {
-        let is_open =
-            |update: Option<&ConditionUpdate>| update.is_some_and(|update| update.reason == Reason::OpenRelay);
+    /// A warning when a server has become an open relay, or one of which nobody can tell.
+    fn tell_of_probe(&self, server: &NamespacedName, stands: Standing, after: &ConditionUpdate) {
         let key = ObjectKey::new(Kind::MailServer, server.clone());
-        let (Some(live), Some(after)) = (self.objects.get(&key), after) else { return };
-        if is_open(before) || !is_open(Some(after)) {
-            return;
+        let Some(live) = self.objects.get(&key) else { return };
+        match stands {
+            Standing::Open => tracing::error!(%server, finding = after.message, "a server is an open relay"),
+            Standing::Blind => tracing::warn!(%server, finding = after.message, "the probe for an open relay is blind"),
+            Standing::Neither => return,
         }
-        tracing::error!(%server, finding = after.message, "a server is an open relay");
         let event = Event {
             type_: EventType::Warning,
             reason: after.reason.to_string(),
@@ -274,7 +270,7 @@ impl Engine {
         let (recorder, reference) = (self.tools.recorder.clone(), reference(&key, live));
         tokio::spawn(async move {
             if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
-                tracing::warn!(object = %key, %error, "the warning of an open relay could not be published");
+                tracing::warn!(object = %key, %error, "a warning about the probe for an open relay could not be published");
             }
         });
     }

@@ -184,7 +184,8 @@ impl Engine {
     /// An engine that knows nothing yet and acts only after `watches` of [`Input::Complete`].
     #[must_use]
     pub fn new(tools: Tools, settings: Settings, sender: mpsc::Sender<Input>, watches: usize) -> Self {
-        let options = Options { default_server: settings.default_server, ..Options::default() };
+        let operator_namespace = settings.defaults.operator_namespace.clone();
+        let options = Options { default_server: settings.default_server, operator_namespace, ..Options::default() };
         Self {
             tools,
             defaults: settings.defaults,

@@ -62,6 +62,9 @@ pub struct ServerState {
     /// The files as they were rendered last, and which of them have changed since.
     bundle: Option<Bundle>,
     dirty_files: DirtyFiles,
+    /// How often the relay rules or the ports have changed, how often they had when the configuration was rendered last, and
+    /// when it was written last.
+    rules: [u64; 3],
     busy: bool,
     failures: u32,
     /// Why the last pass could not write the configuration.
@@ -161,6 +164,9 @@ impl ServerState {
             // Perhaps that mends it.
             self.not_before = None;
         }
+        if files.relay || files.server {
+            self.rules[0] += 1;
+        }
         self.dirty_since.get_or_insert(now);
     }
 
@@ -202,6 +208,12 @@ impl ServerState {
     /// Whether what is known of an object lies in the configuration.
     pub fn has_written(&self, key: &ObjectKey) -> bool {
         self.revision.is_some() && !self.awaiting.contains_key(key) && !self.unwritten.contains(key)
+    }
+
+    /// Whether the relay rules and the ports lie in the configuration as they are now.
+    pub fn has_written_rules(&self) -> bool {
+        let [changed, _, written] = self.rules;
+        changed == written
     }
 
     /// Whether this server has written an object.
@@ -484,6 +496,7 @@ impl Engine {
         self.rendered(server, &bundle);
         let state = self.server_state(server);
         state.bundle = Some(bundle);
+        state.rules[1] = state.rules[0];
         state.dirty_since = None;
         state.busy = true;
         let seen = &state.seen;
@@ -595,6 +608,7 @@ impl Engine {
         state.failure = None;
         state.not_before = None;
         state.revision = state.writing.take();
+        state.rules[2] = state.rules[1];
         state.written_at = Some(now);
         // Their statuses may now say what the directory was made from.
         let written = std::mem::take(&mut state.unwritten);

@@ -202,7 +202,7 @@ fn fact() -> impl Strategy<Value = Fact> {
 
 fn empty() -> Directory {
     let ranges = ClusterRanges { nodes: vec!["10.1.0.0/24".parse().unwrap()], ..ClusterRanges::default() };
-    Directory::new(Options { default_server: Some(default_server()), ranges, ownership_is_assumed: false })
+    Directory::new(Options { default_server: Some(default_server()), ranges, ..Options::default() })
 }
 
 /// All that can be seen of an index.

@@ -93,3 +93,48 @@ fn addresses_of_nodes_are_admitted_while_the_server_sees_its_clients_own_and_no_
     directory.apply(server("mail/default"));
     refused(&directory);
 }
+
+#[test]
+fn the_operators_own_pods_are_never_selected() {
+    let options = Options { operator_namespace: Some("paquebot-system".to_owned()), ..Options::default() };
+    let mut directory = Directory::new(options);
+    let everyone = json!([{"podSelector": {}, "namespaceSelector": {}}]);
+    directory.apply(server("mail/default"));
+    directory.apply_namespace("paquebot-system", BTreeMap::new());
+    directory.apply_namespace("elsewhere", BTreeMap::new());
+    let pod = |labels: &[(&str, &str)], address: &str| Pod {
+        labels: labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect(),
+        addresses: vec![address.parse().unwrap()],
+        running: true,
+        host_network: false,
+    };
+    let labels = [("app.kubernetes.io/part-of", "paquebot"), ("app.kubernetes.io/component", "operator")];
+    directory.apply_pod(NamespacedName::new("paquebot-system", "operator"), pod(&labels, "10.244.0.2"));
+    // The policy comes between pods that are there and pods that come.
+    directory.apply(policy("mail/p", everyone, json!({})));
+    directory.apply_pod(NamespacedName::new("paquebot-system", "operator-2"), pod(&labels, "10.244.0.3"));
+    directory.apply_pod(NamespacedName::new("paquebot-system", "other"), pod(&labels[..1], "10.244.0.4"));
+    directory.apply_pod(NamespacedName::new("elsewhere", "operator"), pod(&labels, "10.244.0.5"));
+    let Details::RelayPolicy { effective, .. } = directory.report(&key(Kind::RelayPolicy, "mail/p")).unwrap().details
+    else {
+        panic!("no policy");
+    };
+    let effective: Vec<String> = effective.iter().map(ToString::to_string).collect();
+    assert_eq!(effective, ["10.244.0.4/32", "10.244.0.5/32"]);
+}
+
+#[test]
+fn a_smart_hosts_port_that_the_network_policy_shuts_is_named() {
+    let at = |port: u16| json!({"upstream": {"smartHost": "relay.example", "port": port}});
+    let network = json!([{"cidrs": ["192.0.2.0/24"]}]);
+    let shut = |enabled: bool, name: &str, port: u16| {
+        let spec = json!({"hostname": "mx.example.net", "allowedNamespaces": {"from": "All"},
+            "networkPolicy": {"enabled": enabled}});
+        let server = object(Kind::MailServer, "mail/default", 0, spec);
+        let directory = directory(vec![server, policy(name, network.clone(), at(port))]);
+        assert_eq!(reason(&directory, Kind::RelayPolicy, name), "Accepted");
+        message(&directory, Kind::RelayPolicy, name).contains(&format!("out to port {port}"))
+    };
+    assert!(shut(true, "one/p", 6443));
+    assert!(!shut(true, "one/p", 587) && !shut(true, "mail/p", 6443) && !shut(false, "one/p", 6443));
+}

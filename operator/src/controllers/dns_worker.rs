@@ -11,8 +11,8 @@ use crate::dns::reverse::{Reverse, SeenReverse};
 use crate::dns::seen::{Looker, Settings};
 use crate::dns::wanted::Wanted;
 
-/// Domains that are looked at together.
-const AT_ONCE: usize = 32;
+/// MailServers whose addresses are looked at together. How many domains are is the engine's affair, which knows whose turn it is.
+const SERVERS_AT_ONCE: usize = 8;
 
 /// What was seen of a domain.
 pub struct Looked {
@@ -34,23 +34,22 @@ pub struct LookedBack {
     pub seen: Result<SeenReverse, String>,
 }
 
-/// Looks, a bounded number of times at once.
+/// Looks.
 #[derive(Clone)]
 pub struct DnsWorker {
     settings: Settings,
-    permits: Arc<Semaphore>,
+    servers: Arc<Semaphore>,
 }
 
 impl DnsWorker {
     /// With these time-outs and this port of authoritative servers.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { settings, servers: Arc::new(Semaphore::new(SERVERS_AT_ONCE)) }
     }
 
     /// Looks at one domain. The resolvers are the MailServer's; none: those of the operator's own system.
     pub async fn look(self, domain: NamespacedName, wanted: Wanted, resolvers: Vec<SocketAddr>) -> Looked {
-        let _permit = self.permits.acquire().await;
         let seen = match Looker::new(&resolvers, self.settings.clone()) {
             Ok(looker) => Ok(looker.look(&wanted).await),
             Err(error) => Err(error.to_string()),
@@ -60,7 +59,7 @@ impl DnsWorker {
 
     /// Looks at the names of a MailServer's addresses.
     pub async fn look_back(self, server: NamespacedName, wanted: Reverse, resolvers: Vec<SocketAddr>) -> LookedBack {
-        let _permit = self.permits.acquire().await;
+        let _permit = self.servers.acquire().await;
         let seen = match Looker::new(&resolvers, self.settings.clone()) {
             Ok(looker) => Ok(looker.look_back(&wanted).await),
             Err(error) => Err(error.to_string()),

@@ -126,6 +126,7 @@ impl Engine {
     pub(super) fn forget_dns(&mut self, domain: &NamespacedName) {
         self.domains.remove(domain);
         self.timers.clear(&Timer::Dns(domain.clone()));
+        self.forget_endpoint(domain);
     }
 
     /// What the status of a MailDomain says was seen of its proof before this process began still holds.
@@ -198,19 +199,39 @@ impl Engine {
         (!speaks).then(|| ConditionUpdate::unknown(TYPE, Reason::Pending, message))
     }
 
-    /// Starts a look.
+    /// Looks at a domain's records, when it is its turn.
     pub(super) fn look(&mut self, domain: &NamespacedName) {
-        let Some((_, dns)) = self.wanted_records(domain) else { return };
-        let Some(state) = self.domains.get_mut(domain).filter(|state| !state.busy) else { return };
+        if self.domains.get(domain).is_some_and(|state| !state.busy) {
+            self.dns_turns.push(domain.clone());
+            self.start_looks();
+        }
+    }
+
+    fn start_looks(&mut self) {
+        while let Some(domain) = self.dns_turns.start() {
+            if !self.start_look(&domain) {
+                self.dns_turns.done(&domain);
+            }
+        }
+    }
+
+    /// Starts a look; whether there is still something to look at.
+    fn start_look(&mut self, domain: &NamespacedName) -> bool {
+        let Some((_, dns)) = self.wanted_records(domain) else { return false };
+        let is_due = |state: &&mut DomainState| !state.busy && state.wanted.looked_at != LookedAt::Nothing;
+        let Some(state) = self.domains.get_mut(domain).filter(is_due) else { return false };
         state.busy = true;
         let (worker, wanted, domain) = (self.dns.clone(), state.wanted.clone(), domain.clone());
         let resolvers = resolver_addresses(&dns.resolvers);
         self.tools.metrics.dns_looks.inc();
         self.start(async move { Input::Looked(Box::new(worker.look(domain, wanted, resolvers).await)) });
+        true
     }
 
     pub(super) fn looked(&mut self, looked: Looked) {
         let domain = looked.domain;
+        self.dns_turns.done(&domain);
+        self.start_looks();
         let interval = self.wanted_records(&domain).map(|(_, dns)| dns.verify_interval.to_std());
         let (Some(state), Some(interval)) = (self.domains.get_mut(&domain), interval) else { return };
         // After a change another look may be under way; the timer of the change is set already.

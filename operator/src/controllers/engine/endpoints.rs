@@ -21,7 +21,7 @@ use crate::dns::endpoint;
 const SURVEY: Duration = Duration::from_mins(5);
 /// How often where somebody waits for the API.
 const MISSED: Duration = Duration::from_secs(30);
-/// How soon a survey that failed is made again.
+/// How soon a survey that failed is made again, and a `DNSEndpoint` written whose write failed for the first time.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// What is known of all `DNSEndpoint`s.
@@ -36,7 +36,34 @@ pub struct Endpoints {
     busy: BTreeSet<NamespacedName>,
     /// Those that changed while they were busy.
     again: BTreeSet<NamespacedName>,
-    failures: HashMap<NamespacedName, String>,
+    failures: HashMap<NamespacedName, Failure>,
+    /// Whether nobody could look when it was tried last.
+    survey_failed: bool,
+}
+
+/// A `DNSEndpoint` that could not be written.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    /// How long it waits until it is tried again.
+    wait: Duration,
+}
+
+impl Endpoints {
+    /// Whether it is not known yet whether the API exists, and soon will be.
+    fn is_unknown(&self) -> bool {
+        self.exists.is_none() && !self.survey_failed
+    }
+
+    /// Notes what became of a write: whether there is something new to say, and how soon it is tried again.
+    fn note(&mut self, domain: &NamespacedName, error: Option<String>) -> (bool, Option<Duration>) {
+        let before = self.failures.remove(domain);
+        let news = before.as_ref().map(|failure| &failure.message) != error.as_ref();
+        let wait = before.map_or(RETRY, |failure| (failure.wait * 2).min(SURVEY));
+        let Some(message) = error else { return (news, None) };
+        self.failures.insert(domain.clone(), Failure { message, wait });
+        (news, Some(wait))
+    }
 }
 
 /// What is wanted of one MailDomain.
@@ -67,7 +94,7 @@ impl Engine {
 
     /// Whether it is not known yet what is to be said about a MailDomain's `DNSEndpoint`.
     pub(super) fn endpoint_is_unknown(&self, domain: &NamespacedName) -> bool {
-        self.endpoints.exists.is_none() && matches!(self.endpoint_wanted(domain), Want::Endpoint)
+        self.endpoints.is_unknown() && matches!(self.endpoint_wanted(domain), Want::Endpoint)
     }
 
     /// What stands in the way of a `DNSEndpoint`, for the message of `Accepted`.
@@ -82,8 +109,12 @@ impl Engine {
                 "dns.mode ExternalDNS has no effect: the API server has no {API_VERSION}. Install the definitions of \
                  external-dns, or publish the records of status.dns.zoneFile yourself."
             )),
+            Want::Endpoint if self.endpoints.exists.is_none() && self.endpoints.survey_failed => Some(format!(
+                "dns.mode ExternalDNS has no effect yet: it could not be found out whether the API server has \
+                 {API_VERSION}, and the operator's log says why. It is tried again."
+            )),
             Want::Endpoint => {
-                let failure = self.endpoints.failures.get(domain)?;
+                let failure = &self.endpoints.failures.get(domain)?.message;
                 Some(format!("DNSEndpoint {} could not be written: {failure}.", domain.name))
             }
             Want::Nothing | Want::AsItIs => None,
@@ -103,6 +134,11 @@ impl Engine {
                 tracing::warn!(%error, "it could not be found out which DNSEndpoints there are; it is tried again");
                 self.tools.metrics.errors.inc();
                 self.timers.set(Timer::Endpoints, now + RETRY);
+                // Nothing else that there is to say of the domains waits for it.
+                if !std::mem::replace(&mut self.endpoints.survey_failed, true) {
+                    let domains = self.domains.keys().map(|domain| ObjectKey::new(Kind::MailDomain, domain.clone()));
+                    self.status_dirty.extend(domains);
+                }
                 return;
             }
         };
@@ -111,6 +147,7 @@ impl Engine {
         self.timers.set(Timer::Endpoints, now + if missed { MISSED } else { SURVEY });
         let news = self.endpoints.exists != exists;
         self.endpoints.exists = exists;
+        self.endpoints.survey_failed = false;
         let live: HashMap<NamespacedName, String> = survey.unwrap_or_default().into_iter().collect();
         // What somebody has touched since it was written is looked at again.
         self.endpoints.known.retain(|name, applied| live.get(name) == Some(&applied.token));
@@ -152,6 +189,12 @@ impl Engine {
         }
     }
 
+    /// A MailDomain is not here any more, or nobody serves it.
+    pub(super) fn forget_endpoint(&mut self, domain: &NamespacedName) {
+        self.endpoints.failures.remove(domain);
+        self.timers.clear(&Timer::Endpoint(domain.clone()));
+    }
+
     pub(super) fn endpoint_done(&mut self, done: EndpointDone) {
         let domain = done.domain;
         self.endpoints.busy.remove(&domain);
@@ -172,15 +215,50 @@ impl Engine {
                 Some(error)
             }
         };
-        let before = match &failure {
-            Some(error) => self.endpoints.failures.insert(domain.clone(), error.clone()),
-            None => self.endpoints.failures.remove(&domain),
-        };
-        if before != failure {
+        // Nobody tries again for a MailDomain that was deleted meanwhile.
+        let failure = failure.filter(|_| self.directory.domain(&domain).is_some());
+        let (news, again) = self.endpoints.note(&domain, failure);
+        if news {
             self.status_dirty.insert(ObjectKey::new(Kind::MailDomain, domain.clone()));
+        }
+        let timer = Timer::Endpoint(domain.clone());
+        match again {
+            Some(wait) => self.timers.set(timer, Instant::now() + wait),
+            None => self.timers.clear(&timer),
         }
         if self.endpoints.again.remove(&domain) {
             self.refresh_endpoint(&domain);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_survey_that_fails_holds_nothing_back() {
+        let mut endpoints = Endpoints::default();
+        assert!(endpoints.is_unknown(), "nobody has looked yet");
+        endpoints.survey_failed = true;
+        assert!(!endpoints.is_unknown());
+    }
+
+    #[test]
+    fn a_write_that_fails_is_tried_again_soon_and_then_more_seldom() {
+        let (mut endpoints, domain) = (Endpoints::default(), NamespacedName::new("one", "d"));
+        let mut note = |error: Option<&str>| endpoints.note(&domain, error.map(str::to_owned));
+        assert_eq!(note(None), (false, None));
+        assert_eq!(note(Some("no")), (true, Some(RETRY)));
+        assert_eq!(note(Some("no")), (false, Some(RETRY * 2)), "that was said already");
+        assert_eq!(note(Some("never")), (true, Some(RETRY * 4)));
+        for _ in 0..8 {
+            note(Some("never"));
+        }
+        assert_eq!(note(Some("never")), (false, Some(SURVEY)));
+        assert_eq!(note(None), (true, None));
+        assert_eq!(note(Some("no")), (true, Some(RETRY)));
+        endpoints.failures.remove(&domain);
+        assert!(endpoints.failures.is_empty());
     }
 }

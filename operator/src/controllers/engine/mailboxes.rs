@@ -117,7 +117,7 @@ impl Engine {
     fn start_reads(&mut self) {
         while let Some(mailbox) = self.secret_turns.start() {
             let Some(job) = self.credentials_job(&mailbox) else {
-                self.secret_turns.done();
+                self.secret_turns.done(&mailbox);
                 continue;
             };
             self.tools.metrics.secret_reads.inc();
@@ -169,7 +169,7 @@ impl Engine {
     }
 
     pub(super) fn credentials_read(&mut self, read: CredentialsRead) {
-        self.secret_turns.done();
+        self.secret_turns.done(&read.mailbox);
         if let Some(state) = self.mailboxes.get_mut(&read.mailbox) {
             state.phase = if state.phase == Phase::Running { Phase::Idle } else { state.phase };
             self.take_credentials(read);

@@ -58,6 +58,10 @@ const STATUSES_PER_SECOND: u32 = 400;
 const EVENTS_PER_SECOND: u32 = 5;
 /// Secrets of mailboxes that are read together, and ConfigMaps.
 const SECRET_READS: usize = 16;
+/// Domains whose records are looked at together, and how many of them may be one namespace's: name servers that do not
+/// answer take half a minute each, and are mostly the same tenant's.
+const LOOKS_AT_ONCE: usize = 32;
+const LOOKS_OF_ONE: usize = 8;
 /// Finalizers that are written together.
 const FINALIZER_WRITES: usize = 16;
 /// Events that are published together.
@@ -110,6 +114,8 @@ enum Timer {
     Dns(NamespacedName),
     /// A look at which `DNSEndpoint`s there are.
     Endpoints,
+    /// A MailDomain's `DNSEndpoint`, again.
+    Endpoint(NamespacedName),
     /// A look at the names of a MailServer's addresses.
     Reverse(NamespacedName),
     /// A Mailbox's Secret, again.
@@ -142,6 +148,8 @@ pub struct Engine {
     secret_turns: Turns,
     secret_reads: Arc<Semaphore>,
     dns: DnsWorker,
+    /// Whose records are looked at next.
+    dns_turns: Turns,
     directory: Directory,
     /// Watches that have not reported everything yet.
     unsynced: usize,
@@ -191,9 +199,10 @@ impl Engine {
             defaults: settings.defaults,
             sender,
             hasher: Hasher::new(settings.hashes_at_once),
-            secret_turns: Turns::new(SECRET_READS),
+            secret_turns: Turns::new(SECRET_READS, SECRET_READS),
             secret_reads: Arc::new(Semaphore::new(SECRET_READS)),
             dns: DnsWorker::new(settings.dns),
+            dns_turns: Turns::new(LOOKS_AT_ONCE, LOOKS_OF_ONE),
             directory: Directory::new(options),
             unsynced: watches,
             objects: HashMap::new(),
@@ -364,6 +373,7 @@ impl Engine {
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
                 Timer::Endpoints => self.survey_endpoints(),
+                Timer::Endpoint(domain) => self.refresh_endpoint(&domain),
                 Timer::Reverse(server) => self.look_back(&server),
                 Timer::Credentials(mailbox) => self.check_credentials(&mailbox),
                 Timer::Filter(mailbox) => self.check_filter(&mailbox),

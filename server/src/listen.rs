@@ -24,7 +24,8 @@ use tokio_util::task::TaskTracker;
 use self::gate::{Gate, Pass, Refusal};
 use self::peers::Peers;
 use crate::metrics::{ByProtocol, ByProtocolAndResult, Word, protocol_word};
-use crate::net::{HANDSHAKE_TIMEOUT, Stream, canonical};
+use crate::net::{HANDSHAKE_TIMEOUT, Stream, canonical, handshake_failure};
+use crate::relay;
 use crate::services::SharedServices;
 
 /// Connections that the kernel keeps for us while we are busy.
@@ -296,7 +297,10 @@ async fn begin(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &
         return Some(Stream::Plain(tcp));
     }
     let certificates = &shared.services.certificates;
-    let config = if protocol == Protocol::Pop3s { certificates.server_config() } else { certificates.asking_config() };
+    let config = match protocol {
+        Protocol::Pop3s => certificates.server_config(),
+        _ => certificates.asking_config(relay::names_certificates(&shared.services.configuration.snapshot())),
+    };
     let Some(config) = config else {
         count_refusal(shared, protocol, "no_certificate");
         tracing::warn!(%client, ?protocol, "connection closed: there is no certificate to begin TLS with");
@@ -317,7 +321,7 @@ async fn begin(tcp: TcpStream, client: SocketAddr, protocol: Protocol, shared: &
     match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => Some(stream),
         Err(error) => {
-            count_refusal(shared, protocol, "handshake");
+            count_refusal(shared, protocol, handshake_failure(&error));
             tracing::debug!(%client, ?protocol, %error, "TLS handshake failed");
             None
         }

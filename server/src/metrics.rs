@@ -65,7 +65,8 @@ pub struct Metrics {
     pub connections: Family<ByProtocol, Counter>,
     /// Connections that are open now.
     pub open_connections: Family<ByProtocol, Gauge>,
-    /// Connections that were turned away, by `result`: too_many, too_many_from_client, no_certificate, handshake.
+    /// Connections that were turned away, by `result`: too_many, too_many_from_client, no_certificate, handshake,
+    /// client_certificate.
     pub refused_connections: Family<ByProtocolAndResult, Counter>,
     /// Logins by `result`: accepted, rejected, not_permitted, busy.
     pub logins: Family<ByProtocolAndResult, Counter>,

@@ -51,9 +51,9 @@ impl Stream {
 
     /// The certificates that the client has shown, its own first; none of them is verified.
     #[must_use]
-    pub fn client_certificates(&self) -> Vec<CertificateDer<'static>> {
-        let Self::Tls(stream) = self else { return Vec::new() };
-        stream.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        let Self::Tls(stream) = self else { return &[] };
+        stream.get_ref().1.peer_certificates().unwrap_or_default()
     }
 
     /// Turns a plain connection into a TLS one: the server's side of the handshake, at most [`HANDSHAKE_TIMEOUT`] long.
@@ -91,6 +91,16 @@ impl Stream {
             Poll::Ready(Ok(take.map(|take| take(octets))))
         })
         .await
+    }
+}
+
+/// What a failed handshake is counted as: `client_certificate` where it is the certificate that the client has shown.
+#[must_use]
+pub fn handshake_failure(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => "client_certificate",
+        _ => "handshake",
     }
 }
 

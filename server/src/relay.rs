@@ -137,6 +137,13 @@ pub fn knows_certificate(configuration: &Configuration, certified: &[Domain]) ->
     })
 }
 
+/// Whether some rule names a certificate: else it is of no use to ask clients for theirs.
+#[must_use]
+pub fn names_certificates(configuration: &Configuration) -> bool {
+    let mut sources = configuration.relay.iter().flat_map(|rule| &rule.from);
+    sources.any(|source| matches!(source, RelaySource::ClientCertificates(_)))
+}
+
 fn names_one(names: &[Domain], certified: &[Domain]) -> bool {
     certified.iter().any(|name| names.contains(name))
 }

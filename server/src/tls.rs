@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use paquebot_config::{Domain, TlsConfig, TlsVersion};
+use paquebot_config::{TlsConfig, TlsVersion};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 pub use self::any_certificate::AnyCertificate;
-pub use self::clients::Authorities;
+pub use self::clients::{Authorities, Vouched};
 
 /// The certificate chain, leaf first, in PEM, within the configuration directory.
 pub const CERTIFICATE_FILE: &str = "tls/tls.crt";
@@ -48,19 +48,27 @@ impl Certificates {
         Some(Arc::clone(&self.0.load().as_ref()?.plain))
     }
 
-    /// The same for the listeners of SMTP and submission, which ask clients for a certificate where there are authorities.
+    /// The same for the listeners of SMTP and submission, which ask clients for a certificate where there are authorities
+    /// and something hangs on it (`is_needed`): some clients' certificates no handshake survives.
     #[must_use]
-    pub fn asking_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+    pub fn asking_config(&self, is_needed: bool) -> Option<Arc<rustls::ServerConfig>> {
         let presented = self.0.load_full()?;
-        Some(presented.asking.as_ref().map_or_else(|| Arc::clone(&presented.plain), |(config, _)| Arc::clone(config)))
+        let asking = presented.asking.as_ref().filter(|_| is_needed);
+        Some(asking.map_or_else(|| Arc::clone(&presented.plain), |(config, _)| Arc::clone(config)))
     }
 
-    /// The DNS names of the certificate that a client has shown, if an authority in force now vouches for it.
+    /// The client that has shown these certificates, if an authority in force now vouches for it.
     #[must_use]
-    pub fn names_of_client(&self, chain: &[CertificateDer<'_>]) -> Vec<Domain> {
-        let presented = self.0.load_full();
-        let authorities = presented.as_ref().and_then(|presented| presented.asking.as_ref());
-        authorities.map(|(_, authorities)| authorities.names(chain, UnixTime::now())).unwrap_or_default()
+    pub fn vouch(&self, chain: &[CertificateDer<'_>]) -> Option<Vouched> {
+        let presented = self.0.load_full()?;
+        presented.asking.as_ref()?.1.vouch(chain, UnixTime::now())
+    }
+
+    /// The same client, if an authority in force now vouches for it.
+    #[must_use]
+    pub fn vouch_again(&self, client: Vouched) -> Option<Vouched> {
+        let presented = self.0.load_full()?;
+        client.still(&presented.asking.as_ref()?.1, UnixTime::now())
     }
 
     /// Puts another one in force, for sessions that begin TLS from now on.

@@ -110,6 +110,15 @@ fn a_mailbox_that_is_not_in_service_loses_its_mail_and_nobody_else_does() {
     let (status, answer) = erase(&server, "anna@server1.com", Some(TOKEN));
     assert_eq!(status, 409, "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("in service"), "{answer}");
+    // Who is refused is logged.
+    let lines = server.log_lines();
+    for (status, by) in [(401, None), (409, Some("admin"))] {
+        let is_it = |line: &&Value| {
+            let fields = ["uri", "status", "by"].map(|name| line.get(name).cloned().unwrap_or(Value::Null));
+            fields == [Value::from("/maildrops/anna@server1.com"), status.into(), by.into()]
+        };
+        assert!(lines.iter().any(|line| is_it(&line)), "{status} {lines:?}");
+    }
 
     server.reconfigure(|content| suspend_or_not(&mut content.records, "anna@server1.com", true));
     assert_eq!(erase_all(&server, "anna@server1.com"), MANY as u64 + 3);

@@ -132,6 +132,21 @@ fn a_verified_certificate_admits_and_any_other_is_as_none() {
 }
 
 #[test]
+fn where_no_rule_names_a_certificate_nobody_is_asked_for_one() {
+    let ours = Authority::new();
+    let mut content = content::story();
+    content.server.tls.client_authorities = Some(ours.pem.clone());
+    let server = Server::start(content);
+    // One that would not be taken.
+    let (mut chain, key) = ours.identity("app.example", |_| {});
+    chain.push(CertificateDer::from(vec![0; 20 << 10]));
+    for listener in ["smtp", "submission", "submissions"] {
+        let mut client = hello(&server, listener, Some(&(chain.clone(), key.clone_key())));
+        assert!(client.smtp("NOOP").starts_with("250 "), "{listener}");
+    }
+}
+
+#[test]
 fn a_mailbox_may_send_so_much_an_hour_and_the_rest_later() {
     let mut content = content::story();
     for record in &mut content.records {

@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Path as UrlPath, RawQuery, State};
+use axum::extract::{Path as UrlPath, RawQuery, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::delete;
 use axum::{Extension, Json, Router};
@@ -54,8 +55,22 @@ impl MaildropsAdmin {
     /// The route, to be merged into the admin server's.
     pub(super) fn router<S>(self) -> Router<S> {
         let authorize = axum::middleware::from_fn_with_state(self.0.tokens.clone(), authorize);
-        Router::new().route("/maildrops/{whose}", delete(erased)).layer(authorize).with_state(self)
+        let note = axum::middleware::from_fn(note_refusal);
+        Router::new().route("/maildrops/{whose}", delete(erased)).layer(authorize).layer(note).with_state(self)
     }
+}
+
+/// Logs who wanted mail erased and was refused: by the token, or because it cannot be.
+async fn note_refusal(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    let status = response.status();
+    if !status.is_success() {
+        let by = response.extensions().get::<Who>().map(|who| who.0.as_str());
+        // Percent-encoded as it came, so that it is one word.
+        tracing::warn!(%method, %uri, status = status.as_u16(), by, "mail is not erased: refused");
+    }
+    response
 }
 
 async fn erased(

@@ -82,8 +82,10 @@ pub async fn authorize(State(tokens): State<TokenFile>, mut request: Request, ne
     let checked = tokio::task::spawn_blocking(move || tokens.check(shown.as_deref())).await;
     match checked.unwrap_or_else(|error| Err(Refused::Unreadable(error.to_string()))) {
         Ok(name) => {
-            request.extensions_mut().insert(Who(name));
-            next.run(request).await
+            request.extensions_mut().insert(Who(name.clone()));
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(Who(name));
+            response
         }
         Err(refused) => refused.into_response(),
     }

@@ -118,7 +118,9 @@ pub fn is_filtered(configuration: &Configuration, mailbox: &Address) -> bool {
     texts(configuration, mailbox).next().is_some()
 }
 
-/// Scripts that run at once, each on a thread of its own.
+/// Octets of a script from which on it is compiled on a thread of its own: shorter ones take less than a millisecond.
+const LONG_SCRIPT: usize = 4 << 10;
+/// Scripts that run, or long ones that are compiled, at once, each on a thread of its own.
 const AT_ONCE: usize = 4;
 
 /// Runs filters; one for the process. Keeps compiled scripts. A clone is the same.
@@ -163,7 +165,7 @@ impl Filters {
         for delivery in super::local_deliveries(plan, incoming.reverse_path) {
             let name = &delivery.maildrop.mailbox;
             let mailbox = &name.address;
-            let scripts = self.scripts(configuration, mailbox).await;
+            let scripts = self.scripts(configuration, mailbox).await?;
             if scripts.is_empty() {
                 filtered.local.push(delivery);
                 continue;
@@ -206,28 +208,43 @@ impl Filters {
 
     /// The scripts of a mailbox in their order. One that cannot be compiled is left out: the mail is kept, and the
     /// Mailbox's condition says what is wrong.
-    async fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Vec<Arc<Script>> {
+    async fn scripts(&self, configuration: &Configuration, mailbox: &Address) -> Result<Vec<Arc<Script>>, StoreError> {
         let mut scripts = Vec::new();
         for text in texts(configuration, mailbox) {
-            scripts.extend(self.compiled(text, mailbox).await);
+            scripts.extend(self.compiled(text, mailbox).await?);
         }
-        scripts
+        Ok(scripts)
     }
 
     /// Compiles a text where nobody has; who wants the same one meanwhile waits, and nobody else.
-    async fn compiled(&self, text: &str, mailbox: &Address) -> Option<Arc<Script>> {
+    async fn compiled(&self, text: &str, mailbox: &Address) -> Result<Option<Arc<Script>>, StoreError> {
         let digest: [u8; 32] = Sha256::digest(text).into();
+        let limits = self.limits;
         let compile = async {
-            let script = match paquebot_sieve::compile(text, &self.limits) {
+            let compiled = match text.len() < LONG_SCRIPT {
+                true => paquebot_sieve::compile(text, &limits),
+                false => {
+                    let failed = |error: &dyn std::fmt::Display| format!("a filter cannot be compiled: {error}");
+                    let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
+                    let text = text.to_owned();
+                    let compiling = tokio::task::spawn_blocking(move || {
+                        let _place = place;
+                        paquebot_sieve::compile(&text, &limits)
+                    });
+                    compiling.await.map_err(|error| failed(&error))?
+                }
+            };
+            let script = match compiled {
                 Ok(script) => Some(Arc::new(script)),
                 Err(error) => {
                     tracing::warn!(%mailbox, %error, "a filter cannot be used; mail passes it");
                     None
                 }
             };
-            Compiled { script, octets: text.len() }
+            Ok::<_, String>(Compiled { script, octets: text.len() })
         };
-        self.compiled.get_with(digest, compile).await.script
+        let compiled = self.compiled.try_get_with(digest, compile).await;
+        compiled.map(|compiled| compiled.script).map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Runs the scripts until everything that they ask is answered: the language asks at once, the store later. They run

@@ -251,17 +251,42 @@ async fn scripts_see_the_recipient_with_its_subaddress() {
 async fn compiled_filters_are_kept_once_for_all_and_are_bounded() {
     let filters = Filters::default();
     let (anna, ben) = (address("anna@server1.com"), address("ben@server1.com"));
-    let first = filters.compiled("keep;", &anna).await.unwrap();
-    let second = filters.clone().compiled("keep;", &ben).await.unwrap();
+    let first = filters.compiled("keep;", &anna).await.unwrap().unwrap();
+    let second = filters.clone().compiled("keep;", &ben).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &second), "one for everybody, and for every clone");
-    assert!(filters.compiled("nonsense;", &anna).await.is_none());
-    assert!(filters.compiled("nonsense;", &ben).await.is_none());
+    assert!(filters.compiled("nonsense;", &anna).await.unwrap().is_none());
+    assert!(filters.compiled("nonsense;", &ben).await.unwrap().is_none());
     // More than may be kept, in filters of 60,000 octets.
     let comment = format!("# {}\n", "x".repeat(60_000));
     for number in 0..100 {
-        assert!(filters.compiled(&format!("{comment}# {number}\nkeep;"), &anna).await.is_some());
+        assert!(filters.compiled(&format!("{comment}# {number}\nkeep;"), &anna).await.unwrap().is_some());
     }
     filters.compiled.run_pending_tasks().await;
     assert!(filters.compiled.weighted_size() <= COMPILED, "{}", filters.compiled.weighted_size());
     assert!(filters.compiled.entry_count() >= 50, "{}", filters.compiled.entry_count());
+}
+
+#[tokio::test]
+async fn a_long_script_is_compiled_on_a_thread_of_its_own_when_there_is_room() {
+    let filters = Filters::default();
+    let mailbox = address("ben@server1.com");
+    let taken = filters.places.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+    let long = format!("# {}\nkeep;", "x".repeat(LONG_SCRIPT));
+    assert!(filters.compiled("keep;", &mailbox).await.unwrap().is_some(), "a short one is compiled at once");
+    let mut compiling = Box::pin(filters.compiled(&long, &mailbox));
+    assert!(at_once(&mut compiling).await.is_none(), "a long one waits for a place");
+    drop(taken);
+    assert!(compiling.await.unwrap().is_some());
+}
+
+/// What a future has at once, if anything.
+async fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| {
+        let polled = std::pin::Pin::new(&mut *future).poll(cx);
+        std::task::Poll::Ready(match polled {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
 }

@@ -118,7 +118,7 @@ impl Session {
         let ended = || Reply::new(530, 7, 0, "your login is not valid any more; connect and log in again");
         let user = self.user.as_ref();
         let mailbox = user.map(|user| user.mailbox_in(configuration).ok_or_else(ended)).transpose()?;
-        Ok(Client { address: self.client.ip(), mailbox, certified: &self.certified })
+        Ok(Client { address: self.client.ip(), mailbox, certified: self.certified() })
     }
 
     /// Counts against the limits of the sender's mailbox, and of the rule that admits, which many clients may share:

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paquebot_config::{Address, Configuration, Domain, Listener, Protocol};
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
@@ -25,10 +24,11 @@ use super::policy;
 use super::reply::Reply;
 use crate::credentials::Identity;
 use crate::metrics::{ByProtocolAndResult, ByResult, Word, protocol_word};
-use crate::net::Stream;
+use crate::net::{Stream, handshake_failure};
 use crate::relay;
 use crate::services::SharedServices;
 use crate::store::{Spool, StoreError};
+use crate::tls::Vouched;
 
 /// Octets read at once while commands are awaited: a pipelined group fits, and an idle session costs little.
 const COMMAND_BUFFER: usize = 4 << 10;
@@ -56,9 +56,8 @@ struct Session {
     machine: Machine,
     user: Option<Identity>,
     tls: Option<String>,
-    /// The certificates that the client has shown, and the DNS names of its own while an authority vouches for it.
-    certificates: Vec<CertificateDer<'static>>,
-    certified: Vec<Domain>,
+    /// The client's certificate, while an authority vouches for it. Of any other nothing is kept.
+    vouched: Option<Vouched>,
     transaction: Option<Transaction>,
     spool: Option<Box<dyn Spool>>,
 }
@@ -89,8 +88,7 @@ impl Session {
             machine,
             user: None,
             tls: None,
-            certificates: Vec::new(),
-            certified: Vec::new(),
+            vouched: None,
             transaction: None,
             spool: None,
         }
@@ -168,10 +166,11 @@ impl Session {
     }
 
     async fn start_tls(&mut self, stream: Stream) -> io::Result<Stream> {
-        let config = self.services.certificates.asking_config();
+        let is_needed = relay::names_certificates(&self.services.configuration.snapshot());
+        let config = self.services.certificates.asking_config(is_needed);
         let config = config.ok_or_else(|| io::Error::other("the certificate is gone"))?;
         let upgraded = stream.upgrade(config).await.inspect_err(|error| {
-            self.services.metrics.refused_connections.get_or_create(&self.by_result("handshake")).inc();
+            self.services.metrics.refused_connections.get_or_create(&self.by_result(handshake_failure(error))).inc();
             tracing::info!(%error, "TLS handshake failed");
         })?;
         self.tls = upgraded.tls_description();
@@ -183,24 +182,26 @@ impl Session {
 
     /// Notes what certificate the client has shown. One that a relay rule names is as good as a login.
     fn meet(&mut self, stream: &Stream) {
-        self.certificates = stream.client_certificates();
-        self.verify_certificate();
-        if !self.certified.is_empty() {
-            tracing::info!(names = ?self.certified, "the client has a verified certificate");
+        self.vouched = self.services.certificates.vouch(stream.client_certificates());
+        if let Some(vouched) = &self.vouched {
+            tracing::info!(names = ?vouched.names(), "the client has a verified certificate");
         }
         self.machine.identified(self.is_identified());
     }
 
-    /// Asks the authorities in force now who the client is.
+    /// Forgets the client's certificate when no authority in force vouches for it any more.
     fn verify_certificate(&mut self) {
-        if !self.certificates.is_empty() {
-            self.certified = self.services.certificates.names_of_client(&self.certificates);
-        }
+        self.vouched = self.vouched.take().and_then(|vouched| self.services.certificates.vouch_again(vouched));
+    }
+
+    /// The DNS names of the client's certificate.
+    fn certified(&self) -> &[Domain] {
+        self.vouched.as_ref().map(Vouched::names).unwrap_or_default()
     }
 
     /// Whether the client needs no login on a port where one is asked for (RFC 6409 §4.3).
     fn is_identified(&self) -> bool {
-        relay::knows_certificate(&self.services.configuration.snapshot(), &self.certified)
+        relay::knows_certificate(&self.services.configuration.snapshot(), self.certified())
     }
 
     /// Carries out what the machine asks for, until it needs the socket.

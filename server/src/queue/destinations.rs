@@ -166,6 +166,7 @@ impl Destinations {
         state.attempts = state.attempts.saturating_sub(1);
         state.last = Some(now);
         state.slow = took > SLOW;
+        let rested_until = state.resting_until;
         match outcome {
             Destination::Reached => {
                 (state.failures, state.resting_until) = (0, None);
@@ -182,13 +183,16 @@ impl Destinations {
             }
         }
         match state.waits {
-            Waits::ForPlace | Waits::Nowhere => {
-                state.waits = Waits::Nowhere;
-                self.due(destination, now);
+            // What it rests until has changed with another attempt's end: it rests anew, where its rest can be found.
+            Waits::Resting if state.resting_until != rested_until => {
+                self.resting.retain(|(_, resting)| resting != destination);
             }
             // When it comes to the front, or its rest is over, its state is looked at again.
-            Waits::InLine | Waits::Resting => {}
+            Waits::InLine | Waits::Resting => return,
+            Waits::ForPlace | Waits::Nowhere => {}
         }
+        state.waits = Waits::Nowhere;
+        self.due(destination, now);
     }
 
     /// Whether an attempt may begin there now: what was true when it joined the line may have changed.
@@ -313,5 +317,24 @@ mod tests {
         destinations.ended(&gone, true, Destination::Unreachable, Duration::ZERO, rested, 20);
         destinations.end_rest(&gone, rested);
         assert_eq!(start_all(&mut destinations, rested).len(), 1, "a person asked for it");
+    }
+
+    #[test]
+    fn a_rest_ends_by_hand_also_where_two_attempts_failed_one_after_the_other() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (mut destinations, gone) = (Destinations::default(), destination("gone.example"));
+        for _ in 0..2 {
+            destinations.due(&gone, now);
+            assert_eq!(start_all(&mut destinations, now).len(), 1);
+        }
+        let soon = later(now, Duration::from_secs(5));
+        for at in [now, soon] {
+            destinations.ended(&gone, false, Destination::Unreachable, Duration::ZERO, at, 20);
+            destinations.due(&gone, at);
+        }
+        assert_eq!(destinations.resting(), 1);
+        assert!(destinations.next_rested() > Some(later(now, Duration::from_secs(60))), "the later failure counts");
+        destinations.end_rest(&gone, soon);
+        assert_eq!(start_all(&mut destinations, soon).len(), 1);
     }
 }

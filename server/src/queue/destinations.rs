@@ -323,10 +323,8 @@ mod tests {
     fn a_rest_ends_by_hand_also_where_two_attempts_failed_one_after_the_other() {
         let now = Timestamp::UNIX_EPOCH;
         let (mut destinations, gone) = (Destinations::default(), destination("gone.example"));
-        for _ in 0..2 {
-            destinations.due(&gone, now);
-            assert_eq!(start_all(&mut destinations, now).len(), 1);
-        }
+        destinations.due(&gone, now);
+        assert_eq!(start_all(&mut destinations, now).len(), 2);
         let soon = later(now, Duration::from_secs(5));
         for at in [now, soon] {
             destinations.ended(&gone, false, Destination::Unreachable, Duration::ZERO, at, 20);

@@ -120,8 +120,8 @@ pub fn killed_pod(world: &World, report: &mut Report) {
         pop3::take_all(&server.pop3s(), &server.login("anna"))?;
         thread::scope(|scope| {
             for number in 0..SENDERS {
-                let (load, endpoint) = (&load, server.smtp());
-                scope.spawn(move || send_until_stopped(load, &endpoint, server, number));
+                let load = &load;
+                scope.spawn(move || send_until_stopped(load, server, number));
             }
             let outcome = kill_in_the_middle(world, &load);
             load.stop.store(true, Ordering::Relaxed);
@@ -135,8 +135,9 @@ pub fn killed_pod(world: &World, report: &mut Report) {
     });
 }
 
-pub fn send_until_stopped(load: &Load, endpoint: &Endpoint, server: &Server, sender: usize) {
-    let anna = server.address("anna");
+pub fn send_until_stopped(load: &Load, server: &Server, sender: usize) {
+    let (server, anna) = (server.on_its_own_connection(), server.address("anna"));
+    let endpoint = server.smtp();
     for number in 0.. {
         if load.stop.load(Ordering::Relaxed) {
             return;
@@ -144,9 +145,11 @@ pub fn send_until_stopped(load: &Load, endpoint: &Endpoint, server: &Server, sen
         load.attempts.fetch_add(1, Ordering::Relaxed);
         let id = format!("load-{sender}-{number}");
         // Without a 250 the message may be lost, and is not counted.
-        if send_one(load, endpoint, &anna, &load_message(&anna, &id)).is_ok() {
+        if send_one(load, &endpoint, &anna, &load_message(&anna, &id)).is_ok() {
             load.accepted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         } else {
+            // The pod may be another one by now.
+            server.reconnect();
             thread::sleep(Duration::from_millis(100));
         }
     }

@@ -21,8 +21,7 @@ fn under_load(world: &World, load: &Load, act: impl FnOnce() -> Result<String>) 
     pop3::take_all(&server.pop3s(), &server.login("anna"))?;
     thread::scope(|scope| {
         for number in 0..SENDERS {
-            let endpoint = server.smtp();
-            scope.spawn(move || send_until_stopped(load, &endpoint, server, number));
+            scope.spawn(move || send_until_stopped(load, server, number));
         }
         let outcome = (|| {
             let at_least = |count: usize| {

@@ -52,6 +52,12 @@ impl Forward {
         })
     }
 
+    /// The same ports by a command of its own.
+    #[must_use]
+    pub fn another(&self) -> Arc<Self> {
+        Self::new(&self.cluster, &self.namespace, &self.object, &self.ports)
+    }
+
     /// What dials one of the ports.
     #[must_use]
     pub fn port(self: &Arc<Self>, port: u16) -> Arc<dyn Dial> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::dump::Dump;
 use crate::operator::Operator;
-use crate::plan::{Crash, Moment, Plan, mixed};
+use crate::plan::{Crash, Moment, Plan, Verb, mixed};
 use crate::scenarios::Scenario;
 use crate::stage::Stage;
 use crate::support::world::eventually;
@@ -94,13 +94,20 @@ async fn second_pass(stage: &Stage, wanted: &Dump) -> Result<(), String> {
     let written: Vec<String> =
         operator.faults.writes().into_iter().filter(|write| !write.contains("/marker")).collect();
     stage.delete::<MailAlias>("marker").await;
+    let faults = operator.faults.clone();
     operator.stop().await;
     let there = Dump::of(&stage.space).await.map_err(|error| error.to_string())?;
     let differences = wanted.differences(&there);
     if written.is_empty() && differences.is_empty() {
         return Ok(());
     }
-    Err(format!("a second pass writes {written:?}; {}", differences.join("\n    ")))
+    let mut bodies = Vec::new();
+    faults.each(|exchange| {
+        if exchange.verb == Verb::Write && !exchange.name.contains("/marker") {
+            bodies.push(String::from_utf8_lossy(&exchange.sent).into_owned());
+        }
+    });
+    Err(format!("a second pass writes {written:?}: {bodies:?}; {}", differences.join("\n    ")))
 }
 
 /// The crash points of a scenario: all, or some that a seed chooses.

@@ -7,7 +7,8 @@ use argon2::PasswordHasher;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Config;
 use kube::api::{DeleteParams, ListParams};
-use paquebot_crds::{MailAlias, Mailbox, RelayPolicy};
+use paquebot_crds::conditions::ConditionType as Type;
+use paquebot_crds::{MailAlias, MailServer, Mailbox, RelayPolicy};
 use serde_json::json;
 
 use crate::dump::Dump;
@@ -152,11 +153,20 @@ impl Stage {
             if quiet {
                 let dump = Dump::of(&self.space).await.map_err(|error| error.to_string())?;
                 wrong = dump.wrong();
+                wrong.extend(self.unprobed().await);
                 if wrong.is_empty() {
                     return Ok(dump);
                 }
             }
         }
+    }
+
+    /// A server whose ports were not looked at yet; that comes last, some seconds after its pods are ready, and is written.
+    async fn unprobed(&self) -> Option<String> {
+        let server: MailServer = self.space.get(SERVER).await?;
+        let conditions = server.status.unwrap_or_default().conditions;
+        let probed = conditions.iter().any(|condition| condition.type_ == Type::RelayClosed.as_str());
+        (!probed).then(|| format!("{SERVER} has not been probed"))
     }
 
     /// What the operators logged last of themselves.

@@ -114,6 +114,13 @@ impl Server {
         Endpoint::new(self.forward.port(port), self.hostname, security)
     }
 
+    /// The same server over a connection of one's own: `kubectl port-forward` cuts everything that goes through it when
+    /// one of its clients is refused, as the next client of a server that shuts down is.
+    #[must_use]
+    pub fn on_its_own_connection(&self) -> Self {
+        Self { forward: self.forward.another(), certificate: self.certificate.clone(), ..*self }
+    }
+
     /// Forgets the connection to a pod that is known to be gone.
     pub fn reconnect(&self) {
         self.forward.reset();

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
-use crate::tls::{CertificateError, Certificates, Files};
+use crate::tls::{CertificateError, Certificates, Files, Loaded};
 
 /// How often the files are looked at. Reading one small file a second costs nothing, and works on every file system.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub struct Status {
     pub digests: BTreeMap<String, String>,
     /// The certificate in force.
     pub certificate: Option<CertificateStatus>,
-    /// Why the newest certificate was refused.
+    /// Why the newest certificate was refused, or why clients' certificates identify nobody.
     pub certificate_error: Option<String>,
     /// What the configuration in force holds.
     pub counts: Counts,
@@ -97,6 +97,8 @@ pub struct Watcher {
     index: Option<Vec<u8>>,
     /// The certificate that was looked at last, and what else TLS goes by.
     certificate: Option<(Result<Files, CertificateError>, TlsConfig)>,
+    /// The last certificate and key that could be used.
+    usable: Option<Files>,
 }
 
 impl Watcher {
@@ -112,6 +114,7 @@ impl Watcher {
             listeners: Vec::new(),
             index: None,
             certificate: None,
+            usable: None,
         }
     }
 
@@ -181,24 +184,39 @@ impl Watcher {
             return;
         }
         let loaded = seen.0.as_ref().map_err(Clone::clone).and_then(|files| files.load(&seen.1));
-        self.certificate = Some(seen);
         let mut next = Status::clone(&self.status.get());
         match loaded {
             Ok(loaded) => {
                 tracing::info!(not_after = %loaded.not_after, sha256 = loaded.sha256, "certificate in force");
-                self.certificates.replace(loaded.presented);
+                self.usable = seen.0.as_ref().ok().cloned();
                 self.metrics.certificate_not_after.set(loaded.not_after.as_second());
-                next.certificate = Some(CertificateStatus { not_after: loaded.not_after, sha256: loaded.sha256 });
-                next.certificate_error = None;
+                next.certificate =
+                    Some(CertificateStatus { not_after: loaded.not_after, sha256: loaded.sha256.clone() });
+                next.certificate_error = loaded.authorities_error.as_ref().map(ToString::to_string);
+                self.present(loaded);
                 self.count("accepted");
             }
             Err(error) => {
                 tracing::warn!(%error, "certificate refused; the last good one stays in force");
                 next.certificate_error = Some(error.to_string());
                 self.count("refused");
+                let has_new_settings = self.certificate.as_ref().is_some_and(|(_, before)| *before != seen.1);
+                if has_new_settings && let Some(Ok(loaded)) = self.usable.as_ref().map(|files| files.load(&seen.1)) {
+                    // Else authorities that were taken away would go on saying who clients are.
+                    tracing::info!("the last good certificate goes by the new settings of TLS");
+                    self.present(loaded);
+                }
             }
         }
+        self.certificate = Some(seen);
         self.status.0.store(Arc::new(next));
+    }
+
+    fn present(&self, loaded: Loaded) {
+        if let Some(error) = loaded.authorities_error {
+            tracing::error!(%error, "clients' certificates identify nobody");
+        }
+        self.certificates.replace(loaded.presented);
     }
 
     fn count(&self, result: &'static str) {

@@ -99,8 +99,8 @@ pub enum CertificateError {
         /// What is wrong.
         reason: String,
     },
-    /// The authorities of clients' certificates cannot be used.
-    #[error("tls.clientAuthorities is not usable: {0}")]
+    /// The authorities of clients' certificates cannot be used. The server's own certificate can.
+    #[error("tls.clientAuthorities is not usable: {0}; no client is known by its certificate meanwhile")]
     Authorities(String),
     /// The key is another certificate's, or both are not what TLS can use.
     #[error("{KEY_FILE} and {CERTIFICATE_FILE} cannot be used together: {0}")]
@@ -122,6 +122,8 @@ pub struct Loaded {
     pub not_after: Timestamp,
     /// The SHA-256 of the leaf, in hexadecimal digits.
     pub sha256: String,
+    /// Why nobody is asked for a certificate, though the configuration has authorities: they cannot be used.
+    pub authorities_error: Option<CertificateError>,
 }
 
 impl Files {
@@ -138,7 +140,8 @@ impl Files {
         }
     }
 
-    /// Checks that they are a certificate and its key, and makes them ready for use.
+    /// Checks that they are a certificate and its key, and makes them ready for use. Authorities that cannot be used identify
+    /// nobody, and keep nobody from TLS.
     ///
     /// # Errors
     /// [`CertificateError`], unless both can be used together.
@@ -156,17 +159,17 @@ impl Files {
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|_| malformed(KEY_FILE, "it holds no private key in PEM".to_owned()))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let authorities = tls.client_authorities.as_deref();
-        let authorities = authorities.map(|pem| Authorities::new(pem, provider)).transpose();
-        let asking = match authorities.map_err(CertificateError::Authorities)? {
-            Some(authorities) => {
-                let config = server_config(chain.clone(), key.clone_key(), tls.min_version, Some(&authorities))?;
-                Some((Arc::new(config), authorities))
+        let plain = Arc::new(server_config(chain.clone(), key.clone_key(), tls.min_version, None)?);
+        let authorities = tls.client_authorities.as_deref().map(|pem| Authorities::new(pem, provider));
+        let (asking, authorities_error) = match authorities {
+            Some(Ok(authorities)) => {
+                let config = server_config(chain, key, tls.min_version, Some(&authorities))?;
+                (Some((Arc::new(config), authorities)), None)
             }
-            None => None,
+            Some(Err(reason)) => (None, Some(CertificateError::Authorities(reason))),
+            None => (None, None),
         };
-        let plain = Arc::new(server_config(chain, key, tls.min_version, None)?);
-        Ok(Loaded { presented: Presented { plain, asking }, not_after, sha256 })
+        Ok(Loaded { presented: Presented { plain, asking }, not_after, sha256, authorities_error })
     }
 }
 

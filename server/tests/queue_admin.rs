@@ -5,13 +5,10 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use base64::Engine as _;
 use serde_json::{Value, json};
 use support::client::Client;
-use support::{DEADLINE, Home, Server, content, wait_for};
+use support::{Home, Server, content, wait_for};
 
 const TOKEN: &str = "a-token-for-tests-only";
 
@@ -21,22 +18,8 @@ fn write_token(home: &Home, text: &str) {
     std::fs::write(directory.join("token"), text).unwrap();
 }
 
-/// Status and JSON of a request.
 fn ask(server: &Server, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(server.address("admin")).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    server.ask_admin(method, path, token, body)
 }
 
 fn get(server: &Server, path: &str) -> Value {

@@ -95,6 +95,8 @@ pub struct Configuration {
     mailboxes: HashMap<String, MailboxRecord>,
     aliases: HashMap<String, AliasRecord>,
     most_verifiers: usize,
+    /// Of each domain with mailboxes: whose they are.
+    tenants: HashMap<Domain, String>,
 }
 
 impl Configuration {
@@ -121,6 +123,7 @@ impl Configuration {
             mailboxes: HashMap::new(),
             aliases: HashMap::new(),
             most_verifiers: 0,
+            tenants: HashMap::new(),
         };
         for entry in &index.shards {
             if let Some(shard) = ShardName::from_file_name(&entry.name) {
@@ -166,6 +169,9 @@ impl Configuration {
             Record::Domain(config) => return self.domains.insert(config.domain.clone(), config).is_none(),
             Record::Mailbox(mailbox) => {
                 self.most_verifiers = self.most_verifiers.max(mailbox.verifier_count());
+                if !mailbox.tenant.is_empty() && !self.tenants.contains_key(mailbox.address.domain()) {
+                    self.tenants.insert(mailbox.address.domain().clone(), mailbox.tenant.clone());
+                }
                 self.mailboxes.insert(key.to_owned(), mailbox);
             }
             Record::Alias(alias) => drop(self.aliases.insert(key.to_owned(), alias)),
@@ -241,6 +247,22 @@ impl Configuration {
             return Some(if mailbox.suspended { Resolution::Suspended } else { Resolution::Mailbox(mailbox) });
         }
         self.aliases.get(&canonical).map(Resolution::Alias)
+    }
+
+    /// Whose an address is: its mailbox's tenant; where it has none of its own, that of its domain's mailboxes. `None`: the
+    /// set does not say.
+    #[must_use]
+    pub fn tenant_of(&self, address: &Address) -> Option<&str> {
+        let of_domain = self.tenants.get(address.domain())?;
+        let base = || self.mailbox(&self.subaddress(address)?.0);
+        let own = self.mailbox(address).or_else(base).map(|mailbox| &mailbox.tenant);
+        Some(own.filter(|tenant| !tenant.is_empty()).unwrap_or(of_domain))
+    }
+
+    /// Whether the set says of any mailbox whose it is.
+    #[must_use]
+    pub fn tells_tenants_apart(&self) -> bool {
+        !self.tenants.is_empty()
     }
 
     /// How many domains, mailboxes and aliases there are.

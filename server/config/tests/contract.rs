@@ -467,3 +467,20 @@ fn a_servers_own_key_for_rewritten_senders_comes_after_those_of_the_set() {
     std::fs::write(directory.path().join("admin/srs"), "second\n").unwrap();
     assert_eq!(keys(), ["first", "second"]);
 }
+
+#[test]
+fn a_set_says_whose_an_address_is() {
+    let mut wanted = content();
+    wanted.domains.push(domain("plain.example"));
+    wanted.records.push(Record::Mailbox(MailboxRecord { tenant: String::new(), ..mailbox("jo@plain.example") }));
+    let bundle = Bundle::build(wanted).unwrap();
+    let configuration = Configuration::read(bundle.files(), VERSION).unwrap();
+    let whose = |text: &str| configuration.tenant_of(&address(text)).map(str::to_owned);
+    for of_team in ["tom@server1.com", "TOM+news@server1.com", "all@server1.com", "nobody@server1.com"] {
+        assert_eq!(whose(of_team).as_deref(), Some("team-a"), "{of_team}");
+    }
+    for of_nobody in ["x@other.example", "x@elsewhere.example", "jo@plain.example"] {
+        assert_eq!(whose(of_nobody), None, "{of_nobody}");
+    }
+    assert!(configuration.tells_tenants_apart());
+}

@@ -201,7 +201,7 @@ impl Share {
 
     fn as_named(&self) -> RemoteRecipient {
         let EnvelopeRecipient { address, notify, original, route } = self.recipient.clone();
-        RemoteRecipient { address, notify, original, route }
+        RemoteRecipient { address, notify, original, route, tenant: None }
     }
 
     /// What a next hop is told about an address for which the recipient stands (RFC 3461 §5.2.7): with one address, what

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
 
 use crate::smtp::machine::EnvelopeRecipient;
-use crate::store::{Folder, LocalDelivery, MailboxName, MaildropName};
+use crate::store::{Folder, LocalDelivery, MailboxName, MaildropName, RemoteRecipient};
 use crate::trace;
 
 /// Addresses that one recipient may stand for, over all aliases and forwardings. More is a mailing list, which needs a
@@ -178,6 +178,22 @@ pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<Loca
         quota: maildrop.quota,
     };
     plan.local.iter().map(delivery).collect()
+}
+
+/// Notes whose the addresses here are. What waits for one goes to nobody else who gets its domain meanwhile.
+pub fn note_tenants(configuration: &Configuration, recipients: &mut [RemoteRecipient]) {
+    for recipient in recipients.iter_mut().filter(|recipient| recipient.tenant.is_none()) {
+        recipient.tenant = configuration.tenant_of(&recipient.address).map(Into::into);
+    }
+}
+
+/// Whether an address has changed hands since the queue took a message for it. Where the configuration tells tenants apart
+/// and does not say whose the address is, it is not taken for the same one's.
+#[must_use]
+pub fn has_changed_hands(configuration: &Configuration, recipient: &RemoteRecipient) -> bool {
+    recipient.tenant.as_deref().is_some_and(|before| {
+        configuration.tells_tenants_apart() && configuration.tenant_of(&recipient.address) != Some(before)
+    })
 }
 
 struct Expansion<'a> {

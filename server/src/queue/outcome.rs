@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use paquebot_config::{Address, Configuration};
+use paquebot_config::Configuration;
 
 use super::client::machine::{Accepted, Outcome, Taker};
 use super::dsn::{Action, Original, Report, Reported};
@@ -14,7 +14,7 @@ use super::status::{Refusal, Severity};
 use crate::delivery;
 use crate::store::envelope::{ByMode, Notify};
 use crate::store::outgoing::{Deferral, QueuedMessage, QueuedRecipient};
-use crate::store::{Acceptance, Body, Declared, LocalDelivery, MessageId};
+use crate::store::{Acceptance, Body, Declared, LocalDelivery, MessageId, RemoteRecipient};
 
 /// What follows for the recipients of one message.
 #[derive(Debug, Default)]
@@ -122,7 +122,7 @@ pub struct Notice {
     bytes: Bytes,
     declared: Declared,
     local: Vec<LocalDelivery>,
-    remote: Vec<Address>,
+    remote: Vec<RemoteRecipient>,
 }
 
 impl Notice {
@@ -138,7 +138,7 @@ impl Notice {
             body: Body::Memory(self.bytes.clone()),
             declared: self.declared.clone(),
             local: self.local.clone(),
-            remote: self.remote.iter().cloned().map(Into::into).collect(),
+            remote: self.remote.clone(),
             derived: Vec::new(),
             remember: Vec::new(),
         }
@@ -204,7 +204,9 @@ pub fn notice(
     let mut local = delivery::local_deliveries(&plan, None);
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
-    Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote: plan.remote })
+    let mut remote: Vec<RemoteRecipient> = plan.remote.into_iter().map(Into::into).collect();
+    delivery::note_tenants(configuration, &mut remote);
+    Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use paquebot_config::Address;
+
 use super::*;
 use crate::store::envelope::DeliverBy;
 use crate::store::outgoing::MessageNumber;

@@ -202,3 +202,76 @@ fn a_certificate_is_replaced_only_by_one_that_can_be_used() {
     assert_ne!(status.certificate.as_ref(), Some(&first));
     assert!(!Arc::ptr_eq(&in_force, &bench.certificates.server_config().unwrap()));
 }
+
+/// An authority in PEM, and the certificate of a client for which it vouches.
+fn authority() -> (String, rustls::pki_types::CertificateDer<'static>) {
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = parameters.self_signed(&key).unwrap().pem();
+    let client = rcgen::CertificateParams::new(vec!["app.example".to_owned()]).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, key);
+    (pem, client.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().der().clone())
+}
+
+fn with_authorities(pem: Option<&str>) -> Content {
+    let mut content = content(&["server1.com"]);
+    content.server.tls.client_authorities = pem.map(str::to_owned);
+    content
+}
+
+const NO_PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+#[test]
+fn authorities_that_cannot_be_used_keep_no_certificate_from_being_used() {
+    let mut bench = Bench::new();
+    let ((one, one_key), (two, two_key)) = (certificate(), certificate());
+    let (pem, client) = authority();
+    // At the start …
+    write_certificate(&bench, &one, &one_key);
+    bench.write(with_authorities(Some(NO_PEM)));
+    bench.watcher.poll();
+    assert!(bench.certificates.server_config().is_some());
+    assert!(bench.status.get().certificate_error.as_ref().unwrap().contains("tls.clientAuthorities"));
+    bench.write(with_authorities(Some(&pem)));
+    bench.watcher.poll();
+    assert_eq!(bench.status.get().certificate_error, None);
+    assert!(bench.certificates.vouch(std::slice::from_ref(&client)).is_some());
+    // … and with a renewed certificate.
+    let first = bench.status.get().certificate.clone();
+    bench.write(with_authorities(Some(NO_PEM)));
+    write_certificate(&bench, &two, &two_key);
+    bench.watcher.poll();
+    let status = bench.status.get();
+    assert_ne!(status.certificate, first);
+    assert!(status.certificate_error.as_ref().unwrap().contains("tls.clientAuthorities"), "{status:?}");
+    assert!(bench.certificates.vouch(&[client]).is_none());
+    let plain = bench.certificates.server_config().unwrap();
+    assert!(Arc::ptr_eq(&plain, &bench.certificates.asking_config(true).unwrap()), "nobody is asked in vain");
+}
+
+#[test]
+fn authorities_that_are_taken_away_say_nothing_also_while_the_certificate_cannot_be_used() {
+    let ((pem, client), (other, stranger)) = (authority(), authority());
+    for next in [None, Some(NO_PEM), Some(other.as_str())] {
+        let mut bench = Bench::new();
+        let (one, key) = certificate();
+        write_certificate(&bench, &one, &key);
+        bench.write(with_authorities(Some(&pem)));
+        bench.watcher.poll();
+        let vouches = |bench: &Bench, client| bench.certificates.vouch(std::slice::from_ref(client)).is_some();
+        assert!(vouches(&bench, &client));
+        let first = bench.status.get().certificate.clone();
+        write_certificate(&bench, &one, "");
+        bench.watcher.poll();
+        assert!(vouches(&bench, &client), "the last good one stays whole");
+        bench.write(with_authorities(next));
+        bench.watcher.poll();
+        let status = bench.status.get();
+        assert!(!vouches(&bench, &client), "{next:?}");
+        assert_eq!(vouches(&bench, &stranger), next == Some(other.as_str()));
+        assert!(bench.certificates.server_config().is_some());
+        assert_eq!(status.certificate, first);
+        assert!(status.certificate_error.as_ref().unwrap().contains("no private key"), "{status:?}");
+    }
+}

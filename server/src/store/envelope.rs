@@ -229,11 +229,14 @@ pub struct RemoteRecipient {
     pub original: Option<OriginalRecipient>,
     /// The way out; `None`: the server's own.
     pub route: Option<Route>,
+    /// Whose the address was when the queue took it, where it was somebody's here (see
+    /// [`MailboxRecord::tenant`](paquebot_config::MailboxRecord::tenant)): nobody else who gets the address gets the message.
+    pub tenant: Option<Box<str>>,
 }
 
 impl From<Address> for RemoteRecipient {
     fn from(address: Address) -> Self {
-        Self { address, notify: Notify::default(), original: None, route: None }
+        Self { address, notify: Notify::default(), original: None, route: None, tenant: None }
     }
 }
 

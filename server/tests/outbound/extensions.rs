@@ -77,7 +77,7 @@ async fn rfc_3030_binary_content_goes_by_bdat_as_it_is_or_is_converted() {
 
 fn wanting(address_text: &str, notify: Notify) -> RemoteRecipient {
     let original = OriginalRecipient { kind: "rfc822".to_owned(), address: "first@server2.com".to_owned() };
-    RemoteRecipient { address: address(address_text), notify, original: Some(original), route: None }
+    RemoteRecipient { address: address(address_text), notify, original: Some(original), route: None, tenant: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,6 +202,24 @@ impl Server {
         wait_for(path, || http_get(self.address("admin"), path))
     }
 
+    /// Status and JSON of a request to the admin HTTP, with a token where there is one.
+    pub fn ask_admin(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, serde_json::Value) {
+        let mut stream = TcpStream::connect(self.address("admin")).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, serde_json::from_str(body).unwrap_or(serde_json::Value::Null))
+    }
+
     /// What /configz says.
     pub fn configz(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/configz").1).unwrap()

@@ -19,7 +19,7 @@ use crate::delivery::filter::Incoming;
 use crate::delivery::{self, Undeliverable};
 use crate::smtp::content::HeaderReader;
 use crate::smtp::machine::EnvelopeRecipient;
-use crate::store::envelope::{ByMode, Route};
+use crate::store::envelope::{ByMode, Notify, Route};
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient};
 use crate::store::{Body, Declared, Result};
 
@@ -46,6 +46,10 @@ impl Courier {
         message: &Arc<QueuedMessage>,
         recipient: QueuedRecipient,
     ) {
+        if delivery::has_changed_hands(configuration, &recipient.recipient) {
+            self.return_to_former(configuration, number, message, recipient).await;
+            return;
+        }
         let mut full: Vec<Address> = Vec::new();
         loop {
             let (outcome, elsewhere) =
@@ -61,6 +65,27 @@ impl Courier {
                 _ => return,
             }
         }
+    }
+
+    /// The address is another tenant's by now, who gets nothing of what was its former owner's, nor a report of it: a sender of
+    /// the same domain has changed hands with it.
+    async fn return_to_former(
+        &self,
+        configuration: &Configuration,
+        number: MessageNumber,
+        message: &Arc<QueuedMessage>,
+        mut recipient: QueuedRecipient,
+    ) {
+        let address = recipient.recipient.address.clone();
+        tracing::warn!(message_id = %message.id, recipient = %address, "the address has changed hands since the message was accepted");
+        if message.reverse_path.as_ref().is_some_and(|sender| sender.domain() == address.domain()) {
+            self.count("unreported", 1);
+            recipient.recipient.notify = Notify::Never;
+        }
+        let outcome = Err(refusal_of(Undeliverable::Unknown, &address));
+        let done = Done { number, message: Some(Arc::clone(message)), attempts: vec![(recipient, outcome)] };
+        // Nothing is delivered here, so that there is no quota.
+        let _ = self.settle_one(configuration, done, Elsewhere::default()).await;
     }
 
     /// What becomes of a message for a recipient here, and who has it then.

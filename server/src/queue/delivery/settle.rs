@@ -16,7 +16,7 @@ use super::super::schedule::Schedule;
 use super::super::status::Refusal;
 use super::Courier;
 use super::letter::read_whole;
-use crate::delivery::filter::Filtered;
+use crate::delivery::{self, filter::Filtered};
 use crate::store::envelope::Ret;
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient, Settlement};
 use crate::store::{MessageId, RemoteRecipient, Result, StoreError};
@@ -142,7 +142,7 @@ impl Courier {
     }
 
     /// Decides. `None` when the store will not tell before the next start what the message is.
-    async fn entry(&self, configuration: &Configuration, done: Done, elsewhere: Elsewhere) -> Option<Entry> {
+    async fn entry(&self, configuration: &Configuration, done: Done, mut elsewhere: Elsewhere) -> Option<Entry> {
         let Done { number, message, attempts } = done;
         let message = match message {
             Some(message) => message,
@@ -165,6 +165,10 @@ impl Courier {
             true => None,
             false => self.notice(configuration, number, &message, &decision.reported, now).await,
         };
+        delivery::note_tenants(configuration, &mut elsewhere.remote);
+        for derived in &mut elsewhere.filtered.derived {
+            delivery::note_tenants(configuration, &mut derived.remote);
+        }
         Some(Entry { number, message, attempts, decision, notice, elsewhere })
     }
 

@@ -104,7 +104,7 @@ impl Session {
         let succeeded = distribution.succeeded(&filtered.rejected);
         filtered.derived.extend(reporting::at_once(configuration, &succeeded, &cut, &incoming).await?);
         let wakes_queue = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
-        let acceptance = Acceptance {
+        let mut acceptance = Acceptance {
             id: id.clone(),
             received_at,
             reverse_path: envelope.mail.reverse_path.clone(),
@@ -116,6 +116,10 @@ impl Session {
             derived: std::mem::take(&mut filtered.derived),
             remember: std::mem::take(&mut filtered.remember),
         };
+        delivery::note_tenants(configuration, &mut acceptance.remote);
+        for derived in &mut acceptance.derived {
+            delivery::note_tenants(configuration, &mut derived.remote);
+        }
         self.store(acceptance).await?;
         if wakes_queue {
             self.services.queue.notify_one();

@@ -20,7 +20,8 @@ const SENDERS: usize = 64;
 /// attempt, so that no priority waits for ever behind a higher one.
 const OF_EACH_PRIORITY: usize = 5;
 /// The rows that a claim reads, after which come priority and due time.
-const COLUMNS: &str = "key, message, address, attempts, warned, last_error, notify, original, route, priority, due";
+const COLUMNS: &str =
+    "key, message, address, attempts, warned, last_error, notify, original, route, tenant, priority, due";
 
 /// Destinations of rows that became due after `last.until`, or that are new and due.
 pub(super) fn newly_due(
@@ -183,7 +184,7 @@ impl Claim<'_> {
                 continue;
             }
             if let Some(recipient) = readable(recipient(row)) {
-                candidates.push(Candidate { priority: row.get(9)?, due: row.get(10)?, recipient });
+                candidates.push(Candidate { priority: row.get(10)?, due: row.get(11)?, recipient });
             }
         }
         Ok(candidates)

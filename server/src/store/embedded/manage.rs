@@ -83,7 +83,7 @@ impl Management {
 /// See [`crate::store::outgoing::QueueStore::dropped`].
 pub(super) fn dropped(connection: &Connection, except: &HashSet<i64>, limit: usize) -> Result<Vec<Dropped>> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, message, address, attempts, warned, last_error, notify, original, route, held FROM recipient \
+        "SELECT key, message, address, attempts, warned, last_error, notify, original, route, tenant, held FROM recipient \
          INDEXED BY recipient_dropped WHERE held > 1",
     )?;
     let mut rows = statement.query([])?;
@@ -95,7 +95,7 @@ pub(super) fn dropped(connection: &Connection, except: &HashSet<i64>, limit: usi
             continue;
         }
         if let Some(recipient) = readable(recipient(row)) {
-            found.push(Dropped { recipient, notify: row.get::<_, i64>(9)? == DROPPED_WITH_REPORT });
+            found.push(Dropped { recipient, notify: row.get::<_, i64>(10)? == DROPPED_WITH_REPORT });
         }
     }
     Ok(found)
@@ -145,7 +145,7 @@ pub(super) fn list(
     let (after, limit) = (arguments.len() - 1, arguments.len());
     let mut statement = connection.prepare_cached(&format!(
         "SELECT recipient.key, recipient.message, recipient.address, recipient.attempts, recipient.warned, \
-         recipient.last_error, recipient.notify, recipient.original, recipient.route, message.id, recipient.sender, \
+         recipient.last_error, recipient.notify, recipient.original, recipient.route, recipient.tenant, message.id, recipient.sender, \
          message.received_at, message.body_octets + length(message.trace), recipient.due, {STATE}, recipient.priority \
          FROM recipient JOIN message ON message.number = recipient.message \
          WHERE {condition} AND recipient.key > ?{after} ORDER BY recipient.key LIMIT ?{limit}"
@@ -161,13 +161,13 @@ pub(super) fn list(
 fn listing(row: &Row<'_>) -> Result<ListedRecipient> {
     Ok(ListedRecipient {
         row: recipient(row)?,
-        message_id: MessageId::from_stored(row.get(9)?),
-        sender: row.get(10)?,
-        received_at: timestamp(row.get(11)?)?,
-        octets: from_sql(row.get(12)?),
-        due: timestamp(row.get(13)?)?,
-        state: state(&row.get::<_, String>(14)?)?,
-        priority: row.get(15)?,
+        message_id: MessageId::from_stored(row.get(10)?),
+        sender: row.get(11)?,
+        received_at: timestamp(row.get(12)?)?,
+        octets: from_sql(row.get(13)?),
+        due: timestamp(row.get(14)?)?,
+        state: state(&row.get::<_, String>(15)?)?,
+        priority: row.get(16)?,
     })
 }
 

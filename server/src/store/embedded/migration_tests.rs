@@ -89,6 +89,7 @@ async fn holds_its_mail(directory: &Path, version: usize) {
     let expected = [("x@elsewhere.example".to_owned(), 0, false), ("y@elsewhere.example".to_owned(), 2, true)];
     assert_eq!(HashSet::from_iter(told), HashSet::from(expected), "version {version}");
     for row in rows {
+        assert_eq!(row.recipient.tenant, None, "version {version}: nobody knows");
         let message = store.queued_message(row.message).await.unwrap();
         let (sender, content) = match row.attempts {
             0 => (Some(Address::parse("tom@server1.com").unwrap()), large.clone()),

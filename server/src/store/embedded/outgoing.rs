@@ -41,7 +41,7 @@ impl QueueStore for EmbeddedStore {
         let destination = destination.clone();
         let query = self.readers.query(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT key, message, address, attempts, warned, last_error, notify, original, route FROM recipient \
+                "SELECT key, message, address, attempts, warned, last_error, notify, original, route, tenant FROM recipient \
                  WHERE domain = ?1 AND due <= ?2 AND held = 0 ORDER BY priority DESC, due, key LIMIT ?3",
             )?;
             let mut rows =
@@ -210,6 +210,7 @@ pub(super) fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
             notify: Notify::from_bits(row.get(6)?),
             original: row.get::<_, Option<String>>(7)?.as_deref().and_then(OriginalRecipient::from_text),
             route: row.get::<_, Option<String>>(8)?.as_deref().and_then(Route::from_text),
+            tenant: row.get::<_, Option<String>>(9)?.map(Into::into),
         },
         attempts: row.get(3)?,
         warned: row.get(4)?,

@@ -424,8 +424,8 @@ pub(super) const NULL_SENDER: &str = "<>";
 pub(super) fn insert_recipient(connection: &Connection, message: &Stored, recipient: &RemoteRecipient) -> Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority, sender) \
-             VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO recipient (message, address, domain, due, attempts, warned, notify, original, route, priority, sender, \
+             tenant) VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             message.number.0,
@@ -437,6 +437,7 @@ pub(super) fn insert_recipient(connection: &Connection, message: &Stored, recipi
             recipient.route.as_ref().map(crate::store::envelope::Route::to_text),
             message.priority,
             message.sender,
+            recipient.tenant.as_deref(),
         ])?;
     Ok(())
 }

@@ -122,6 +122,7 @@ async fn what_a_sender_asked_for_is_kept_with_the_queue() {
         notify: Notify::On { success: true, failure: false, delay: true },
         original: Some(OriginalRecipient { kind: "rfc822".to_owned(), address: "first@x.example".to_owned() }),
         route: Some(Route::Rule("a/b".to_owned())),
+        tenant: Some("shop".into()),
     };
     message.remote.push(recipient.clone());
     let declared = message.declared.clone();

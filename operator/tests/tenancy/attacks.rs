@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
 use paquebot_config::Record;
@@ -257,4 +258,26 @@ pub async fn a_flood_keeps_nobody_out(stage: &Stage) {
     })
     .await;
     assert!(shared.status.unwrap().mailbox_count <= 50);
+}
+
+/// Statuses and events of the hostile tenant's objects never name what is the other's, but for what it wrote itself.
+pub async fn nobody_was_told_of_others(stage: &Stage) {
+    let theirs = &stage.good.name;
+    for kind in [kind::<MailDomain>(), kind::<Mailbox>(), kind::<MailAlias>(), kind::<RelayPolicy>()] {
+        let api: Api<DynamicObject> = Api::namespaced_with(stage.hostile.client.clone(), &stage.hostile.name, &kind);
+        for object in api.list(&ListParams::default()).await.unwrap_or_else(|error| panic!("{}: {error}", kind.kind)) {
+            let wrote_it = object.data["spec"].to_string().contains(theirs.as_str());
+            let status = object.data["status"].to_string();
+            assert!(wrote_it || !status.contains(theirs.as_str()), "{:?}: {status}", object.metadata.name);
+        }
+    }
+    let events: Api<Event> = Api::namespaced(stage.admin.clone(), &stage.hostile.name);
+    for event in events.list(&ListParams::default()).await.unwrap() {
+        let name = event.regarding.as_ref().and_then(|about| about.name.clone()).unwrap_or_default();
+        let note = event.note.unwrap_or_default();
+        assert!(
+            ["probe", "their-domain"].contains(&name.as_str()) || !note.contains(theirs.as_str()),
+            "{name}: {note}"
+        );
+    }
 }

@@ -1,8 +1,9 @@
-//! What a tenant's Secrets open.
+//! Who admits whom, and what becomes of it when that changes.
 
+use kube::api::DeleteParams;
 use paquebot_config::{Record, Scope};
-use paquebot_crds::Mailbox;
 use paquebot_crds::conditions::ConditionType as Type;
+use paquebot_crds::{MailDomain, Mailbox};
 use serde_json::json;
 
 use crate::stage::Stage;
@@ -44,6 +45,54 @@ pub async fn app_passwords(stage: &Stage) {
     good.apply::<Mailbox>("sue", json!({ "spec": spec })).await;
     eventually("what is taken away opens nothing", async || {
         record().await.filter(|sue| sue.app_passwords.is_empty() && sue.retention_seconds.is_none())
+    })
+    .await;
+}
+
+pub async fn limits_and_conflicts(stage: &Stage) {
+    let patch = json!({ "spec": { "limits": { "maxMailboxes": 5 } } });
+    let api = stage.platform.api::<MailDomain>();
+    api.patch("shared", &Default::default(), &kube::api::Patch::Merge(&patch)).await.unwrap();
+    eventually("the limit that was lowered holds", async || {
+        let shared: MailDomain = stage.platform.get("shared").await?;
+        (shared.status?.mailbox_count == 5).then_some(())
+    })
+    .await;
+    // The oldest keep their places, and the other tenant's is the oldest.
+    stage.good.condition::<Mailbox>("shared-anna", Type::Accepted, "True", "Accepted").await;
+    // The winner goes, and the next one has the address; its mail is kept apart by the record of its MailDomain's tenant.
+    stage.good.api::<Mailbox>().delete("shared-anna", &DeleteParams::default()).await.unwrap();
+    stage.hostile.condition::<Mailbox>("same-address", Type::Accepted, "True", "Accepted").await;
+    stage.good.api::<MailDomain>().delete("good.example", &DeleteParams::default()).await.unwrap();
+    stage.hostile.condition::<MailDomain>("claim", Type::Accepted, "True", "Accepted").await;
+    stage.hostile.condition::<Mailbox>("in-the-claim", Type::Accepted, "True", "Accepted").await;
+    stage.good.condition::<Mailbox>("anna", Type::Accepted, "False", "DomainNotFound").await;
+    eventually("the new owner's maildrop is another one", async || {
+        match stage.platform.records("mx1").await.remove("anna@good.example")? {
+            Record::Mailbox(mailbox) => {
+                (mailbox.tenant == stage.hostile.name && mailbox.verifiers.is_empty()).then_some(())
+            }
+            _ => None,
+        }
+    })
+    .await;
+}
+
+pub async fn revocation(stage: &Stage) {
+    stage.label(&stage.hostile.name, "no").await;
+    for name in ["evil.example", "claim"] {
+        stage.hostile.condition::<MailDomain>(name, Type::Accepted, "False", "NamespaceNotAllowed").await;
+    }
+    stage.hostile.condition::<Mailbox>("same-address", Type::Accepted, "False", "NamespaceNotAllowed").await;
+    eventually("nothing of it is served", async || {
+        let records = stage.platform.records("mx1").await;
+        records.keys().all(|address| !address.ends_with("@evil.example")).then_some(())
+    })
+    .await;
+    stage.label(&stage.hostile.name, "yes").await;
+    stage.hostile.condition::<MailDomain>("evil.example", Type::Accepted, "True", "Accepted").await;
+    eventually("it is served again", async || {
+        stage.platform.records("mx1").await.contains_key("borrower@evil.example").then_some(())
     })
     .await;
 }

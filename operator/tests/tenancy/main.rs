@@ -1,6 +1,6 @@
 //! Tenants on a real API server: with the roles of the chart, as users that the API server tells apart, one of them hostile.
 //! What each may do is a table ([`rbac`]); what the hostile one tries is another ([`attacks`]), and the other tenant sees
-//! nothing of it. [`handshakes`]: app passwords.
+//! nothing of it. [`handshakes`]: who admits whom, and what becomes of it when that changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 mod attacks;
@@ -32,5 +32,9 @@ async fn tenants_are_kept_apart() {
     attacks::rings(&stage).await;
     eprintln!("hundreds of objects of one tenant keep no change of another out");
     attacks::a_flood_keeps_nobody_out(&stage).await;
+    eprintln!("limits that are lowered, conflicts that heal, and admissions that are revoked");
+    handshakes::limits_and_conflicts(&stage).await;
+    handshakes::revocation(&stage).await;
+    attacks::nobody_was_told_of_others(&stage).await;
     operator.stop().await;
 }

@@ -44,13 +44,13 @@ impl Directory {
         let Some(member) = self.member_mut(key) else { return };
         let old = std::mem::replace(&mut member.gate, gate.clone()).ok();
         if member.address != address {
-            member.address = address;
+            let before = std::mem::replace(&mut member.address, address.clone());
             work.changes.statuses.insert(key.clone());
+            self.link_details(before.as_ref(), key, false);
+            self.link_details(address.as_ref(), key, true);
         }
         let new = gate.ok();
         if old != new {
-            self.link_details(old.as_ref(), key, false);
-            self.link_details(new.as_ref(), key, true);
             self.withdraw_address_claim(old, work);
             if let Some(claim) = new {
                 self.address_claims.set(&claim.canonical, claim.rank, true);
@@ -61,12 +61,26 @@ impl Directory {
         work.add(final_task(key));
     }
 
-    /// Notes of which addresses a claimed one may be a subaddress.
-    fn link_details(&mut self, claim: Option<&Claim>, key: &ObjectKey, present: bool) {
-        let Some(address) = claim.and_then(|claim| Address::parse(&claim.canonical).ok()) else { return };
-        for base in watched_addresses(&address) {
+    /// Notes of which addresses an object's may be a subaddress.
+    fn link_details(&mut self, address: Option<&Address>, key: &ObjectKey, present: bool) {
+        for base in address.into_iter().flat_map(watched_addresses) {
             self.links.details.set(&base, key.clone(), present);
         }
+    }
+
+    /// Those whose address is, or is a subaddress of, one that another has now.
+    fn add_details(&self, address: &Arc<str>, work: &mut Work) {
+        let is_itself = |key: &ObjectKey| {
+            let own = self.member(key).and_then(|member| member.address.as_ref());
+            own.is_some_and(|own| own.canonical() == **address)
+        };
+        work.add_all(
+            self.links
+                .details
+                .of(&address.to_string())
+                .cloned()
+                .map(|key| if is_itself(&key) { Task::Standing(key) } else { Task::AddressGate(key) }),
+        );
     }
 
     fn withdraw_address_claim(&mut self, claim: Option<Claim>, work: &mut Work) {
@@ -76,12 +90,12 @@ impl Directory {
     }
 
     /// Takes back what a deleted object held.
-    pub(super) fn withdraw_member(&mut self, mut member: Member, kind: Kind, work: &mut Work) {
-        self.count(&mut member.counted_in, None, kind, work);
+    pub(super) fn withdraw_member(&mut self, mut member: Member, key: &ObjectKey, work: &mut Work) {
+        self.count(&mut member.counted_in, None, key.kind, work);
         if let Some(claim) = member.claim() {
             add_role_domain(&claim.canonical, &claim.domain, work);
-            self.link_details(Some(claim), &claim.rank.key(), false);
         }
+        self.link_details(member.address.as_ref(), key, false);
         self.withdraw_address_claim(member.gate.ok(), work);
     }
 
@@ -159,14 +173,15 @@ impl Directory {
         };
         let refusal = self.member_refusal(key, &domain, candidate.refusal);
         let claim = Claim { domain, canonical: address.canonical().into(), rank: candidate.rank };
+        // What is refused here takes no place and keeps no address from others.
+        let refusal = refusal.or_else(|| self.check_detail(key, &address, &claim).err());
         (Some(address), refusal.map_or(Ok(claim), Err))
     }
 
     fn member_refusal(&self, key: &ObjectKey, domain: &NamespacedName, unsupported: Option<String>) -> Option<Refusal> {
         let node = self.domains.get(domain)?;
         if node.standing.is_err() {
-            let message = format!("MailDomain {domain} is not accepted itself; its status says why.");
-            return Some(Refusal::new(Reason::DomainNotFound, message));
+            return Some(not_accepted_itself(domain));
         }
         if let Some(message) = unsupported {
             return Some(Refusal::new(Reason::InvalidSpec, message));
@@ -191,7 +206,7 @@ impl Directory {
         }
         work.add_all(self.reach_of_address(address));
         work.add_all(self.links.senders_as_address.of(&address.to_string()).cloned().map(Task::Mailbox));
-        work.add_all(self.links.details.of(&address.to_string()).cloned().map(Task::Standing));
+        self.add_details(address, work);
         for role in [&old, &new] {
             if let Some(Holder::Role(domain, role)) = role {
                 let source = AliasSource::Role(domain.clone(), *role);
@@ -281,7 +296,6 @@ impl Directory {
         let claim = member.gate.as_ref().map_err(Clone::clone)?;
         match self.holders.get(&claim.canonical) {
             Some(Holder::Object { rank, domain }) if *rank == claim.rank => {
-                self.check_detail(key, claim)?;
                 self.check_seat(&(rank.clone(), claim.canonical.clone()), domain)
             }
             Some(Holder::Object { .. }) if !self.claims_early(claim) => {
@@ -305,8 +319,8 @@ impl Directory {
 
     /// A subaddress of somebody else's address is that one's, if it was there before; within one namespace, and for the
     /// namespace of the MailDomain, it may be divided.
-    fn check_detail(&self, key: &ObjectKey, claim: &Claim) -> Result<(), Refusal> {
-        let base = Address::parse(&claim.canonical).ok().and_then(|address| self.base_of(&address));
+    fn check_detail(&self, key: &ObjectKey, address: &Address, claim: &Claim) -> Result<(), Refusal> {
+        let base = self.base_of(address);
         let holder = base.and_then(|base| self.holders.get(base.canonical().as_str()));
         match holder {
             Some(Holder::Object { rank, .. })
@@ -351,6 +365,12 @@ impl Directory {
     }
 }
 
+/// The MailDomain itself is refused.
+pub(super) fn not_accepted_itself(domain: &NamespacedName) -> Refusal {
+    let message = format!("MailDomain {domain} is not accepted itself; its status says why.");
+    Refusal::new(Reason::DomainNotFound, message)
+}
+
 /// Who has postmaster@ and abuse@ is part of what is said about a MailDomain.
 fn add_role_domain(address: &str, domain: &NamespacedName, work: &mut Work) {
     let local_part = address.rsplit_once('@').map_or("", |(local_part, _)| local_part);
@@ -359,7 +379,7 @@ fn add_role_domain(address: &str, domain: &NamespacedName, work: &mut Work) {
     }
 }
 
-fn final_task(key: &ObjectKey) -> Task {
+pub(super) fn final_task(key: &ObjectKey) -> Task {
     match key.kind {
         Kind::Mailbox => Task::Mailbox(key.name.clone()),
         _ => Task::Alias(AliasSource::Alias(key.name.clone())),

@@ -41,8 +41,9 @@ impl Directory {
                 let place = RecordSource::Alias(AliasSource::Role(name.clone(), *role));
                 let record = self.role_record(source);
                 let weight = record.as_ref().map(record_budget::of_record);
-                let fits = self.weigh_line(Line::of_record(&place), weight, work).is_ok();
-                let record = record.filter(|_| fits);
+                let fits = self.weigh_line(Line::of_record(&place), weight, work);
+                let fits = fits.and_then(|()| self.check_line_of_domain(&place));
+                let record = record.filter(|_| fits.is_ok());
                 self.publish_record(place, record, work);
                 work.add(Task::Domain(name.clone()));
             }

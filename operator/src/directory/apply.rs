@@ -277,7 +277,7 @@ impl Directory {
                 _ => RecordSource::Alias(AliasSource::Alias(key.name.clone())),
             };
             work.add_all(self.reach(&source));
-            work.add(Task::Standing(key.clone()));
+            work.add(Task::AddressGate(key.clone()));
         }
     }
 
@@ -324,7 +324,7 @@ impl Directory {
         work.add_all(self.reach(&RecordSource::Mailbox(name.clone())));
         self.link_mailbox(name, false);
         let Some(node) = self.mailboxes.remove(name) else { return false };
-        self.withdraw_member(node.member, Kind::Mailbox, work);
+        self.withdraw_member(node.member, &ObjectKey::new(Kind::Mailbox, name.clone()), work);
         work.add(Task::Mailbox(name.clone()));
         true
     }
@@ -350,7 +350,7 @@ impl Directory {
         work.add_all(self.reach(&RecordSource::Alias(source.clone())));
         self.link_alias(name, false);
         let Some(node) = self.aliases.remove(name) else { return false };
-        self.withdraw_member(node.member, Kind::MailAlias, work);
+        self.withdraw_member(node.member, &ObjectKey::new(Kind::MailAlias, name.clone()), work);
         work.add(Task::Alias(source));
         true
     }

@@ -8,6 +8,7 @@ use paquebot_crds::mail_domain::LocalParts;
 use paquebot_crds::{Kind, MailServerSpec, unsupported};
 
 use super::Directory;
+use super::addresses::final_task;
 use super::filters;
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::lending::relayers;
@@ -186,7 +187,9 @@ impl Directory {
             }
         };
         let weight = config.as_ref().map(record_budget::of_config);
-        let (verdict, config) = match self.weigh_line(Line::of_domain(name), weight, work) {
+        let fits = self.weigh_line(Line::of_domain(name), weight, work);
+        self.set_unfit(name, fits.is_err(), work);
+        let (verdict, config) = match fits {
             Ok(()) => (verdict, config),
             Err(refusal) => (Some(Verdict::Refused(refusal)), None),
         };
@@ -197,6 +200,14 @@ impl Directory {
             node.verdict = verdict;
             work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, name.clone()));
         }
+    }
+
+    /// Mailboxes, aliases and roles go where their MailDomain goes.
+    fn set_unfit(&mut self, name: &NamespacedName, unfit: bool, work: &mut Work) {
+        let Some(node) = self.domains.get_mut(name).filter(|node| node.unfit != unfit) else { return };
+        node.unfit = unfit;
+        work.add_all(self.links.members.of(name).map(final_task));
+        work.add_all(Role::ALL.map(|role| Task::Alias(AliasSource::Role(name.clone(), role))));
     }
 
     fn accept_domain(&self, name: &NamespacedName) -> (Verdict, Option<(NamespacedName, DomainConfig)>) {

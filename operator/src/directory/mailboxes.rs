@@ -7,12 +7,13 @@ use paquebot_crds::mailbox::AppPasswordScope;
 use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
 
 use super::Directory;
+use super::addresses::not_accepted_itself;
 use super::filters::Filter;
 use super::input::{CredentialFailure, SecretVersion};
 use super::key::{NamespacedName, ObjectKey};
 use super::record_budget::{self, Line};
 use super::state::{AliasSource, Credentials, RecordSource, Role, Task, Work};
-use super::verdict::{CredentialsReport, Verdict};
+use super::verdict::{CredentialsReport, Refusal, Verdict};
 
 impl Directory {
     pub(super) fn settle_mailbox(&mut self, name: &NamespacedName, work: &mut Work) {
@@ -80,7 +81,8 @@ impl Directory {
         (verdict, Some((server, Record::Mailbox(record))))
     }
 
-    /// Refuses what its file has no room for.
+    /// Refuses what its file has no room for, and what belongs to a MailDomain whose line has none. It takes its room all the
+    /// same, or whether the MailDomain fits would depend on whether it does.
     pub(super) fn fit_record(
         &mut self,
         source: &RecordSource,
@@ -88,10 +90,28 @@ impl Directory {
         work: &mut Work,
     ) -> (Verdict, Option<(NamespacedName, Record)>) {
         let weight = record.as_ref().map(record_budget::of_record);
-        match self.weigh_line(Line::of_record(source), weight, work) {
+        let fits = self.weigh_line(Line::of_record(source), weight, work);
+        match fits.and_then(|()| if record.is_some() { self.check_line_of_domain(source) } else { Ok(()) }) {
             Ok(()) => (verdict, record),
             Err(refusal) => (Verdict::Refused(refusal), None),
         }
+    }
+
+    /// Without its MailDomain's line no other line of it is of use.
+    pub(super) fn check_line_of_domain(&self, source: &RecordSource) -> Result<(), Refusal> {
+        let domain = match source {
+            RecordSource::Mailbox(name) => self.mailboxes.get(name).and_then(|node| node.member.claim()),
+            RecordSource::Alias(AliasSource::Alias(name)) => {
+                self.aliases.get(name).and_then(|node| node.member.claim())
+            }
+            RecordSource::Alias(AliasSource::Role(domain, _)) => return self.check_line(domain),
+        };
+        domain.map_or(Ok(()), |claim| self.check_line(&claim.domain))
+    }
+
+    fn check_line(&self, domain: &NamespacedName) -> Result<(), Refusal> {
+        let unfit = self.domains.get(domain).is_some_and(|node| node.unfit);
+        if unfit { Err(not_accepted_itself(domain)) } else { Ok(()) }
     }
 
     /// Takes away the record of what is gone.

@@ -87,6 +87,8 @@ pub(super) struct DomainNode {
     /// The challenge of this very object was seen in DNS.
     pub(super) proven: bool,
     pub(super) standing: Result<(), Refusal>,
+    /// Its line has no room, so that nothing of it is in force.
+    pub(super) unfit: bool,
     pub(super) verdict: Verdict,
     /// The scripts around those of its mailboxes that were right last: they stay in force while newer ones are wrong.
     pub(super) filters: paquebot_config::Filters,
@@ -99,6 +101,7 @@ impl DomainNode {
             claim: None,
             proven: false,
             standing: Err(pending()),
+            unfit: false,
             verdict: Verdict::Refused(pending()),
             filters: paquebot_config::Filters::default(),
         }

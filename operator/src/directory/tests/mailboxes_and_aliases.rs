@@ -262,3 +262,39 @@ fn an_alias_that_becomes_the_postmaster_is_seen_by_the_domain_and_so_is_one_that
     directory.apply(alias("one/l", 2, "one/d", "a", targets()));
     assert!(nobody(&directory));
 }
+
+#[test]
+fn a_subaddress_that_is_refused_takes_no_place_and_keeps_no_address() {
+    let open = json!({"allowedNamespaces": {"from": "All"}, "limits": {"maxMailboxes": 2}});
+    let mut directory = directory(served(vec![
+        domain("one/d", 1, "a.example", open.clone()),
+        mailbox("good/anna", 2, "one/d", "anna", json!({})),
+        mailbox("hostile/news", 3, "one/d", "anna+news", json!({})),
+        mailbox("good/tom", 4, "one/d", "tom", json!({})),
+    ]));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "AddressConflict");
+    assert_eq!(reason(&directory, Kind::Mailbox, "good/tom"), "Accepted", "there are two places");
+    directory.delete(&key(Kind::Mailbox, "good/tom"));
+    directory.apply(mailbox("good/news", 5, "one/d", "anna+news", json!({})));
+    assert_eq!(reason(&directory, Kind::Mailbox, "good/news"), "Accepted", "within one namespace it may be divided");
+
+    // The base goes, and the oldest claim counts; it comes back as a younger one, and changes nothing.
+    directory.delete(&key(Kind::Mailbox, "good/anna"));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "Accepted");
+    assert_eq!(reason(&directory, Kind::Mailbox, "good/news"), "AddressConflict");
+    directory.apply(mailbox("good/anna", 6, "one/d", "anna", json!({})));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "Accepted");
+    directory.delete(&key(Kind::Mailbox, "good/anna"));
+    directory.apply(mailbox("good/anna", 2, "one/d", "anna", json!({})));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "AddressConflict");
+    // Where nothing is divided, it is an address like any other.
+    let whole = json!({"allowedNamespaces": {"from": "All"}, "subaddressing": {"mode": "Disabled"}});
+    directory.apply(domain("one/d", 1, "a.example", whole));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "Accepted");
+    directory.apply(domain("one/d", 1, "a.example", open));
+    assert_eq!(reason(&directory, Kind::Mailbox, "hostile/news"), "AddressConflict");
+    for name in ["good/anna", "hostile/news", "good/news"] {
+        directory.delete(&key(Kind::Mailbox, name));
+    }
+    assert!(directory.links.details.keys().next().is_none());
+}

@@ -87,3 +87,37 @@ fn scripts_of_mail_domains_take_room_as_well() {
     assert_eq!(reason(&directory, Kind::MailDomain, "one/d0"), "Accepted");
     assert_eq!(reason(&directory, Kind::MailDomain, "one/d39"), "LimitExceeded");
 }
+
+#[test]
+fn what_belongs_to_a_mail_domain_without_room_goes_and_comes_with_it() {
+    let script = "# ".to_owned() + &"x".repeat(15 << 10);
+    let filters = json!({"filters": {"before": script, "after": script}});
+    let first = ShardName::of("d0.example");
+    let names = (0..).map(|number| format!("d{number}.example")).filter(|name| ShardName::of(name) == first);
+    let names: Vec<String> = names.take(40).collect();
+    let mut directory = directory([server("mail/default")]);
+    for (number, name) in names.iter().enumerate() {
+        let age = 2 + u8::try_from(number).unwrap();
+        let roles = json!({"filters": filters["filters"], "roles": {"abuse": [{"address": "a@b.example"}]}});
+        directory.apply(domain(&format!("one/d{number}"), age, name, roles));
+    }
+    // Older than the MailDomain, and for its own line there would be room.
+    directory.apply(mailbox("one/anna", 1, "one/d39", "anna", json!({})));
+    directory.apply(alias("one/info", 1, "one/d39", "info", json!([{"mailboxRef": {"name": "anna"}}])));
+    let last = &names[39];
+    let served = |directory: &Directory| lines(directory).keys().filter(|line| line.ends_with(last)).count();
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d39"), "LimitExceeded");
+    for (kind, name) in [(Kind::Mailbox, "one/anna"), (Kind::MailAlias, "one/info")] {
+        assert_eq!(reason(&directory, kind, name), "DomainNotFound");
+        assert!(message(&directory, kind, name).contains("MailDomain one/d39 is not accepted itself"));
+    }
+    assert_eq!(served(&directory), 0);
+    // The older ones leave, and there is room.
+    directory.delete(&key(Kind::MailDomain, "one/d0"));
+    for number in 1..39 {
+        directory.delete(&key(Kind::MailDomain, &format!("one/d{number}")));
+    }
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d39"), "Accepted");
+    assert_eq!(reason(&directory, Kind::Mailbox, "one/anna"), "Accepted");
+    assert_eq!(served(&directory), 4, "the domain, its role, the mailbox and the alias");
+}

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -26,6 +28,8 @@ use crate::render::{self, Configuration, Server, Workload, names};
 
 /// The field manager of everything that a MailServer owns.
 const MANAGER: &str = "paquebot-operator-server";
+/// Files of a configuration that are written together: each is held in memory meanwhile.
+const FILES_AT_ONCE: usize = 4;
 
 /// Why a pass ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,16 +170,8 @@ impl Work {
     }
 
     async fn configuration(&mut self, pass: &Pass) -> Result<(), Failure> {
+        self.secrets(pass).await?;
         let configuration = &pass.configuration;
-        for (file, digest) in &configuration.secrets {
-            let name = render::secret_name(&pass.server.name.name, file);
-            let name = NamespacedName::new(&pass.server.name.namespace, &name);
-            let known = self.known.get(&Target { kind: "Secret".to_owned(), name });
-            if !known.is_some_and(|known| known.is_made_from(digest)) {
-                let desired = Desired::new(&configuration.secret(&pass.server, file))?.made_from(digest);
-                self.apply(desired).await?;
-            }
-        }
         // The index speaks of all the others, so it comes last.
         self.apply(Desired::new(&configuration.config_map)?).await?;
         for shard in &pass.stale_shards {
@@ -185,6 +181,34 @@ impl Work {
             self.gone_shards.push(shard.clone());
         }
         Ok(())
+    }
+
+    /// Writes the files that have changed, a few at a time: one after another they would keep everybody's change waiting while
+    /// one tenant's changes touch them all.
+    async fn secrets(&mut self, pass: &Pass) -> Result<(), Failure> {
+        let (configuration, applier) = (&pass.configuration, &self.applier);
+        let mut writes = Vec::new();
+        for (file, digest) in &configuration.secrets {
+            let name = render::secret_name(&pass.server.name.name, file);
+            let name = NamespacedName::new(&pass.server.name.namespace, &name);
+            let known = self.known.get(&Target { kind: "Secret".to_owned(), name });
+            if !known.is_some_and(|known| known.is_made_from(digest)) {
+                writes.push(async move {
+                    let desired = Desired::new(&configuration.secret(&pass.server, file))?.made_from(digest);
+                    written(applier, desired, known).await
+                });
+            }
+        }
+        let done: Vec<Result<(Target, Outcome), Failure>> =
+            stream::iter(writes).buffer_unordered(FILES_AT_ONCE).collect().await;
+        let mut failed = Ok(());
+        for result in done {
+            match result {
+                Ok((target, outcome)) => self.remember(target, outcome),
+                Err(failure) => failed = failed.and(Err(failure)),
+            }
+        }
+        failed
     }
 
     /// Writes each object that can be written: one that the API server refuses does not keep the others from it.
@@ -267,15 +291,16 @@ impl Work {
 
     async fn apply(&mut self, desired: Desired) -> Result<(), Failure> {
         let known = self.known.get(&desired.target);
-        let outcome = self.applier.apply(&desired, known).await.map_err(|error| Failure {
-            message: format!("{} could not be written: {error}", desired.target),
-            invalid: error.is_invalid(),
-        })?;
+        let (target, outcome) = written(&self.applier, desired, known).await?;
+        self.remember(target, outcome);
+        Ok(())
+    }
+
+    fn remember(&mut self, target: Target, outcome: Outcome) {
         if matches!(outcome, Outcome::Written(_)) {
             self.written += 1;
         }
-        self.known.insert(desired.target, outcome.applied());
-        Ok(())
+        self.known.insert(target, outcome.applied());
     }
 
     /// Makes the server's keys where there are none. They are never written again: senders that were rewritten with the old
@@ -408,6 +433,16 @@ impl Work {
             Err(error) if error.code() == Some(409) => Ok(within_deadline(api.get(&name)).await?),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+async fn written(applier: &Applier, desired: Desired, known: Option<&Applied>) -> Result<(Target, Outcome), Failure> {
+    match applier.apply(&desired, known).await {
+        Ok(outcome) => Ok((desired.target, outcome)),
+        Err(error) => Err(Failure {
+            message: format!("{} could not be written: {error}", desired.target),
+            invalid: error.is_invalid(),
+        }),
     }
 }
 

@@ -14,7 +14,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
-use paquebot_config::{Index, Record};
+use paquebot_config::bundle::digest;
+use paquebot_config::{Index, Record, ShardName};
 use paquebot_crds::conditions::{self, ConditionType};
 use paquebot_operator::controllers;
 use paquebot_operator::controllers::engine::Settings;
@@ -179,9 +180,17 @@ impl Space {
         records
     }
 
-    /// The verifier of a mailbox, as it lies in the server's directory.
+    /// The verifier of a mailbox, as it lies in the one file that the index names for it.
     pub async fn verifier(&self, server: &str, address: &str) -> Option<String> {
-        match self.records(server).await.remove(address)? {
+        let shard = ShardName::of(address).to_string();
+        let listed = self.index(server).await?.shards.into_iter().find(|entry| entry.name == shard)?;
+        let secret: Secret = self.get(&format!("{server}-{shard}")).await?;
+        let bytes = secret.data?.remove(&shard)?.0;
+        if digest(&bytes) != listed.sha256 {
+            return None;
+        }
+        let mut records = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        match records.find(|record: &Record| record.key() == address)? {
             Record::Mailbox(mailbox) => mailbox.verifiers.first().map(|verifier| verifier.expose().to_owned()),
             Record::Domain(_) | Record::Alias(_) => None,
         }

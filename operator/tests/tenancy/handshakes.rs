@@ -62,7 +62,7 @@ pub async fn limits_and_conflicts(stage: &Stage) {
     stage.good.condition::<Mailbox>("shared-anna", Type::Accepted, "True", "Accepted").await;
     // The winner goes, and the next one has the address; its mail is kept apart by the record of its MailDomain's tenant.
     stage.good.api::<Mailbox>().delete("shared-anna", &DeleteParams::default()).await.unwrap();
-    stage.hostile.condition::<Mailbox>("same-address", Type::Accepted, "True", "Accepted").await;
+    stage.hostile.condition::<Mailbox>("again-anna", Type::Accepted, "True", "Accepted").await;
     stage.good.api::<MailDomain>().delete("good.example", &DeleteParams::default()).await.unwrap();
     stage.hostile.condition::<MailDomain>("claim", Type::Accepted, "True", "Accepted").await;
     stage.hostile.condition::<Mailbox>("in-the-claim", Type::Accepted, "True", "Accepted").await;
@@ -83,7 +83,7 @@ pub async fn revocation(stage: &Stage) {
     for name in ["evil.example", "claim"] {
         stage.hostile.condition::<MailDomain>(name, Type::Accepted, "False", "NamespaceNotAllowed").await;
     }
-    stage.hostile.condition::<Mailbox>("same-address", Type::Accepted, "False", "NamespaceNotAllowed").await;
+    stage.hostile.condition::<Mailbox>("again-anna", Type::Accepted, "False", "NamespaceNotAllowed").await;
     eventually("nothing of it is served", async || {
         let records = stage.platform.records("mx1").await;
         records.keys().all(|address| !address.ends_with("@evil.example")).then_some(())

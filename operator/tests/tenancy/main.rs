@@ -30,7 +30,7 @@ async fn tenants_are_kept_apart() {
     attacks::each_is_refused(&stage).await;
     eprintln!("rings of aliases are refused");
     attacks::rings(&stage).await;
-    eprintln!("hundreds of objects of one tenant keep no change of another out");
+    eprintln!("a thousand objects of one tenant keep no change of another out");
     attacks::a_flood_keeps_nobody_out(&stage).await;
     eprintln!("limits that are lowered, conflicts that heal, and admissions that are revoked");
     handshakes::limits_and_conflicts(&stage).await;

@@ -435,6 +435,11 @@ impl Engine {
         }
     }
 
+    /// Whether a configuration is being written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.servers.values().any(|state| state.busy)
+    }
+
     /// Until when the next configuration waits for the last one, while that is on its way.
     fn waits_for_arrival(&self, server: &NamespacedName) -> Option<Instant> {
         let state = self.servers.get(server)?;

@@ -24,8 +24,9 @@ use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten
 use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
 use crate::render::{names, pod_monitor};
 
-/// Statuses that are written together.
+/// Statuses that are written together, and while a configuration is: those are in nobody's way to what is effective.
 const AT_ONCE: usize = 32;
+const BESIDE_CONFIGURATION: usize = 8;
 /// How soon a status that could not be written is written again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long writing pauses when too many statuses were written.
@@ -43,7 +44,8 @@ impl Engine {
     pub(super) fn write_statuses(&mut self) {
         let now = Timestamp::now();
         let mut later = Vec::new();
-        while self.status_busy.len() < AT_ONCE {
+        let at_once = if self.is_writing() { BESIDE_CONFIGURATION } else { AT_ONCE };
+        while self.status_busy.len() < at_once {
             let Some(key) = self.status_dirty.pop() else { break };
             if self.status_busy.contains(&key) {
                 later.push(key);

@@ -98,6 +98,8 @@ pub struct Identity {
     access: Access,
     /// The digest of the verifier that its password belongs to.
     verifier: [u8; 32],
+    /// From when on the password opens nothing, in seconds since 1970; `None`: it does not end.
+    ends_at: Option<i64>,
 }
 
 impl Identity {
@@ -112,10 +114,33 @@ impl Identity {
     /// was logged in for.
     #[must_use]
     pub fn mailbox_in<'a>(&self, configuration: &'a Configuration) -> Option<&'a MailboxRecord> {
+        Some(self.found_in(configuration, Timestamp::now())?.0)
+    }
+
+    /// Whether the login is still right in another configuration; from then on it ends when that one says.
+    #[must_use]
+    pub fn renew(&mut self, configuration: &Configuration, now: Timestamp) -> bool {
+        let Some((_, ends_at)) = self.found_in(configuration, now) else { return false };
+        self.ends_at = ends_at;
+        true
+    }
+
+    /// Whether the time is over for which its password opens anything.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.ends_at.is_some_and(|end| now.as_second() >= end)
+    }
+
+    /// The mailbox, and when the password ends.
+    fn found_in<'a>(
+        &self,
+        configuration: &'a Configuration,
+        now: Timestamp,
+    ) -> Option<(&'a MailboxRecord, Option<i64>)> {
         let mailbox = configuration.mailbox(&self.mailbox).filter(|mailbox| mailbox.tenant == *self.tenant)?;
-        let mut verifiers = verifiers(mailbox, self.access, Timestamp::now());
-        let is_known = verifiers.any(|verifier| digest(verifier.expose()) == self.verifier);
-        (is_known && is_permitted(self.access, mailbox, configuration)).then_some(mailbox)
+        let mut verifiers = verifiers(mailbox, self.access, now);
+        let (_, ends_at) = verifiers.find(|(verifier, _)| digest(verifier.expose()) == self.verifier)?;
+        is_permitted(self.access, mailbox, configuration).then_some((mailbox, ends_at))
     }
 }
 
@@ -164,6 +189,8 @@ pub struct Authenticator {
     secret: Arc<Zeroizing<[u8; 32]>>,
     /// Verified against where there is no mailbox, so that it costs the same.
     decoy: Arc<str>,
+    /// Tells the time, by which app passwords end.
+    time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Authenticator {
@@ -186,7 +213,21 @@ impl Authenticator {
             last_logins: Cache::builder().max_capacity(PACED_MAILDROPS).time_to_live(LONGEST_PACE).build(),
             secret: Arc::new(Zeroizing::new(random())),
             decoy: decoy().into(),
+            time: Arc::new(Timestamp::now),
         }
+    }
+
+    /// Goes by another clock than the system's; for tests.
+    #[must_use]
+    pub fn with_time(mut self, time: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.time = Arc::new(time);
+        self
+    }
+
+    /// Now, by the clock after which app passwords end.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.time)()
     }
 
     /// Counts logins.
@@ -257,9 +298,9 @@ impl Authenticator {
         let configuration = self.configuration.snapshot();
         let found = preparation::names(login).into_iter().find_map(|login| find_login(&configuration, access, &login));
         let (mailbox, folder) = found.map_or((None, Folder::inbox()), |(mailbox, folder)| (Some(mailbox), folder));
-        let own = mailbox.map(|mailbox| verifiers(mailbox, access, Timestamp::now()));
-        let usable = own.into_iter().flatten().filter(|own| memory_cost(own.expose()).is_some());
-        let mut candidates: Vec<Arc<str>> = usable.map(|own| own.expose().into()).collect();
+        let own: Vec<_> = mailbox.map(|mailbox| verifiers(mailbox, access, self.now())).into_iter().flatten().collect();
+        let usable = own.iter().map(|(own, _)| own.expose()).filter(|own| memory_cost(own).is_some());
+        let mut candidates: Vec<Arc<str>> = usable.map(Into::into).collect();
         let opens_something = !candidates.is_empty();
         if !opens_something {
             candidates.push(Arc::clone(&self.decoy));
@@ -268,8 +309,9 @@ impl Authenticator {
         // The decoy's password is nobody's, but a match with it must not open anything either.
         let mailbox = mailbox.filter(|_| opens_something).ok_or(Failure::Rejected)?;
         if is_permitted(access, mailbox, &configuration) {
-            let tenant = mailbox.tenant.as_str().into();
-            Ok(Identity { mailbox: mailbox.address.clone(), tenant, folder, access, verifier: digest(&verifier) })
+            let ends_at = own.iter().find(|(own, _)| *own.expose() == *verifier).and_then(|(_, ends_at)| *ends_at);
+            let (tenant, verifier) = (mailbox.tenant.as_str().into(), digest(&verifier));
+            Ok(Identity { mailbox: mailbox.address.clone(), tenant, folder, access, verifier, ends_at })
         } else {
             Err(Failure::NotPermitted)
         }
@@ -376,8 +418,12 @@ fn find_login<'a>(
 }
 
 /// What opens a mailbox for a purpose at a time: its own password, and the app passwords that are for it and have not
-/// ended.
-fn verifiers(mailbox: &MailboxRecord, access: Access, now: Timestamp) -> impl Iterator<Item = &Verifier> {
+/// ended; each with its end.
+fn verifiers(
+    mailbox: &MailboxRecord,
+    access: Access,
+    now: Timestamp,
+) -> impl Iterator<Item = (&Verifier, Option<i64>)> {
     let scope = match access {
         Access::Pop3 => Scope::Pop3,
         Access::Submission => Scope::Submission,
@@ -386,7 +432,9 @@ fn verifiers(mailbox: &MailboxRecord, access: Access, now: Timestamp) -> impl It
         (password.scopes.is_empty() || password.scopes.contains(&scope))
             && password.expires_at.is_none_or(|end| now.as_second() < end)
     };
-    mailbox.verifiers.iter().chain(mailbox.app_passwords.iter().filter(opens).map(|password| &password.verifier))
+    let app_passwords = mailbox.app_passwords.iter().filter(opens);
+    let own = mailbox.verifiers.iter().map(|verifier| (verifier, None));
+    own.chain(app_passwords.map(|password| (&password.verifier, password.expires_at)))
 }
 
 fn is_permitted(access: Access, mailbox: &MailboxRecord, configuration: &Configuration) -> bool {

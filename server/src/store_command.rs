@@ -42,7 +42,8 @@ pub enum StoreCommand {
         /// One mailbox only.
         #[arg(long, value_parser = address)]
         mailbox: Option<Address>,
-        /// The mailboxes of one tenant only: the namespace of their MailDomain.
+        /// The mailboxes of one tenant only: the namespace of their MailDomain; empty: what is nobody's. Needed for a
+        /// mailbox of which several tenants have had the address.
         #[arg(long)]
         tenant: Option<String>,
         /// One folder only; INBOX is the inbox.
@@ -65,6 +66,9 @@ pub enum StoreCommand {
         /// Whose mailbox: the namespace of its MailDomain. Needed where several tenants have had the address.
         #[arg(long, default_value = "")]
         tenant: String,
+        /// Mail of the address that is nobody's yet becomes the tenant's too.
+        #[arg(long, requires = "tenant")]
+        claim: bool,
         /// The folder; INBOX is the inbox.
         #[arg(long, default_value = "INBOX", value_parser = folder)]
         folder: Folder,
@@ -130,11 +134,15 @@ pub async fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
             say(&format!("{} messages are in {}", report.messages, target.display()))?;
             return Ok(exit_code(&report));
         }
-        StoreCommand::Import { place, mailbox, tenant, folder, source } => {
+        StoreCommand::Import { place, mailbox, tenant, claim, folder, source } => {
             let mailbox = MailboxName { address: mailbox, tenant: tenant.into() };
             let to = MaildropName { mailbox, folder };
-            let count = import::import(&place.data_dir, &source, &to).await?;
-            say(&format!("{count} messages were added to {to}"))?;
+            let imported = import::import(&place.data_dir, &source, &to, claim).await?;
+            let whose = match &*imported.to.tenant {
+                "" => "nobody's yet: the first tenant's that uses the address".to_owned(),
+                tenant => format!("the tenant {tenant}'s"),
+            };
+            say(&format!("{} messages were added to {to}, which is {whose}", imported.messages))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use super::machine::{Machine, Output, Security, Settings};
 use super::phrase::Phrase;
 use super::surrogate;
 use super::text::{Extent, Transfer};
-use crate::credentials::{Access, Identity, Password};
+use crate::credentials::{Access, Failure, Identity, Password};
 use crate::net::Stream;
 use crate::services::{Services, SharedServices};
 use crate::store::{Maildrop, MaildropName, StoreError, StoredMessage};
@@ -210,28 +210,36 @@ impl Session {
         }
     }
 
-    /// Whether the password or the mailbox's rights were changed since the login. Costs something only after a reload.
+    /// Whether the password has ended, or it or the mailbox's rights were changed since the login. The latter costs something
+    /// only after a reload.
     fn login_has_ended(&mut self) -> bool {
         let Some(login) = &mut self.login else { return false };
+        let now = self.services.authenticator.now();
         let configuration = self.services.configuration.snapshot();
         if login.revision == configuration.revision {
-            return false;
+            return login.identity.is_over(now);
         }
         login.revision.clone_from(&configuration.revision);
-        login.identity.mailbox_in(&configuration).is_none()
+        !login.identity.renew(&configuration, now)
     }
 
     async fn log_in(&mut self, machine: &mut Machine, login: &str, password: Password) {
         let client = self.client;
-        // Of before the verification: a reload in the middle of it is looked at with the next command.
-        let revision = self.services.configuration.snapshot().revision.clone();
-        let identity = match self.services.authenticator.verify(client.ip(), Access::Pop3, login, password).await {
+        let mut identity = match self.services.authenticator.verify(client.ip(), Access::Pop3, login, password).await {
             Ok(identity) => identity,
             Err(failure) => {
                 tracing::info!(%client, protocol = ?self.listener.protocol, %failure, "POP3 login refused");
                 return machine.login_failed(failure);
             }
         };
+        // The verification may have waited for its turn: what is opened, and becomes somebody's by that, is looked up anew.
+        let configuration = self.services.configuration.snapshot();
+        if !identity.renew(&configuration, self.services.authenticator.now()) {
+            tracing::info!(%client, "POP3 login refused: the mailbox or its password has changed meanwhile");
+            return machine.login_failed(Failure::Rejected);
+        }
+        let revision = configuration.revision.clone();
+        drop(configuration);
         let name = identity.maildrop();
         match open_maildrop(&self.services, &name).await {
             Ok(mut maildrop) => {

@@ -199,6 +199,93 @@ async fn a_changed_password_ends_the_session_and_frees_the_maildrop() {
     assert!(opens_soon(&bench, &tom).await < Duration::from_secs(30));
 }
 
+/// A world in which tom has an app password (`phone`) that ends at a time, and is a tenant's.
+fn content_with_phone(ends_at: i64, tenant: &str) -> Content {
+    let Some(Record::Mailbox(of_phone)) = content_with(b"phone").records.into_iter().next() else {
+        panic!("no mailbox")
+    };
+    let mut content = content_with(b"secret");
+    for record in &mut content.records {
+        if let Record::Mailbox(mailbox) = record {
+            mailbox.tenant = tenant.to_owned();
+            let verifier = of_phone.verifiers[0].clone();
+            let (name, expires_at) = ("phone".to_owned(), Some(ends_at));
+            mailbox.app_passwords =
+                vec![paquebot_config::AppPassword { name, verifier, scopes: Vec::new(), expires_at }];
+        }
+    }
+    content
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_app_password() {
+    let mut bench = Bench::new();
+    let time = Arc::new(std::sync::atomic::AtomicI64::new(1_000));
+    let services = Arc::get_mut(&mut bench.services).unwrap();
+    services.authenticator = services.authenticator.clone().with_time({
+        let time = Arc::clone(&time);
+        move || jiff::Timestamp::from_second(time.load(std::sync::atomic::Ordering::SeqCst)).unwrap()
+    });
+    let at = |now| time.store(now, std::sync::atomic::Ordering::SeqCst);
+    let tom = testing::address("tom@server1.com");
+    deliver(&bench, &tom, b"Subject: kept\r\n\r\n").await;
+    bench.services.configuration.replace(testing::configuration_of(content_with_phone(2_000, "")));
+    let mut client = BufReader::new(bench.connect_tls().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    say(&mut client, "USER tom@server1.com").await;
+    assert!(say(&mut client, "PASS phone").await.starts_with("+OK 1 "));
+    assert!(say(&mut client, "DELE 1").await.starts_with("+OK"));
+    at(1_999);
+    assert!(say(&mut client, "NOOP").await.starts_with("+OK"));
+    // It is given more time …
+    let mut longer = content_with_phone(3_000, "");
+    for (old, new) in content_of(&bench).into_iter().zip(&mut longer.records) {
+        if let Record::Mailbox(mailbox) = new {
+            mailbox.app_passwords[0].verifier = old;
+        }
+    }
+    bench.services.configuration.replace(testing::configuration_of(longer));
+    assert!(say(&mut client, "NOOP").await.starts_with("+OK"));
+    at(2_999);
+    assert!(say(&mut client, "NOOP").await.starts_with("+OK"));
+    // … which is over without a reload.
+    at(3_000);
+    assert!(say(&mut client, "QUIT").await.starts_with("-ERR [AUTH]"));
+    assert_eq!(line(&mut client).await, "");
+    assert_eq!(bench.services.store.usage(&tom.into()).await.unwrap().messages, 1);
+}
+
+/// The verifier of tom's app password in force, for each record.
+fn content_of(bench: &Bench) -> Vec<Verifier> {
+    let configuration = bench.services.configuration.snapshot();
+    let tom = configuration.mailbox(&testing::address("tom@server1.com")).unwrap();
+    vec![tom.app_passwords[0].verifier.clone(); content_with(b"secret").records.len()]
+}
+
+/// The domain goes to another tenant while a login waits for its turn: mail that is nobody's becomes nobody's by it.
+#[tokio::test]
+async fn a_login_of_before_a_reload_opens_nothing_after_it() {
+    let mut bench = Bench::new();
+    let tom = testing::address("tom@server1.com");
+    deliver(&bench, &tom, b"Subject: kept\r\n\r\n").await;
+    bench.services.configuration.replace(testing::configuration_of(content_with_phone(i64::MAX, "team-a")));
+    let services = Arc::get_mut(&mut bench.services).unwrap();
+    let next = testing::configuration_of(content_with_phone(i64::MAX, "team-b"));
+    // The time is asked for after the login was looked up.
+    services.authenticator = services.authenticator.clone().with_time({
+        let (live, next) = (services.configuration.clone(), std::sync::Mutex::new(Some(next)));
+        move || {
+            next.lock().unwrap().take().into_iter().for_each(|next| live.replace(next));
+            jiff::Timestamp::now()
+        }
+    });
+    let mut client = BufReader::new(bench.connect_tls().await);
+    assert!(line(&mut client).await.starts_with("+OK "));
+    say(&mut client, "USER tom@server1.com").await;
+    assert!(say(&mut client, "PASS secret").await.starts_with("-ERR [AUTH]"));
+    assert_eq!(bench.services.store.tenants(&tom).await.unwrap(), [""], "it is nobody's still");
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_the_maildrop_after_five_minutes() {
     for octets in [20_000_usize, 16 << 20] {

@@ -43,7 +43,8 @@ impl Deletion {
         let (maildrop, folder) = self.place;
         let keys: Vec<u8> = self.keys.iter().flat_map(|key| key.to_be_bytes()).collect();
         connection
-            .prepare_cached("INSERT INTO deletion (first, maildrop, folder, keys) VALUES (?1, ?2, ?3, ?4)")?
+            // One that could not be finished may have begun with the same message: this one has been asked for since.
+            .prepare_cached("INSERT OR REPLACE INTO deletion (first, maildrop, folder, keys) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![self.keys.first(), maildrop, folder, keys])?;
         Ok(())
     }
@@ -97,37 +98,55 @@ pub(super) fn locate(connection: &Connection, maildrop: &MaildropName, keys: &[i
     if wanted.peek().is_none() { Ok((number, folder)) } else { Err(StoreError::NotFound) }
 }
 
-/// Finishes what a process that ended had decided on. Nobody is served yet.
+/// Finishes what a process that ended had decided on. Nobody is served yet. One that cannot be finished keeps nobody from
+/// being served: it stays for the next start, and what it was to delete is seen until then.
 pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<()> {
-    while let Some((first, keys)) = unfinished(connection)? {
-        tracing::info!(messages = keys.len(), "finishing a deletion that the last process began");
-        for keys in keys.chunks(BEFORE_SERVING) {
-            let mut unreferenced = Vec::new();
-            let transaction = connection.transaction()?;
-            remove(&transaction, None, keys, &mut unreferenced)?;
-            transaction.commit()?;
-            for name in unreferenced {
-                // What stays is found as a file of no message.
-                let _ = std::fs::remove_file(bodies.join(name));
-            }
-            // Else the log would grow by all that is deleted.
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    let mut statement = connection.prepare("SELECT first FROM deletion ORDER BY first")?;
+    let begun: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    drop(statement);
+    for first in begun {
+        match finish(connection, bodies, first) {
+            Ok(messages) => tracing::info!(messages, "finished a deletion that the last process began"),
+            // That is not this row's affair.
+            Err(error @ StoreError::Volume(_)) => return Err(error),
+            Err(error) => tracing::error!(
+                %error,
+                row = first,
+                "a deletion that the last process began cannot be finished, and its messages are seen again: stop the server, \
+                 let `paquebot-server store check` say what is wrong, and `paquebot-server store repair` mend it"
+            ),
         }
-        forget(connection, Some(first))?;
     }
     Ok(())
 }
 
-/// A deletion's first key, and its keys.
-fn unfinished(connection: &Connection) -> Result<Option<(i64, Vec<i64>)>> {
-    let mut statement = connection.prepare("SELECT first, keys FROM deletion LIMIT 1")?;
-    let found = statement
-        .query_row([], |row| {
-            let keys = row.get_ref(1)?.as_blob()?.as_chunks().0.iter().map(|key| i64::from_be_bytes(*key)).collect();
-            Ok((row.get(0)?, keys))
-        })
-        .optional()?;
-    Ok(found)
+/// Finishes one; yields how many messages it was about.
+fn finish(connection: &mut Connection, bodies: &Path, first: i64) -> Result<usize> {
+    let keys = keys_of(connection, first)?;
+    for keys in keys.chunks(BEFORE_SERVING) {
+        let mut unreferenced = Vec::new();
+        let transaction = connection.transaction()?;
+        remove(&transaction, None, keys, &mut unreferenced)?;
+        transaction.commit()?;
+        for name in unreferenced {
+            // What stays is found as a file of no message.
+            let _ = std::fs::remove_file(bodies.join(name));
+        }
+        // Else the log would grow by all that is deleted.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    }
+    forget(connection, Some(first))?;
+    Ok(keys.len())
+}
+
+/// What a deletion is about.
+fn keys_of(connection: &Connection, first: i64) -> Result<Vec<i64>> {
+    let keys: Vec<u8> =
+        connection.query_row("SELECT keys FROM deletion WHERE first = ?1", [first], |row| row.get(0))?;
+    match keys.as_chunks() {
+        (keys, []) => Ok(keys.iter().map(|key| i64::from_be_bytes(*key)).collect()),
+        _ => Err(StoreError::Corrupt(format!("table deletion, row {first}: its list of messages is cut off"))),
+    }
 }
 
 fn forget(connection: &Connection, first: Option<i64>) -> Result<()> {

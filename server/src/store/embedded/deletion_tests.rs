@@ -11,7 +11,7 @@ use paquebot_config::Address;
 use rusqlite::Connection;
 
 use super::deletion::{Deletion, ROUND, locate};
-use super::tools::check;
+use super::tools::{check, repair};
 use super::transaction::Work;
 use super::{EmbeddedStore, MaildropLock, recovery};
 use crate::store::{
@@ -271,4 +271,65 @@ async fn an_entry_without_a_message_keeps_no_server_from_starting() {
     let store = EmbeddedStore::open(directory.path()).unwrap();
     assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
     assert_eq!(keys(&store, "jack@server1.com").await.len(), 10);
+}
+
+/// Neither a row that cannot be read nor one that the database refuses keeps the server from starting, nor others from being
+/// finished.
+#[tokio::test]
+async fn a_deletion_that_cannot_be_finished_keeps_no_server_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path()).await;
+    let (all, jacks) = (keys(&store, "anna@server1.com").await, keys(&store, "jack@server1.com").await);
+    store.close().await;
+    let opened = recovery::open(directory.path()).unwrap();
+    for (name, keys) in [("anna@server1.com", &all), ("jack@server1.com", &jacks)] {
+        let lock = MaildropLock::take(&Arc::default(), &maildrop(name)).unwrap();
+        let place = locate(&opened.connection, &maildrop(name), keys).unwrap();
+        Deletion::new(place, keys.clone(), lock).decide(&opened.connection).unwrap();
+    }
+    opened
+        .connection
+        .execute_batch(
+            "UPDATE deletion SET keys = substr(keys, 1, length(keys) - 3) WHERE first = (SELECT min(first) FROM deletion);
+             INSERT INTO deletion (first, maildrop, folder, keys) VALUES (0, 99, 0, x'0000000000000001');",
+        )
+        .unwrap();
+    drop(opened);
+    let report = check::check(directory.path()).unwrap();
+    let found = |what: &str| report.findings.iter().any(|finding| finding.contains(what));
+    assert!(found("its list of messages is cut off") && found("its maildrop is not there"), "{:?}", report.findings);
+    assert!(report.notes.iter().any(|note| note.starts_with("3 deletions have begun")), "{:?}", report.notes);
+
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    assert_eq!(keys(&store, "jack@server1.com").await, Vec::<i64>::new(), "the others are finished");
+    assert_eq!(keys(&store, "anna@server1.com").await.len(), MANY - 1, "nothing that nobody decided on");
+    store.close().await;
+    let done = repair::repair(directory.path()).unwrap();
+    assert!(done.iter().any(|line| line.starts_with("gave up 1 deletions")), "{done:?}");
+    is_whole(directory.path());
+}
+
+#[tokio::test]
+async fn a_deletion_that_the_database_refuses_can_be_asked_for_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path()).await;
+    let all = keys(&store, "anna@server1.com").await;
+    store.close().await;
+    let opened = recovery::open(directory.path()).unwrap();
+    let anna = maildrop("anna@server1.com");
+    let lock = MaildropLock::take(&Arc::default(), &anna).unwrap();
+    let place = locate(&opened.connection, &anna, &all).unwrap();
+    Deletion::new(place, all.clone(), lock).decide(&opened.connection).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    opened.connection.execute_batch(refuse).unwrap();
+    drop(opened);
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    assert_eq!(keys(&store, "anna@server1.com").await, all, "it is served");
+    let database = Connection::open(directory.path().join("mail.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    store.delete(&anna, &all).await.unwrap();
+    assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
+    store.close().await;
+    is_whole(directory.path());
 }

@@ -55,7 +55,7 @@ pub(super) const WRONG_REFERENCES: &str = "
 
 /// Mailboxes whose counters do not agree with their entries.
 pub(super) const WRONG_COUNTERS: &str = "
-    SELECT maildrop.number, maildrop.name, maildrop.messages, maildrop.octets,
+    SELECT maildrop.number, trim(maildrop.name || ' ' || maildrop.tenant), maildrop.messages, maildrop.octets,
         coalesce(seen.messages, 0), coalesce(seen.octets, 0)
     FROM maildrop LEFT JOIN (SELECT maildrop AS number, count(*) AS messages, sum(octets) AS octets FROM entry
         GROUP BY maildrop) AS seen ON seen.number = maildrop.number
@@ -96,6 +96,8 @@ pub fn check(directory: &Path) -> Result<Report> {
     }
     gather_references(&connection)?;
     check_counts(&connection, &mut report)?;
+    check_deletions(&connection, &mut report)?;
+    note_what_is_nobodys(&connection, &mut report)?;
     check_contents(&connection, &directory.join(BODIES), &mut report)?;
     let number = |query: &str| -> Result<u64> { Ok(from_sql(connection.query_row(query, [], |row| row.get(0))?)) };
     report.messages = number("SELECT count(*) FROM message")?;
@@ -163,6 +165,45 @@ fn check_counts(connection: &Connection, report: &mut Report) -> Result<()> {
             let (key, message): (i64, i64) = (row.get(0)?, row.get(1)?);
             report.find(format!("table {table}, row {key}: its message {message} is not there"));
         }
+    }
+    Ok(())
+}
+
+/// Deletions that cannot be finished: their lists are cut off, or their maildrops are gone.
+pub(super) const WRONG_DELETIONS: &str = "
+    SELECT first, length(keys) % 8 <> 0 OR length(keys) = 0 FROM deletion
+    WHERE length(keys) % 8 <> 0 OR length(keys) = 0 OR maildrop NOT IN (SELECT number FROM maildrop)";
+
+fn check_deletions(connection: &Connection, report: &mut Report) -> Result<()> {
+    let mut statement = connection.prepare(WRONG_DELETIONS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (first, is_cut_off): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let what = if is_cut_off { "its list of messages is cut off" } else { "its maildrop is not there" };
+        report.find(format!("table deletion, row {first}: {what}"));
+    }
+    let begun: i64 = connection.query_row("SELECT count(*) FROM deletion", [], |row| row.get(0))?;
+    if begun > 0 {
+        report.notes.push(format!(
+            "{begun} deletions have begun: a server is at work on them, or finishes them when it starts"
+        ));
+    }
+    Ok(())
+}
+
+/// Mail that is nobody's beside a tenant's of the same address.
+fn note_what_is_nobodys(connection: &Connection, report: &mut Report) -> Result<()> {
+    let shared: i64 = connection.query_row(
+        "SELECT count(*) FROM maildrop AS nobodys WHERE tenant = '' AND messages > 0 \
+         AND EXISTS (SELECT 1 FROM maildrop AS own WHERE own.name = nobodys.name AND own.tenant <> '')",
+        [],
+        |row| row.get(0),
+    )?;
+    if shared > 0 {
+        report.notes.push(format!(
+            "{shared} addresses of tenants have mail besides that is nobody's: the next start of a server gives it to who has \
+             the address then"
+        ));
     }
     Ok(())
 }

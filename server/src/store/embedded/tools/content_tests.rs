@@ -217,7 +217,7 @@ async fn an_import_that_ends_early_says_how_many_are_there() {
         )
         .unwrap();
     drop(database);
-    let refusal = import::import(&data, &source, &anna(Folder::inbox())).await.unwrap_err().to_string();
+    let refusal = import::import(&data, &source, &anna(Folder::inbox()), false).await.unwrap_err().to_string();
     assert!(refusal.contains("after 5 messages") && refusal.contains("not this one"), "{refusal}");
     assert_eq!(messages(&data, Folder::inbox()).await.len(), 5);
 }

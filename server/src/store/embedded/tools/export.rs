@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::check::Report;
 use super::mbox::Quoting;
-use super::{BODIES, snapshot, write_entry};
+use super::{BODIES, is_one_tenants, snapshot, write_entry};
 use crate::store::{Folder, Result, StoreError};
 
 /// The form of the files.
@@ -36,17 +36,19 @@ pub struct Selection {
 /// written: those are exported as they are now.
 ///
 /// # Errors
-/// When `target` exists, or a message cannot be read: what was written until then stays.
+/// When `target` exists, when the mailbox is one of several tenants of whom none is named, or when a message cannot be
+/// read: what was written until then stays.
 pub fn export(directory: &Path, target: &Path, format: Format, selection: &Selection) -> Result<Report> {
     if target.exists() {
         let reason = format!("{} exists already: an export goes to a new directory", target.display());
         return Err(StoreError::Failed(reason));
     }
     let connection = snapshot(directory)?;
+    let maildrops = maildrops(&connection, selection)?;
     fs::create_dir_all(target)?;
     let mut export =
         Export { connection: &connection, bodies: directory.join(BODIES), target, report: Report::default() };
-    for maildrop in maildrops(&connection, selection)? {
+    for maildrop in maildrops {
         match format {
             Format::Maildir => export.maildir(&maildrop)?,
             Format::Mbox => export.mbox(&maildrop)?,
@@ -105,6 +107,11 @@ fn maildrops(connection: &Connection, selection: &Selection) -> Result<Vec<Sourc
     }
     if found.is_empty() && mailbox.is_some() {
         return Err(StoreError::NotFound);
+    }
+    if let Some(mailbox) = mailbox {
+        let mut tenants: Vec<&str> = found.iter().map(|source: &Source| &*source.tenant).collect();
+        tenants.dedup();
+        is_one_tenants(&mailbox, &tenants)?;
     }
     Ok(found)
 }

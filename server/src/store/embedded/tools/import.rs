@@ -7,22 +7,35 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::is_one_tenants;
 use super::mbox::{Event, Reader};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Acceptance, BodyType, Declared, LocalDelivery, MaildropName, MessageId, Result, Spool, Store, StoreError,
+    Acceptance, BodyType, Declared, LocalDelivery, MailboxName, MaildropName, MessageId, Result, Spool, Store,
+    StoreError,
 };
 
 /// Commits that share one fsync.
 const TOGETHER: usize = 64;
 
-/// Imports a Maildir (a directory) or an mbox (a file) into a maildrop; yields how many messages. No server may run.
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// How many messages.
+    pub messages: u64,
+    /// Whose they are now.
+    pub to: MailboxName,
+}
+
+/// Imports a Maildir (a directory) or an mbox (a file) into a maildrop. No server may run. A tenant who is named gets mail
+/// of the address that is nobody's yet only where the caller says so (`may_claim`).
 ///
 /// # Errors
-/// When a server has the store, or the files cannot be read: what was imported until then stays, and is said.
-pub async fn import(directory: &Path, source: &Path, to: &MaildropName) -> Result<u64> {
+/// When a server has the store, it does not say or may not decide whose the mail becomes, or the files cannot be read: what
+/// was imported until then stays, and is said.
+pub async fn import(directory: &Path, source: &Path, to: &MaildropName, may_claim: bool) -> Result<Imported> {
     let store = EmbeddedStore::open(directory)?;
-    let to = &match settle_tenant(&store, to).await {
+    let to = &match settle_tenant(&store, to, may_claim).await {
         Ok(to) => to,
         Err(error) => {
             store.close().await;
@@ -35,20 +48,26 @@ pub async fn import(directory: &Path, source: &Path, to: &MaildropName) -> Resul
     let done = import.done;
     store.close().await;
     outcome.and(flushed).map_err(|error| StoreError::Failed(format!("after {done} messages: {error}")))?;
-    Ok(done)
+    Ok(Imported { messages: done, to: to.mailbox.clone() })
 }
 
 /// Whoever names no tenant means the only one that has the address; where nobody has it, it becomes the first user's.
-async fn settle_tenant(store: &EmbeddedStore, to: &MaildropName) -> Result<MaildropName> {
+async fn settle_tenant(store: &EmbeddedStore, to: &MaildropName, may_claim: bool) -> Result<MaildropName> {
     let mut to = to.clone();
+    let mut tenants = store.tenants(&to.mailbox.address).await?;
     if to.mailbox.tenant.is_empty() {
-        let mut tenants = store.tenants(&to.mailbox.address).await?;
-        if tenants.len() > 1 {
-            let reason =
-                format!("{to} is a mailbox of several tenants: name one of {} by --tenant", tenants.join(", "));
-            return Err(StoreError::Failed(reason));
-        }
+        is_one_tenants(&to.mailbox.address.canonical(), &tenants)?;
         to.mailbox.tenant = tenants.pop().unwrap_or_default().into();
+        return Ok(to);
+    }
+    let nobodys = MailboxName::from(to.mailbox.address.clone());
+    let is_claimed = tenants.iter().any(String::is_empty) && store.usage(&nobodys).await?.messages > 0;
+    if is_claimed && !may_claim {
+        let (address, tenant) = (&to.mailbox.address, &to.mailbox.tenant);
+        return Err(StoreError::Failed(format!(
+            "{address} has mail that is nobody's yet and would become {tenant}'s: look at it (store export --mailbox \
+             {address} --tenant ''), and say --claim where it is {tenant}'s"
+        )));
     }
     Ok(to)
 }

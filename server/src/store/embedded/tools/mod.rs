@@ -59,6 +59,19 @@ fn write_entry(connection: &Connection, bodies: &Path, key: i64, to: &mut dyn Wr
     write_content(connection, bodies, row.get(4)?, from, to)
 }
 
+/// Refuses to take the maildrops of several tenants that have one address for one.
+fn is_one_tenants(mailbox: &str, tenants: &[impl AsRef<str>]) -> Result<()> {
+    if tenants.len() < 2 {
+        return Ok(());
+    }
+    let named: Vec<&str> = tenants
+        .iter()
+        .map(|tenant| Some(tenant.as_ref()).filter(|tenant| !tenant.is_empty()).unwrap_or("''"))
+        .collect();
+    let reason = format!("{mailbox} is a mailbox of several tenants: name one of {} by --tenant", named.join(", "));
+    Err(StoreError::Failed(reason))
+}
+
 /// Makes a directory's entries durable.
 fn sync_directory(directory: &Path) -> Result<()> {
     Ok(File::open(directory)?.sync_all()?)

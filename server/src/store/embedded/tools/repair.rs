@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::check::{WRONG_COUNTERS, WRONG_REFERENCES, check, gather_references};
+use super::check::{WRONG_COUNTERS, WRONG_DELETIONS, WRONG_REFERENCES, check, gather_references};
 use super::contents::{Depth, broken_contents, write_content};
 use super::{BODIES, sync_directory};
 use crate::store::embedded::transaction::from_sql;
@@ -44,6 +44,14 @@ pub fn repair(directory: &Path) -> Result<Vec<String>> {
         if removed > 0 {
             done.push(format!("removed {removed} rows of the table {table} that had no message"));
         }
+    }
+    // What they were to delete stays. Where the maildrop is gone there is nothing left of it.
+    let given_up = connection
+        .execute(&format!("DELETE FROM deletion WHERE first IN (SELECT first FROM ({WRONG_DELETIONS}))"), [])?;
+    if given_up > 0 {
+        done.push(format!(
+            "gave up {given_up} deletions that cannot be finished: their messages are there, delete them again"
+        ));
     }
     for (number, finding) in broken_contents(&connection, &bodies, Depth::Octets)?.0 {
         quarantine(&connection, directory, number, &finding)?;
@@ -105,8 +113,11 @@ fn quarantine(connection: &Connection, directory: &Path, number: i64, why: &str)
     let mut note = File::create(place.join(format!("{id}.txt")))?;
     writeln!(note, "message {id}: {why}")?;
     for (kind, query) in [
-        ("maildrop", "SELECT name FROM maildrop WHERE number IN (SELECT maildrop FROM entry WHERE message = ?1)"),
-        ("recipient", "SELECT address FROM recipient WHERE message = ?1"),
+        (
+            "maildrop",
+            "SELECT trim(name || ' ' || tenant) FROM maildrop WHERE number IN (SELECT maildrop FROM entry WHERE message = ?1)",
+        ),
+        ("recipient", "SELECT trim(address || ' ' || coalesce(tenant, '')) FROM recipient WHERE message = ?1"),
         ("reverse-path", "SELECT coalesce(reverse_path, '<>') FROM message WHERE number = ?1"),
     ] {
         let mut statement = connection.prepare(query)?;

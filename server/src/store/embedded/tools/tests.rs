@@ -243,8 +243,11 @@ async fn what_is_exported_can_be_imported() {
         fs::create_dir(&other).unwrap();
         assert_eq!(export::export(&data, &target, format, &Selection::default()).unwrap().messages, 8);
         assert!(export::export(&data, &target, format, &Selection::default()).is_err(), "never over something");
-        assert_eq!(import::import(&other, &target.join(inbox), &anna(Folder::inbox())).await.unwrap(), 4);
-        assert_eq!(import::import(&other, &target.join(folder), &anna(junk())).await.unwrap(), 4);
+        assert_eq!(
+            import::import(&other, &target.join(inbox), &anna(Folder::inbox()), false).await.unwrap().messages,
+            4
+        );
+        assert_eq!(import::import(&other, &target.join(folder), &anna(junk()), false).await.unwrap().messages, 4);
         for folder in [Folder::inbox(), junk()] {
             assert_eq!(sorted(messages(&other, folder.clone()).await), sorted(messages(&data, folder).await));
         }
@@ -294,10 +297,78 @@ async fn mailboxes_of_several_tenants_are_told_apart() {
     let only = Selection { tenant: Some("team-a".to_owned()), ..Selection::default() };
     assert_eq!(export::export(&data, &directory.path().join("one"), Format::Mbox, &only).unwrap().messages, 1);
     let source = all.join("anna@server1.com team-a.mbox");
-    let refused = import::import(&data, &source, &anna(Folder::inbox())).await.unwrap_err().to_string();
+    let refused = import::import(&data, &source, &anna(Folder::inbox()), false).await.unwrap_err().to_string();
     assert!(refused.contains("team-a, team-b") && refused.contains("--tenant"), "{refused}");
-    assert_eq!(import::import(&data, &source, &of("team-b")).await.unwrap(), 1);
+    let anna_of_any = Selection { mailbox: Some(of("").mailbox.address), ..Selection::default() };
+    let place = directory.path().join("several");
+    let unsaid = export::export(&data, &place, Format::Mbox, &anna_of_any).unwrap_err().to_string();
+    assert!(unsaid.contains("team-a, team-b") && unsaid.contains("--tenant"), "{unsaid}");
+    assert!(!place.exists(), "nothing was written");
+    let anna_of_one = Selection { tenant: Some("team-b".to_owned()), ..anna_of_any };
+    assert_eq!(export::export(&data, &place, Format::Mbox, &anna_of_one).unwrap().messages, 1);
+    let imported = import::import(&data, &source, &of("team-b"), false).await.unwrap();
+    assert_eq!((imported.messages, imported.to), (1, of("team-b").mailbox));
     let store = EmbeddedStore::open(&data).unwrap();
     assert_eq!(store.usage(&of("team-b").mailbox).await.unwrap().messages, 2);
     assert_eq!(store.usage(&of("team-a").mailbox).await.unwrap().messages, 1);
+}
+
+/// Mail that is nobody's becomes a tenant's only where somebody says so, and whose it became is said.
+#[tokio::test]
+async fn an_import_says_whose_the_mail_is_and_takes_nobody_elses() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, source) = (directory.path().join("data"), directory.path().join("mbox"));
+    fs::create_dir(&data).unwrap();
+    fs::write(&source, "From x\nSubject: a\n\nb\n\n").unwrap();
+    let of = |tenant: &str| {
+        let mut name = anna(Folder::inbox());
+        name.mailbox.tenant = tenant.into();
+        name
+    };
+    let imported = import::import(&data, &source, &of(""), false).await.unwrap();
+    assert_eq!((imported.messages, &*imported.to.tenant), (1, ""));
+    let refused = import::import(&data, &source, &of("team-b"), false).await.unwrap_err().to_string();
+    assert!(refused.contains("nobody's") && refused.contains("--claim"), "{refused}");
+    let counted = async |tenant: &str| {
+        let store = EmbeddedStore::open(&data).unwrap();
+        let counted = store.usage(&of(tenant).mailbox).await.unwrap().messages;
+        store.close().await;
+        counted
+    };
+    assert_eq!(counted("").await, 1);
+    assert_eq!(import::import(&data, &source, &of("team-b"), true).await.unwrap().messages, 1);
+    assert_eq!((counted("").await, counted("team-b").await), (0, 2));
+    let imported = import::import(&data, &source, &of(""), false).await.unwrap();
+    assert_eq!(&*imported.to.tenant, "team-b", "the only one that has the address");
+}
+
+#[tokio::test]
+async fn what_is_set_aside_says_whose_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let store = EmbeddedStore::open(data).unwrap();
+    let mut maildrop = anna(Folder::inbox());
+    maildrop.mailbox.tenant = "team-a".into();
+    let mut spool = store.spool(u64::MAX).await.unwrap();
+    spool.append(&content(1, 300_000)).await.unwrap();
+    let acceptance = Acceptance {
+        id: MessageId::generate(),
+        received_at: Timestamp::now(),
+        reverse_path: None,
+        trace: Bytes::new(),
+        body: spool.finish().await.unwrap(),
+        declared: Declared::default(),
+        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
+        remote: Vec::new(),
+        derived: Vec::new(),
+        remember: Vec::new(),
+    };
+    store.commit(acceptance).await.unwrap();
+    store.close().await;
+    fs::remove_file(large_file(data)).unwrap();
+    repair::repair(data).unwrap();
+    let notes = fs::read_dir(data.join("quarantine")).unwrap().map(|file| file.unwrap().path());
+    let note = notes.into_iter().find(|path| path.extension().is_some_and(|suffix| suffix == "txt")).unwrap();
+    let text = fs::read_to_string(note).unwrap();
+    assert!(text.contains("maildrop: anna@server1.com team-a\n"), "{text}");
 }

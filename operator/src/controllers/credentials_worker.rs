@@ -1,7 +1,7 @@
 //! Reads the Secrets of one mailbox, makes the one that is to be generated, and hashes what they hold. Started by the
 //! engine, which learns the outcome as an input.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,9 +16,36 @@ use super::apply::{CallError, optional, within_deadline};
 use crate::credentials::{Access, HashError, Hasher, Material, generated, material, together};
 use crate::directory::{CredentialOutcome, NamespacedName, SecretVersion};
 
-/// Verifiers that were made from passwords: by Secret and key, with the Secret's resourceVersion. What is in here is not
-/// hashed again.
-pub type Made = HashMap<(String, String), (String, Verifier)>;
+/// Verifiers that were made from passwords: what is in here is not hashed again. Mostly one.
+#[derive(Debug, Clone, Default)]
+pub struct Made(Box<[MadeVerifier]>);
+
+#[derive(Debug, Clone)]
+struct MadeVerifier {
+    secret: Box<str>,
+    key: Box<str>,
+    /// The Secret's resourceVersion.
+    version: Box<str>,
+    verifier: Verifier,
+}
+
+impl Made {
+    /// What was made from this version of a source.
+    #[must_use]
+    pub fn get(&self, source: CredentialSource<'_>, version: &str) -> Option<&Verifier> {
+        let of_source = |made: &&MadeVerifier| *made.secret == *source.secret_name() && *made.key == *source.key();
+        self.0.iter().find(of_source).filter(|made| *made.version == *version).map(|made| &made.verifier)
+    }
+
+    /// Notes what was made from a version of a source.
+    pub fn set(&mut self, source: CredentialSource<'_>, version: &str, verifier: Verifier) {
+        let (secret, key) = (source.secret_name(), source.key());
+        let others = std::mem::take(&mut self.0).into_iter();
+        let others = others.filter(|made| *made.secret != *secret || *made.key != *key);
+        let one = MadeVerifier { secret: secret.into(), key: key.into(), version: version.into(), verifier };
+        self.0 = others.chain([one]).collect();
+    }
+}
 
 /// What is to be done for one mailbox.
 pub struct Job {
@@ -50,7 +77,7 @@ pub struct CredentialsRead {
 
 /// Does one job.
 pub async fn run(client: Client, hasher: Hasher, job: Job) -> CredentialsRead {
-    let (mut versions, mut made) = (BTreeMap::new(), Made::new());
+    let (mut versions, mut made) = (BTreeMap::new(), Made::default());
     let outcome = match read(client, &job, &mut versions).await {
         Ok(secrets) => outcome(&hasher, &job, &secrets, &mut made).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -101,7 +128,6 @@ async fn outcome(
     for source in job.credentials.sources() {
         let secret = secrets.get(source.secret_name()).and_then(Option::as_ref);
         let version = version(secret).unwrap_or_default();
-        let place = (source.secret_name().to_owned(), source.key().to_owned());
         let verifier = match material(source, &job.mailbox.namespace, secret) {
             Err(failure) => {
                 failures.push(failure);
@@ -109,12 +135,12 @@ async fn outcome(
             }
             Ok(Material::Verifier(verifier)) => verifier,
             Ok(Material::Password(password)) => {
-                let earlier = job.made.get(&place).or_else(|| made.get(&place));
-                let verifier = match earlier.filter(|(of, _)| *of == version && !version.is_empty()) {
-                    Some((_, verifier)) => verifier.clone(),
+                let earlier = job.made.get(source, &version).or_else(|| made.get(source, &version));
+                let verifier = match earlier.filter(|_| !version.is_empty()) {
+                    Some(verifier) => verifier.clone(),
                     None => hasher.hash(password).await?,
                 };
-                made.insert(place, (version.clone(), verifier.clone()));
+                made.set(source, &version, verifier.clone());
                 verifier
             }
         };

@@ -306,14 +306,15 @@ impl Directory {
         let node = match before {
             // Credentials that were taken away open nothing any more; a changed reference is read again, and until then
             // the old password works.
-            Some(mut old) if entry.spec.credentials.is_some() => {
+            Some(old) if entry.spec.credentials.is_some() => {
+                let mut old = *old;
                 old.credentials.forget_app_passwords(&old.entry.spec, &entry.spec);
                 MailboxNode { entry, filter, ..old }
             }
             Some(old) => MailboxNode { entry, member: old.member, credentials: Credentials::default(), filter },
             None => MailboxNode { entry, member: Member::new(), credentials: Credentials::default(), filter },
         };
-        self.mailboxes.insert(name.clone(), node);
+        self.mailboxes.insert(name.clone(), Box::new(node));
         self.link_mailbox(&name, true);
         work.add_all(self.reach(&source));
         work.add_all([Task::AddressGate(ObjectKey::new(Kind::Mailbox, name.clone())), Task::Mailbox(name)]);

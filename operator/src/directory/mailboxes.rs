@@ -77,7 +77,7 @@ impl Directory {
             rate_limit: super::policies::rate_limit(spec.rate_limit.as_ref()),
             retention_seconds: spec.retention.as_ref().map(|retention| retention.max_age.whole_seconds()),
         };
-        let verdict = Verdict::accepted(format!("MailServer {server} keeps the mail of {address}."), remarks);
+        let verdict = Verdict::accepted(format!("MailServer {server} keeps its mail."), remarks);
         (verdict, Some((server, Record::Mailbox(record))))
     }
 
@@ -144,9 +144,10 @@ impl Directory {
         match (record, &new_place) {
             (Some((_, record)), Some((server, shard))) => {
                 let published = self.published.entry(server.clone()).or_default();
-                let before = published.records.entry(*shard).or_default().insert(source.clone(), record.clone());
-                if before.as_ref() != Some(&record) {
+                let records = published.records.entry(*shard).or_default();
+                if records.get(&source).is_none_or(|before| **before != record) {
                     work.changes.files(server).shards.insert(*shard);
+                    records.insert(source.clone(), Box::new(record));
                 }
                 self.record_places.insert(source.clone(), (server.clone(), *shard));
             }

@@ -82,7 +82,7 @@ pub struct Directory {
     source_preserved: BTreeSet<NamespacedName>,
     servers: HashMap<NamespacedName, ServerNode>,
     domains: HashMap<NamespacedName, DomainNode>,
-    mailboxes: HashMap<NamespacedName, MailboxNode>,
+    mailboxes: HashMap<NamespacedName, Box<MailboxNode>>,
     aliases: HashMap<NamespacedName, AliasNode>,
     policies: HashMap<NamespacedName, PolicyNode>,
     links: Links,

@@ -173,7 +173,7 @@ impl Directory {
         shard: Option<ShardName>,
     ) -> impl Iterator<Item = Accepted<&Record>> {
         let published = self.published(server).into_iter();
-        published.flat_map(move |published| of_shard(&published.records, shard)).map(Accepted::new)
+        published.flat_map(move |published| of_shard(&published.records, shard)).map(|record| Accepted::new(&**record))
     }
 
     fn published(&self, server: &NamespacedName) -> Option<&Published> {

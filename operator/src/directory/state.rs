@@ -249,7 +249,7 @@ pub(super) struct DomainSeats {
 pub(super) struct Published {
     pub(super) domains: BTreeMap<ShardName, BTreeMap<NamespacedName, DomainConfig>>,
     pub(super) rules: BTreeMap<NamespacedName, RelayRule>,
-    pub(super) records: BTreeMap<ShardName, BTreeMap<RecordSource, Record>>,
+    pub(super) records: BTreeMap<ShardName, BTreeMap<RecordSource, Box<Record>>>,
 }
 
 /// Who names whom, so that a change finds what depends on it without looking at everything.

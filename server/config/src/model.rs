@@ -566,15 +566,29 @@ pub struct AliasRecord {
 
 /// What proves knowledge of a password without being one: a PHC string such as `$argon2id$…`. Not a secret as a password
 /// is, but nobody's business: it has no `Debug` of its content, and only the contract's files hold it.
+/// Copies share it: the operator keeps one in several places for each of a fleet's mailboxes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Verifier(String);
+#[serde(from = "String")]
+#[serde(into = "String")]
+pub struct Verifier(std::sync::Arc<str>);
+
+impl From<String> for Verifier {
+    fn from(phc: String) -> Self {
+        Self(phc.into())
+    }
+}
+
+impl From<Verifier> for String {
+    fn from(verifier: Verifier) -> Self {
+        verifier.0.as_ref().to_owned()
+    }
+}
 
 impl Verifier {
     /// Takes a PHC string; whether its algorithm is known is the server's affair.
     #[must_use]
     pub fn new(phc: String) -> Self {
-        Self(phc)
+        Self(phc.into())
     }
 
     /// The PHC string, for the one place that verifies passwords.

@@ -7,6 +7,7 @@ use paquebot_config::Verifier;
 use paquebot_crds::Kind;
 use paquebot_crds::conditions::{self, ConditionType};
 use paquebot_crds::mailbox::{CredentialSource, Credentials};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::objects::is_older;
@@ -25,16 +26,54 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct CredentialState {
     /// What the spec said, and the versions of the Secrets, when they were last read; absent: they were not.
-    read: Option<(Credentials, Versions)>,
-    /// The versions that the watch had reported when that read began.
+    read: Option<(Fingerprint, Versions)>,
+    /// The versions that the watch had reported when that read began; kept while one of the Secrets is not there.
     reported: Versions,
     /// What was made of them.
     made: Made,
     phase: Phase,
 }
 
-/// The resourceVersions of Secrets by name; `None`: there is no such Secret.
-type Versions = BTreeMap<String, Option<String>>;
+/// The resourceVersions of Secrets by name; `None`: there is no such Secret. There are one or two, so that this takes a
+/// tenth of the room of a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Versions(Box<[(Box<str>, Option<Box<str>>)]>);
+
+impl Versions {
+    fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, version)| (&**name, version.as_deref()))
+    }
+
+    /// `None`: the Secret is none of these.
+    fn get(&self, name: &str) -> Option<Option<&str>> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, version)| version)
+    }
+
+    fn are_all_there(&self) -> bool {
+        self.iter().all(|(_, version)| version.is_some())
+    }
+}
+
+impl FromIterator<(String, Option<String>)> for Versions {
+    fn from_iter<T: IntoIterator<Item = (String, Option<String>)>>(versions: T) -> Self {
+        let boxed = |(name, version): (String, Option<String>)| (name.into(), version.map(Into::into));
+        Self(versions.into_iter().map(boxed).collect())
+    }
+}
+
+/// Equal for equal credentials, in less room than they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    fn of(credentials: &Credentials) -> Self {
+        // Credentials are plain fields, which JSON can always say.
+        let digest = Sha256::digest(serde_json::to_vec(credentials).unwrap_or_default());
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest[..16]);
+        Self(first)
+    }
+}
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
@@ -64,10 +103,11 @@ impl CredentialState {
     /// Whether there is something that has not been read yet. A version that is older than the one that was read is a
     /// watch that lags behind.
     fn needs_read(&self, credentials: &Credentials, watched: &Versions) -> bool {
-        let Some((_, read)) = self.read.as_ref().filter(|(of, _)| of == credentials) else { return true };
+        let is_of = |of: &Fingerprint| *of == Fingerprint::of(credentials);
+        let Some((_, read)) = self.read.as_ref().filter(|(of, _)| is_of(of)) else { return true };
         watched.iter().any(|(name, version)| match read.get(name) {
             None => true,
-            Some(Some(read)) => version.as_ref().is_some_and(|version| version != read && !is_older(version, read)),
+            Some(Some(read)) => version.is_some_and(|version| version != read && !is_older(version, read)),
             // There was none: the watch is about to say that it went, or reports another.
             Some(None) => version.is_some() && Some(version) != self.reported.get(name),
         })
@@ -181,7 +221,11 @@ impl Engine {
         let Some(state) = self.mailboxes.get_mut(&read.mailbox) else { return };
         match read.outcome {
             Ok(outcome) => {
-                state.read = Some((read.credentials, read.versions));
+                let versions: Versions = read.versions.into_iter().collect();
+                if versions.are_all_there() {
+                    state.reported = Versions::default();
+                }
+                state.read = Some((Fingerprint::of(&read.credentials), versions));
                 state.made = read.made;
                 let changes = self.directory.apply_credentials(&read.mailbox, outcome);
                 self.absorb(changes);
@@ -208,7 +252,8 @@ impl Engine {
             let RecoveredVerifiers { own, app_passwords, .. } = found.verifiers;
             if let Some((credentials, versions)) = found.current {
                 let made = made_of(&credentials, &versions, &own, &app_passwords);
-                let state = CredentialState { read: Some((credentials, versions)), made, ..CredentialState::default() };
+                let read = Some((Fingerprint::of(&credentials), versions));
+                let state = CredentialState { read, made, ..CredentialState::default() };
                 self.mailboxes.insert(key.name.clone(), state);
             }
             let outcome = CredentialOutcome::Ready { verifiers: own, app_passwords, versions: found.versions };
@@ -257,15 +302,17 @@ fn made_of(
     own: &[Verifier],
     app_passwords: &BTreeMap<String, Verifier>,
 ) -> Made {
-    let made = credentials.sources().filter_map(|source| {
+    let mut made = Made::default();
+    for source in credentials.sources().filter(|source| !matches!(source, CredentialSource::PasswordHash(_))) {
         let verifier = match source.app_password() {
             Some(name) => app_passwords.get(name),
             None => own.first(),
         };
-        let version = versions.get(source.secret_name())?.clone()?;
-        Some(((source.secret_name().to_owned(), source.key().to_owned()), (version, verifier?.clone())))
-    });
-    made.collect()
+        if let (Some(Some(version)), Some(verifier)) = (versions.get(source.secret_name()), verifier) {
+            made.set(source, version, verifier.clone());
+        }
+    }
+    made
 }
 
 #[cfg(test)]
@@ -277,9 +324,9 @@ mod tests {
         let credentials: Credentials =
             serde_json::from_value(serde_json::json!({ "passwordSecretRef": { "name": "anna" } })).unwrap();
         let version = |text: &str| Some(text.to_owned());
-        let versions = |version: Option<String>| Versions::from([("anna".to_owned(), version)]);
+        let versions = |version: Option<String>| Versions::from_iter([("anna".to_owned(), version)]);
         let state = |read: Option<String>, reported: Option<String>| CredentialState {
-            read: Some((credentials.clone(), versions(read))),
+            read: Some((Fingerprint::of(&credentials), versions(read))),
             reported: versions(reported),
             ..CredentialState::default()
         };

@@ -7,6 +7,7 @@
 
 mod election;
 mod exposure;
+mod fleet;
 mod honesty;
 mod operations;
 mod reclaim;
@@ -31,6 +32,8 @@ async fn the_operator_on_a_real_api_server() {
     smart_hosts::logins_follow_their_secrets(&client).await;
     eprintln!("authorities of clients' certificates follow their Secret");
     smart_hosts::authorities_follow_their_secret(&client).await;
+    eprintln!("a fleet's passwords are hashed in the open, and one change is one");
+    fleet::a_fleet_is_hashed_in_the_open_and_one_change_is_one(&client).await;
     eprintln!("references that appear later heal, and conflicts are settled");
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");

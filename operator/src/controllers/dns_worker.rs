@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hickory_resolver::net::NetError;
+use ipnet::IpNet;
+use paquebot_crds::mail_server::ServerDns;
 use tokio::sync::Semaphore;
 
-use crate::directory::NamespacedName;
+use crate::directory::{ClusterRanges, NamespacedName};
 use crate::dns::compare::Seen;
 use crate::dns::reverse::{Reverse, SeenReverse};
 use crate::dns::seen::{Looker, Settings};
@@ -34,6 +37,33 @@ pub struct LookedBack {
     pub seen: Result<SeenReverse, String>,
 }
 
+/// Whom to ask, and whom not.
+#[derive(Debug, Clone)]
+pub struct Whom {
+    /// The MailServer's resolvers; none: those of the operator's own system.
+    resolvers: Vec<SocketAddr>,
+    /// Where no name server is asked.
+    shunned: Arc<[IpNet]>,
+}
+
+/// The machine itself and its link (RFC 6890). A private network may well be where an organisation's name servers are.
+const NOBODYS: [&str; 6] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"];
+
+impl Whom {
+    /// As a MailServer says. Whoever owns a domain chooses the addresses of its name servers, and reads what they answer in
+    /// the status: so nobody inside the cluster is asked, unless the owner of the MailServer has named resolvers.
+    #[must_use]
+    pub fn new(dns: &ServerDns, ranges: &ClusterRanges) -> Self {
+        let resolvers = resolver_addresses(&dns.resolvers);
+        if !resolvers.is_empty() {
+            return Self { resolvers, shunned: Arc::default() };
+        }
+        let own = [&ranges.nodes, &ranges.pods, &ranges.services].into_iter().flatten().copied();
+        let shunned = NOBODYS.iter().filter_map(|network| network.parse().ok()).chain(own).collect();
+        Self { resolvers, shunned }
+    }
+}
+
 /// Looks.
 #[derive(Clone)]
 pub struct DnsWorker {
@@ -48,9 +78,14 @@ impl DnsWorker {
         Self { settings, servers: Arc::new(Semaphore::new(SERVERS_AT_ONCE)) }
     }
 
-    /// Looks at one domain. The resolvers are the MailServer's; none: those of the operator's own system.
-    pub async fn look(self, domain: NamespacedName, wanted: Wanted, resolvers: Vec<SocketAddr>) -> Looked {
-        let seen = match Looker::new(&resolvers, self.settings.clone()) {
+    fn looker(&self, whom: &Whom) -> Result<Looker, NetError> {
+        let looker = Looker::new(&whom.resolvers, self.settings.clone())?;
+        Ok(looker.shunning(Arc::clone(&whom.shunned)))
+    }
+
+    /// Looks at one domain.
+    pub async fn look(self, domain: NamespacedName, wanted: Wanted, whom: Whom) -> Looked {
+        let seen = match self.looker(&whom) {
             Ok(looker) => Ok(looker.look(&wanted).await),
             Err(error) => Err(error.to_string()),
         };
@@ -58,9 +93,9 @@ impl DnsWorker {
     }
 
     /// Looks at the names of a MailServer's addresses.
-    pub async fn look_back(self, server: NamespacedName, wanted: Reverse, resolvers: Vec<SocketAddr>) -> LookedBack {
+    pub async fn look_back(self, server: NamespacedName, wanted: Reverse, whom: Whom) -> LookedBack {
         let _permit = self.servers.acquire().await;
-        let seen = match Looker::new(&resolvers, self.settings.clone()) {
+        let seen = match self.looker(&whom) {
             Ok(looker) => Ok(looker.look_back(&wanted).await),
             Err(error) => Err(error.to_string()),
         };
@@ -69,8 +104,7 @@ impl DnsWorker {
 }
 
 /// Resolvers as people write them: an address, or address:port.
-#[must_use]
-pub fn resolver_addresses(texts: &[String]) -> Vec<SocketAddr> {
+fn resolver_addresses(texts: &[String]) -> Vec<SocketAddr> {
     texts
         .iter()
         .filter_map(|text| text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 53))))
@@ -79,7 +113,29 @@ pub fn resolver_addresses(texts: &[String]) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+
+    #[test]
+    fn nobody_inside_is_asked_unless_the_server_names_resolvers() {
+        let ranges = ClusterRanges {
+            nodes: vec!["192.168.7.9/32".parse().unwrap()],
+            services: vec!["10.96.0.0/12".parse().unwrap()],
+            ..ClusterRanges::default()
+        };
+        let dns = |value| serde_json::from_value::<ServerDns>(value).unwrap();
+        let own = Whom::new(&dns(serde_json::json!({})), &ranges).shunned;
+        let is_shunned =
+            |address: &str| own.iter().any(|network| network.contains(&address.parse::<IpAddr>().unwrap()));
+        for address in ["10.96.0.10", "192.168.7.9", "169.254.169.254", "127.0.0.1", "::1", "fe80::1", "0.0.0.0"] {
+            assert!(is_shunned(address), "{address}");
+        }
+        for address in ["192.168.7.10", "10.1.2.3", "203.0.113.1", "2001:db8::1"] {
+            assert!(!is_shunned(address), "{address}");
+        }
+        assert!(Whom::new(&dns(serde_json::json!({ "resolvers": ["10.96.0.10"] })), &ranges).shunned.is_empty());
+    }
 
     #[test]
     fn resolvers_are_addresses_with_or_without_port() {

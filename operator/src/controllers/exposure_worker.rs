@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::configz::{NoAnswer, Poller};
+use super::propagation::Need;
 use super::token::Token;
 use crate::directory::NamespacedName;
 use crate::exposure::dialogue::{Dialogue, Finding, LONGEST_LINE, Next, Plan, Replies};
@@ -28,8 +29,8 @@ pub struct Look {
     pub token: Option<Token>,
     /// The pods, with their addresses.
     pub pods: Vec<(NamespacedName, IpAddr)>,
-    /// The revision that the pods serve.
-    pub revision: Option<String>,
+    /// The relay rules and ports that the pods serve.
+    pub rules: Option<[Need; 2]>,
     /// What to probe; `None`: it is not the time.
     pub probe: Option<Probe>,
 }
@@ -58,8 +59,8 @@ pub struct Looked {
     pub server: NamespacedName,
     /// The token, to be kept.
     pub token: Option<Token>,
-    /// The revision that the pods served.
-    pub revision: Option<String>,
+    /// The relay rules and ports that the pods served.
+    pub rules: Option<[Need; 2]>,
     /// What the pods say of their clients.
     pub peers: Vec<Peers>,
     /// What the probe found; `None`: nobody probed.
@@ -70,9 +71,9 @@ pub struct Looked {
 
 /// Looks.
 pub async fn run(client: Client, poller: Poller, look: Look) -> Looked {
-    let Look { server, token, pods, revision, probe } = look;
+    let Look { server, token, pods, rules, probe } = look;
     let mut looked =
-        Looked { server, token, revision, peers: Vec::new(), probed: probe.is_some().then(Vec::new), own: Vec::new() };
+        Looked { server, token, rules, peers: Vec::new(), probed: probe.is_some().then(Vec::new), own: Vec::new() };
     for (pod, address) in pods {
         let peers = ask(&client, &poller, &mut looked, address).await;
         let seen = peers.as_ref().map(|peers| peers.client);

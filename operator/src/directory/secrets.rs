@@ -331,6 +331,12 @@ impl Directory {
         self.held.keys()
     }
 
+    /// Whether nobody has read what an object names since it names it.
+    #[must_use]
+    pub fn is_unread(&self, used: &SecretUse) -> bool {
+        self.unread.contains(used)
+    }
+
     /// Whether a Secret that a server's configuration needs has never been read, and is not known from before.
     #[must_use]
     pub fn has_unread_secrets(&self, server: &NamespacedName) -> bool {

@@ -7,6 +7,7 @@
 //! contradict each other leave it unknown.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -18,6 +19,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use ipnet::IpNet;
 
 use super::compare::Answer;
 use super::seen::Settings;
@@ -99,6 +101,8 @@ pub(super) enum Several {
 pub(super) struct Authority {
     recursive: TokioResolver,
     settings: Settings,
+    /// Where no name server is asked.
+    shunned: Arc<[IpNet]>,
 }
 
 impl Authority {
@@ -110,7 +114,16 @@ impl Authority {
             ResolverConfig::from_parts(None, Vec::new(), servers)
         };
         let recursive = resolver(config, &settings, true)?;
-        Ok(Self { recursive, settings })
+        Ok(Self { recursive, settings, shunned: Arc::default() })
+    }
+
+    pub(super) fn shunning(self, shunned: Arc<[IpNet]>) -> Self {
+        Self { shunned, ..self }
+    }
+
+    fn is_shunned(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.shunned.iter().any(|network| network.contains(&address))
     }
 
     /// Looks a name up as everybody does: through caches.
@@ -198,17 +211,28 @@ impl Authority {
         names.dedup();
         names.truncate(MOST_SERVERS);
         let found = join_all(names.iter().map(|name| self.addresses_of(name, glue))).await;
-        let mut servers = Vec::new();
+        let (mut servers, mut shunned) = (Vec::new(), false);
         // The first address of each before the second of any.
         for turn in 0..2 {
             for (name, addresses) in names.iter().zip(&found) {
                 let Some(address) = addresses.get(turn).filter(|_| servers.len() < MOST_SERVERS) else { continue };
+                if self.is_shunned(*address) {
+                    shunned = true;
+                    continue;
+                }
                 let at = name_server(*address, self.settings.authoritative_port);
                 match resolver(ResolverConfig::from_parts(None, Vec::new(), vec![at]), &self.settings, false) {
                     Ok(resolver) => servers.push(Server { name: name.clone(), resolver }),
                     Err(error) => return Place::Unknown(error.to_string()),
                 }
             }
+        }
+        if servers.is_empty() && shunned {
+            return Place::Unknown(format!(
+                "the name servers of {zone} ({}) have addresses of this cluster or of machines themselves, where nobody is \
+                 asked unless spec.dns.resolvers of the MailServer says through whom",
+                names.join(", ")
+            ));
         }
         if servers.is_empty() {
             return Place::Unknown(format!("the name servers of {zone} ({}) have no address", names.join(", ")));

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use ipnet::IpNet;
 
 use super::authority::{Authority, Place, Several, Trouble, text_of, text_record};
 use super::compare::{Answer, Seen, SeenHost};
@@ -48,6 +50,13 @@ impl Looker {
     /// What hickory says when the system's configuration cannot be read.
     pub fn new(resolvers: &[SocketAddr], settings: Settings) -> Result<Self, NetError> {
         Ok(Self { authority: Authority::new(resolvers, settings.clone())?, settings })
+    }
+
+    /// Asks no name server in these networks: whoever owns a domain chooses its name servers' addresses, and what they answer
+    /// is told in a status.
+    #[must_use]
+    pub fn shunning(self, networks: Arc<[IpNet]>) -> Self {
+        Self { authority: self.authority.shunning(networks), ..self }
     }
 
     /// Looks at everything that is wanted. Never fails: what could not be learnt is [`Answer::Failed`].

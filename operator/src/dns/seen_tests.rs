@@ -82,6 +82,13 @@ impl World {
         Looker::new(&[([127, 0, 0, 1], self.port).into()], settings).unwrap().look(wanted).await
     }
 
+    /// Where no name server of this machine is asked.
+    async fn look_elsewhere(&self, wanted: &Wanted) -> Seen {
+        let settings = Settings { timeout: PATIENCE, deadline: Duration::from_secs(60), authoritative_port: self.port };
+        let looker = Looker::new(&[([127, 0, 0, 1], self.port).into()], settings).unwrap();
+        looker.shunning(Arc::from(["127.0.0.0/8".parse().unwrap()])).look(wanted).await
+    }
+
     async fn verdict(&self, part: ConditionType) -> (ConditionStatus, Reason, String) {
         let wanted = wanted_records();
         let comparison = compare(&wanted, &self.look(&wanted).await);
@@ -113,6 +120,18 @@ async fn our_own_zone_text_makes_everything_true() {
     assert_eq!(seen.nameservers, ["ns.server1.com"]);
     let comparison = compare(&wanted, &seen);
     assert!(comparison.verdicts.iter().all(|verdict| verdict.status == ConditionStatus::True), "{comparison:#?}");
+}
+
+#[tokio::test]
+async fn name_servers_where_nobody_is_to_be_asked_are_not() {
+    let wanted = wanted_records();
+    let world = World::with(&[("server1.com.", &zone_file(&wanted))]).await;
+    let seen = world.look_elsewhere(&wanted).await;
+    let Answer::Failed(why) = &seen.texts else { panic!("{seen:?}") };
+    assert!(why.contains("unless spec.dns.resolvers"), "{why}");
+    let comparison = compare(&wanted, &seen);
+    let exchangers = comparison.verdicts.iter().find(|verdict| verdict.condition_type == ConditionType::MXReady);
+    assert_eq!(exchangers.map(|verdict| verdict.status), Some(ConditionStatus::Unknown), "{comparison:#?}");
 }
 
 #[tokio::test]

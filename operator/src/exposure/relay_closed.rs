@@ -26,9 +26,10 @@ pub struct Probed {
 }
 
 /// What somebody should be told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing.
+    #[default]
     Neither,
     /// A stranger's mail was taken when last looked.
     Open,
@@ -40,6 +41,7 @@ pub enum Standing {
 #[derive(Debug, Clone, Default)]
 pub struct RelayClosed {
     said: Option<ConditionUpdate>,
+    standing: Standing,
     unclear: u32,
 }
 
@@ -53,13 +55,15 @@ impl RelayClosed {
     /// Whether somebody should be told of it.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        match &self.said {
-            Some(said) if said.reason == Reason::OpenRelay => Standing::Open,
-            Some(said) if said.reason == Reason::NotProbed && !said.message.starts_with(CAME_TO_NOTHING) => {
-                Standing::Blind
-            }
-            _ => Standing::Neither,
-        }
+        self.standing
+    }
+
+    /// There is no port any more where other servers deliver: what was found at one says nothing of the server as it is.
+    pub fn nothing_there(&mut self) {
+        let message =
+            "No listener has the protocol SMTP, so that there is no port where a stranger could try to relay.";
+        let said = ConditionUpdate::unknown(TYPE, Reason::NotProbed, message);
+        *self = Self { said: Some(said), ..Self::default() };
     }
 
     /// Takes in one look. `admitted`: addresses under which the operator appears at the server and that a relay rule
@@ -111,6 +115,11 @@ impl RelayClosed {
         if next.reason != Reason::NotProbed {
             self.unclear = 0;
         }
+        self.standing = match next.reason {
+            Reason::OpenRelay => Standing::Open,
+            Reason::NotProbed if taken.is_some() => Standing::Blind,
+            _ => Standing::Neither,
+        };
         self.said = Some(next);
     }
 }
@@ -160,6 +169,18 @@ mod tests {
                 _ => Standing::Neither,
             };
             assert_eq!(closed.standing(), expected, "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_port_nothing_that_was_found_stands() {
+        for first in [Finding::Refused, taken()] {
+            let mut closed = RelayClosed::default();
+            closed.take(&[probed(first)], &[]);
+            closed.nothing_there();
+            assert_eq!((words(&closed), closed.standing()), (Some((Unknown, Reason::NotProbed)), Standing::Neither));
+            closed.take(&[probed(Finding::Refused)], &[]);
+            assert_eq!(words(&closed), Some((True, Reason::ProbeRefused)));
         }
     }
 

@@ -19,15 +19,19 @@ use std::time::Duration;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use paquebot_crds::conditions::{ConditionType, ConditionUpdate, Reason};
-use paquebot_crds::mail_server::{Listener, Protocol, ProxyProtocolMode};
+use paquebot_crds::mail_server::{Listener, ProxyProtocolMode};
 use tokio::time::Instant;
 
 use super::peers::{Known, Origin, Peers, takes_mail};
 use crate::directory::ClusterRanges;
+use crate::render;
 
 const TYPE: ConditionType = ConditionType::SourceIPPreserved;
 /// How long a client that appeared with a node's address speaks against the proof.
 const HELD_AGAINST: Duration = Duration::from_secs(3600);
+
+/// How long what an earlier process has held against it stands at least, so that the pods can be asked who came since.
+const UNTIL_ASKED: Duration = Duration::from_secs(300);
 
 /// How clients come to the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub fn way(service: &Service, listeners: &[Listener], ranges: &ClusterRanges) ->
     let spec = service.spec.as_ref();
     let outside = !matches!(spec.and_then(|spec| spec.type_.as_deref()), None | Some("ClusterIP"));
     let local = spec.and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local");
-    let taking_mail = || listeners.iter().filter(|listener| is_for_mail(listener.protocol));
+    let taking_mail = || listeners.iter().filter(|listener| takes_mail(render::protocol(listener.protocol)));
     let proxied = |listener: &Listener| listener.proxy_protocol.mode == ProxyProtocolMode::Required;
     if taking_mail().next().is_some() && taking_mail().all(proxied) {
         let trusted = taking_mail().flat_map(|listener| &listener.proxy_protocol.trusted_cidrs);
@@ -71,10 +75,6 @@ pub fn balancers(service: &Service) -> BTreeSet<IpAddr> {
     ingress.into_iter().flatten().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
 }
 
-fn is_for_mail(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Smtp | Protocol::Submission | Protocol::Submissions)
-}
-
 /// Whether a network holds addresses that a node may lend to a client.
 fn meets_own(network: &IpNet, ranges: &ClusterRanges) -> bool {
     let mut own = ranges.nodes.iter().chain(&ranges.pods);
@@ -91,15 +91,15 @@ pub struct SourceAddress {
     kept: bool,
     /// A client appeared with a node's address: when last, and what is said of it.
     hidden: Option<(Instant, String)>,
-    /// What an earlier process has said.
-    carried: Option<(Reason, String)>,
+    /// What an earlier process has said, and since when it has.
+    carried: Option<(Reason, String, Instant)>,
 }
 
 impl SourceAddress {
-    /// Goes on from what an earlier process has said.
+    /// Goes on from what an earlier process has said since a time.
     #[must_use]
-    pub fn carried(reason: Reason, message: String) -> Self {
-        Self { carried: Some((reason, message)), ..Self::default() }
+    pub fn carried(reason: Reason, message: String, since: Instant) -> Self {
+        Self { carried: Some((reason, message, since)), ..Self::default() }
     }
 
     /// Takes in the way that clients come; `None`: there is no Service.
@@ -113,9 +113,13 @@ impl SourceAddress {
         }
         self.way = way;
         match (self.carried.take(), way) {
-            (Some((Reason::ObservedNodeSourceIP, message)), _) => self.hidden = Some((now, message)),
-            (Some((Reason::TrafficPolicyLocal, _)), Some(Way::Local))
-            | (Some((Reason::ProxyProtocol, _)), Some(Way::Proxy)) => self.kept = true,
+            // The pods still know of clients that came since, and are asked soon.
+            (Some((Reason::ObservedNodeSourceIP, message, since)), _) => {
+                let soon = now.checked_sub(HELD_AGAINST - UNTIL_ASKED).unwrap_or(now);
+                self.hidden = Some((since.max(soon), message));
+            }
+            (Some((Reason::TrafficPolicyLocal, ..)), Some(Way::Local))
+            | (Some((Reason::ProxyProtocol, ..)), Some(Way::Proxy)) => self.kept = true,
             // Another way than that process saw.
             (Some(_), _) => self.since = Some(now),
             (None, _) => {}
@@ -321,12 +325,33 @@ mod tests {
             (Reason::NoTrafficYet, Way::Local, Unknown),
             (Reason::ObservedNodeSourceIP, Way::Local, False),
         ] {
-            let mut source = SourceAddress::carried(reason, "as it was said".to_owned());
+            let mut source = SourceAddress::carried(reason, "as it was said".to_owned(), now);
             source.set_way(Some(way), now);
             let update = source.condition(&known().ranges, now);
             assert_eq!(update.status, expected, "{reason} {way:?}");
             assert!(reason != Reason::ObservedNodeSourceIP || update.message == "as it was said");
         }
+    }
+
+    #[test]
+    fn restarts_do_not_hold_a_hidden_client_against_it_for_ever() {
+        let begin = Instant::now() + Duration::from_secs(86_400);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let restarted = |now| {
+            let mut source = SourceAddress::carried(Reason::ObservedNodeSourceIP, "as it was said".to_owned(), begin);
+            source.set_way(Some(Way::Local), now);
+            source
+        };
+        let mut source = restarted(at(1800));
+        assert_eq!(words(&mut source, at(3599)).1, Reason::ObservedNodeSourceIP);
+        assert_eq!(words(&mut source, at(3600)).1, Reason::NoTrafficYet, "the hour began before the restart");
+        // Said for longer than that: there were others since, whom the pods may know.
+        let mut source = restarted(at(9000));
+        assert_eq!(words(&mut source, at(9299)).1, Reason::ObservedNodeSourceIP);
+        source.observe(&seen(false, &[("10.0.0.5", 600)]), &known(), at(9200));
+        assert_eq!(words(&mut source, at(12_199)).1, Reason::ObservedNodeSourceIP);
+        assert_eq!(words(&mut source, at(12_200)).1, Reason::NoTrafficYet);
+        assert_eq!(words(&mut restarted(at(9000)), at(9300)).1, Reason::NoTrafficYet);
     }
 
     #[test]

@@ -171,7 +171,8 @@ fn proxy_protocol(given: &mail_server::ProxyProtocol) -> Option<paquebot_config:
     }
 }
 
-fn protocol(protocol: mail_server::Protocol) -> Protocol {
+/// A protocol of the API, as the contract has it.
+pub(crate) fn protocol(protocol: mail_server::Protocol) -> Protocol {
     match protocol {
         mail_server::Protocol::Smtp => Protocol::Smtp,
         mail_server::Protocol::Submission => Protocol::Submission,

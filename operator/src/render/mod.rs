@@ -27,6 +27,7 @@ mod workload;
 mod tests;
 
 pub use configuration::{Configuration, configuration, secret_name};
+pub(crate) use content::protocol;
 pub use content::{RenderError, bundle, content, refresh, server_config};
 pub use network_policy::network_policy;
 pub use workload::{Defaults, Workload, workload};

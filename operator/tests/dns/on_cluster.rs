@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::ApiResource;
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::mail_domain::DnsRecordPurpose;
 use paquebot_crds::{MailDomain, MailServer};
@@ -15,6 +13,7 @@ use paquebot_operator::dns::seen::Settings;
 use serde_json::{Value, json};
 
 use crate::bind::{RESOLVER, World, Zones, zone};
+use crate::support::external_dns;
 use crate::support::world::{Operator, Space, eventually, serve_configz};
 
 const TXT: u16 = 16;
@@ -98,52 +97,10 @@ pub async fn ownership_decides(client: &Client, world: &World, mut zones: Zones)
     operator.stop().await;
 }
 
-fn endpoints() -> ApiResource {
-    ApiResource {
-        group: "externaldns.k8s.io".to_owned(),
-        version: "v1alpha1".to_owned(),
-        api_version: "externaldns.k8s.io/v1alpha1".to_owned(),
-        kind: "DNSEndpoint".to_owned(),
-        plural: "dnsendpoints".to_owned(),
-    }
-}
-
-/// As much of external-dns' definition as the operator uses.
-async fn install_external_dns(client: &Client) {
-    let strings = json!({ "type": "array", "items": { "type": "string" } });
-    let endpoint = json!({ "type": "object", "properties": {
-        "dnsName": { "type": "string" }, "recordTTL": { "type": "integer", "format": "int64" },
-        "recordType": { "type": "string" }, "targets": strings,
-    }});
-    let spec = json!({ "type": "object", "properties": { "endpoints": { "type": "array", "items": endpoint } } });
-    let definition: CustomResourceDefinition = serde_json::from_value(json!({
-        "metadata": {
-            "name": "dnsendpoints.externaldns.k8s.io",
-            "annotations": { "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/external-dns/pull/2007" },
-        },
-        "spec": {
-            "group": "externaldns.k8s.io", "scope": "Namespaced",
-            "names": { "kind": "DNSEndpoint", "listKind": "DNSEndpointList", "plural": "dnsendpoints", "singular": "dnsendpoint" },
-            "versions": [{
-                "name": "v1alpha1", "served": true, "storage": true, "subresources": { "status": {} },
-                "schema": { "openAPIV3Schema": { "type": "object", "properties": {
-                    "spec": spec, "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                } } },
-            }],
-        },
-    }))
-    .unwrap();
-    Api::<CustomResourceDefinition>::all(client.clone()).create(&PostParams::default(), &definition).await.unwrap();
-    eventually("the API of external-dns is there", async || {
-        client.list_api_group_resources("externaldns.k8s.io/v1alpha1").await.ok().map(drop)
-    })
-    .await;
-}
-
 pub async fn external_dns_is_fed(client: &Client, world: &World) {
     let space = Space::new(client, "endpoints").await;
     let port = serve_configz(&space, "mx1").await;
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &space.name, &endpoints());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &space.name, &external_dns::resource());
     let operator = Operator::start_asking(&space, port, settings(world));
     server(&space, world, json!({ "mode": "ExternalDNS" }), json!({})).await;
     domain(&space, "missing", "missing.test", json!({})).await;
@@ -164,7 +121,7 @@ pub async fn external_dns_is_fed(client: &Client, world: &World) {
     space.condition::<MailDomain>("silent", Type::DNSReady, "True", "Disabled").await;
     operator.stop().await;
 
-    install_external_dns(client).await;
+    external_dns::install(client).await;
     let operator = Operator::start_asking(&space, port, settings(world));
     let written = eventually("the DNSEndpoint is written", async || api.get_opt("missing").await.unwrap()).await;
     assert_eq!(written.metadata.owner_references.as_ref().unwrap()[0].kind, "MailDomain");

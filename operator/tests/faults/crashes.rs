@@ -54,6 +54,7 @@ pub async fn reference(config: &Config, scenario: Scenario) -> Result<Reference,
     let operator = begin(&mut stage, scenario, Plan::default(), 1).await;
     scenario.noticed(&stage).await;
     let after = stage.rests(&[&operator]).await?;
+    scenario.wrong(&stage).await?;
     let writes = operator.faults.writes();
     let leaks = stage.leaks(&[(&operator.faults, operator.metrics.encode().unwrap())]).await;
     operator.stop().await;
@@ -186,6 +187,7 @@ async fn run(stage: &mut Stage, reference: &Reference, crash: &Crash, round: usi
     if !leaks.is_empty() {
         return Err(leaks.join("\n"));
     }
+    reference.scenario.wrong(stage).await?;
     let kept = stage.made_once().await;
     for (name, data) in &made {
         if kept.iter().any(|(kept, now)| kept == name && now != data) {

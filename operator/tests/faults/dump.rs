@@ -21,6 +21,7 @@ use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 use paquebot_operator::render::names;
 use serde_json::{Value, json};
 
+use crate::support::external_dns;
 use crate::support::world::Space;
 
 /// Objects by kind and name.
@@ -64,6 +65,7 @@ fn kinds() -> Vec<ApiResource> {
         erase::<ConfigMap>(),
         erase::<Secret>(),
         erase::<Pod>(),
+        external_dns::resource(),
     ]
 }
 
@@ -210,6 +212,9 @@ impl Context<'_> {
         if key.starts_with("directory-") || key == "domains.json" {
             return text.lines().map(|line| self.record(line)).collect();
         }
+        if key == "secrets.json" {
+            return self.logins(&text);
+        }
         if text.starts_with("-----BEGIN") {
             return json!("PEM");
         }
@@ -222,6 +227,19 @@ impl Context<'_> {
             Some((scheme, rest)) => json!(format!("{scheme}://somebody@{rest}")),
             None => json!(text),
         }
+    }
+
+    /// The logins of smart hosts: each is what the Secret holds that its name ends with.
+    fn logins(&self, text: &str) -> Value {
+        let secrets: Value = serde_json::from_str(text).unwrap_or_default();
+        let logins = secrets["logins"].as_object().into_iter().flatten().map(|(name, login)| {
+            let secret = name.rsplit(' ').next().unwrap_or_default();
+            let data = self.raw.get(&format!("Secret {secret}")).and_then(|secret| secret.get("data"));
+            let is =
+                |key: &str| data.is_some_and(|data| Some(decoded(&data[key])) == login[key].as_str().map(Vec::from));
+            json!([name, if is("username") && is("password") { "as its Secret says" } else { WRONG }])
+        });
+        logins.collect()
     }
 
     fn record(&self, line: &str) -> Value {

@@ -22,7 +22,7 @@ mod streams;
 mod support;
 mod table;
 
-use support::{server, world};
+use support::{external_dns, server, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_survives_faults() {
@@ -30,7 +30,9 @@ async fn the_operator_survives_faults() {
     secrets::start_logging();
     let api_server = server::ApiServer::start();
     let config = api_server.config().await;
-    world::install_definitions(&api_server.client().await).await;
+    let client = api_server.client().await;
+    world::install_definitions(&client).await;
+    external_dns::install(&client).await;
     let failures = table::Run::from_environment(config).all().await;
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

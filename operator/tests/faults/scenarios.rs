@@ -2,11 +2,16 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use paquebot_crds::conditions::ConditionType as Type;
-use paquebot_crds::{MailDomain, MailServer, Mailbox};
+use paquebot_crds::{MailDomain, MailServer, Mailbox, RelayPolicy};
 use serde_json::json;
 
 use crate::pods::SERVER;
 use crate::stage::Stage;
+use crate::support::world::eventually;
+
+/// Whose mail goes with the mailbox, and whose stays.
+const ERASED: &str = "rob@server1.com";
+const KEPT: &str = "anna@server1.com";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
@@ -17,11 +22,15 @@ pub enum Scenario {
     ConflictHeals,
     PolicyChanged,
     CertificateLost,
+    MailErased,
+    SmartHostLogin,
+    RecordsPublished,
+    RecordsTakenBack,
     ServerDeleted,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Install,
         Self::PasswordChanged,
         Self::MailboxAdded,
@@ -29,6 +38,10 @@ impl Scenario {
         Self::ConflictHeals,
         Self::PolicyChanged,
         Self::CertificateLost,
+        Self::MailErased,
+        Self::SmartHostLogin,
+        Self::RecordsPublished,
+        Self::RecordsTakenBack,
         Self::ServerDeleted,
     ];
 
@@ -41,6 +54,10 @@ impl Scenario {
             Self::ConflictHeals => "the winner of a conflict is deleted",
             Self::PolicyChanged => "a relay policy is changed",
             Self::CertificateLost => "the self-signed certificate is deleted",
+            Self::MailErased => "a mailbox is deleted whose mail goes with it",
+            Self::SmartHostLogin => "the password of a relay policy's smart host is changed",
+            Self::RecordsPublished => "external-dns is to publish the records",
+            Self::RecordsTakenBack => "external-dns is to publish them no more",
             Self::ServerDeleted => "the MailServer is deleted",
         }
     }
@@ -50,6 +67,13 @@ impl Scenario {
         match self {
             Self::MailboxDeleted => self.undo(stage, 0).await,
             Self::ConflictHeals => self.conflict(stage).await,
+            Self::MailErased => self.undo(stage, 0).await,
+            Self::SmartHostLogin => {
+                stage.set_login(0).await;
+                stage.policy_with_smart_host().await;
+                stage.space.condition::<RelayPolicy>("branch", Type::Ready, "True", "Ready").await;
+            }
+            Self::RecordsTakenBack => self.undo(stage, 0).await,
             _ => {}
         }
     }
@@ -70,6 +94,15 @@ impl Scenario {
             Self::ConflictHeals => stage.delete::<Mailbox>("anna").await,
             Self::PolicyChanged => stage.policy("198.51.100.0/24").await,
             Self::CertificateLost => stage.delete::<Secret>("mx1-tls").await,
+            Self::MailErased => {
+                for whose in [KEPT, ERASED] {
+                    stage.pods.deliver(whose).await;
+                }
+                stage.delete::<Mailbox>("rob").await;
+            }
+            Self::SmartHostLogin => stage.set_login(round).await,
+            Self::RecordsPublished => stage.dns_mode("ExternalDNS").await,
+            Self::RecordsTakenBack => stage.dns_mode("Report").await,
             Self::ServerDeleted => stage.delete::<MailServer>(SERVER).await,
         }
     }
@@ -89,7 +122,25 @@ impl Scenario {
             Self::ServerDeleted => {
                 drop(space.condition::<MailDomain>("server1.com", Type::Accepted, "False", "ServerNotFound").await);
             }
-            Self::PasswordChanged | Self::MailboxDeleted | Self::PolicyChanged => {}
+            Self::MailErased => {
+                eventually("the mailbox is gone", async || space.get::<Mailbox>("rob").await.is_none().then_some(()))
+                    .await;
+            }
+            Self::PasswordChanged
+            | Self::MailboxDeleted
+            | Self::PolicyChanged
+            | Self::SmartHostLogin
+            | Self::RecordsPublished
+            | Self::RecordsTakenBack => {}
+        }
+    }
+
+    /// What is not in the objects, and is not as it should be at the end.
+    pub async fn wrong(self, stage: &Stage) -> Result<(), String> {
+        let mail = stage.pods.mail().await;
+        match self {
+            Self::MailErased if mail != [KEPT] => Err(format!("there is mail of {mail:?}")),
+            _ => Ok(()),
         }
     }
 
@@ -111,6 +162,10 @@ impl Scenario {
             }
             Self::PolicyChanged => stage.policy("192.0.2.0/24").await,
             Self::ServerDeleted => drop(stage.space.server(SERVER).await),
+            Self::MailErased => stage.mailbox_to_erase("rob").await,
+            Self::SmartHostLogin => stage.set_login(0).await,
+            Self::RecordsPublished => stage.dns_mode("Report").await,
+            Self::RecordsTakenBack => stage.dns_mode("ExternalDNS").await,
             Self::Install | Self::PasswordChanged | Self::CertificateLost => {}
         }
     }

@@ -70,6 +70,35 @@ impl Stage {
         self.space.apply::<RelayPolicy>("office", json!({ "spec": policy })).await;
     }
 
+    /// A policy whose mail goes to a smart host.
+    pub async fn policy_with_smart_host(&self) {
+        let upstream = json!({ "smartHost": "smart.provider.example", "credentialsSecretRef": { "name": "upstream" } });
+        let from = json!([{ "cidrs": ["203.0.113.0/24"] }]);
+        let policy = json!({ "serverRef": { "name": SERVER }, "from": from, "upstream": upstream });
+        self.space.apply::<RelayPolicy>("branch", json!({ "spec": policy })).await;
+    }
+
+    /// The login at the smart host. The server has it as well.
+    pub async fn set_login(&mut self, round: usize) {
+        let clear = password(&self.space.name, "upstream", round);
+        let data = json!({ "stringData": { "username": "app", "password": clear } });
+        self.space.apply::<Secret>("upstream", data).await;
+        self.needles.push(Needle::new(&format!("login {round}"), &clear, &["upstream", "mx1-secrets"]));
+    }
+
+    /// How the server has its domains' records published.
+    pub async fn dns_mode(&self, mode: &str) {
+        let dns = json!({ "resolvers": ["127.0.0.1:1"], "mode": mode });
+        let spec = json!({ "hostname": format!("{SERVER}.server1.com"), "dns": dns });
+        self.space.apply::<MailServer>(SERVER, json!({ "spec": spec })).await;
+    }
+
+    /// A mailbox whose mail goes with it.
+    pub async fn mailbox_to_erase(&self, name: &str) {
+        let spec = json!({ "domainRef": { "name": "server1.com" }, "localPart": name, "reclaimPolicy": "Delete" });
+        self.space.apply::<Mailbox>(name, json!({ "spec": spec })).await;
+    }
+
     pub async fn mailbox(&self, name: &str, local_part: &str, credentials: serde_json::Value) {
         let spec = json!({
             "domainRef": { "name": "server1.com" }, "localPart": local_part, "credentials": credentials,
@@ -153,7 +182,7 @@ impl Stage {
             if quiet {
                 let dump = Dump::of(&self.space).await.map_err(|error| error.to_string())?;
                 wrong = dump.wrong();
-                wrong.extend(self.unprobed().await);
+                wrong.extend(self.unfinished().await);
                 if wrong.is_empty() {
                     return Ok(dump);
                 }
@@ -161,12 +190,18 @@ impl Stage {
         }
     }
 
-    /// A server whose ports were not looked at yet; that comes last, some seconds after its pods are ready, and is written.
-    async fn unprobed(&self) -> Option<String> {
+    /// What of a server's status is still to be written: some seconds after its pods are ready its ports are looked at, and
+    /// some seconds after a change it is told how many pods serve the newest configuration.
+    async fn unfinished(&self) -> Option<String> {
         let server: MailServer = self.space.get(SERVER).await?;
-        let conditions = server.status.unwrap_or_default().conditions;
-        let probed = conditions.iter().any(|condition| condition.type_ == Type::RelayClosed.as_str());
-        (!probed).then(|| format!("{SERVER} has not been probed"))
+        let status = server.status.unwrap_or_default();
+        let probed = status.conditions.iter().any(|condition| condition.type_ == Type::RelayClosed.as_str());
+        let index = self.space.index(SERVER).await?;
+        let told = status.configuration.is_some_and(|configuration| {
+            configuration.revision == index.revision.as_str()
+                && configuration.replicas_programmed == status.ready_replicas
+        });
+        (!probed || !told).then(|| format!("{SERVER} was probed: {probed}, tells of the newest revision: {told}"))
     }
 
     /// What the operators logged last of themselves.

@@ -85,6 +85,7 @@ impl Run {
             let most = match (self.all, reference.scenario) {
                 (true, _) => usize::MAX,
                 (false, Scenario::Install) => 8,
+                (false, Scenario::RecordsPublished | Scenario::RecordsTakenBack) => 2,
                 (false, _) => 4,
             };
             let points = crashes::points(reference, self.seed, most);

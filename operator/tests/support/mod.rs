@@ -2,5 +2,6 @@
 //! namespaces, objects, operators and pods. Each takes it in by `#[path = "../support/mod.rs"] mod support;`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod external_dns;
 pub mod server;
 pub mod world;

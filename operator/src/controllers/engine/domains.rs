@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Engine, Timer};
 use crate::controllers::availability::dns_addresses;
-use crate::controllers::dns_worker::{Looked, resolver_addresses};
+use crate::controllers::dns_worker::{Looked, Whom};
 use crate::controllers::input::Input;
 use crate::controllers::status::{DnsFacts, DomainFacts, Status, unseen_records};
 use crate::directory::{NamespacedName, ObjectKey};
@@ -222,9 +222,9 @@ impl Engine {
         let Some(state) = self.domains.get_mut(domain).filter(is_due) else { return false };
         state.busy = true;
         let (worker, wanted, domain) = (self.dns.clone(), state.wanted.clone(), domain.clone());
-        let resolvers = resolver_addresses(&dns.resolvers);
+        let whom = Whom::new(&dns, self.directory.cluster_ranges());
         self.tools.metrics.dns_looks.inc();
-        self.start(async move { Input::Looked(Box::new(worker.look(domain, wanted, resolvers).await)) });
+        self.start(async move { Input::Looked(Box::new(worker.look(domain, wanted, whom).await)) });
         true
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::runtime::events::{Event, EventType};
 use paquebot_config::RelaySource;
 use paquebot_crds::Kind;
@@ -11,11 +12,13 @@ use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionU
 use paquebot_crds::mail_server::{Listener, Protocol, ProxyProtocolMode};
 use tokio::time::Instant;
 
+use super::servers::PodState;
 use super::statuses::{bounded, reference};
 use super::{Engine, Timer};
 use crate::controllers::apply::within_deadline;
 use crate::controllers::exposure_worker::{self, Look, Looked, Probe, ProbePort};
 use crate::controllers::input::Input;
+use crate::controllers::propagation::Need;
 use crate::controllers::token::Token;
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::exposure::dialogue::{Finding, Plan};
@@ -41,6 +44,11 @@ pub struct ExposureState {
     probes: ProbeSchedule,
 }
 
+/// Whether a stranger may try to relay there: for submission everybody has to authenticate, whatever relay rules say.
+fn is_probed(listener: &Listener) -> bool {
+    listener.protocol == Protocol::Smtp
+}
+
 impl Engine {
     /// What the MailServer's status says of it.
     pub(super) fn exposure_updates(&self, server: &NamespacedName) -> Vec<ConditionUpdate> {
@@ -61,7 +69,10 @@ impl Engine {
             let live = self.objects.get(&key)?;
             let conditions = live.status.conditions();
             let condition = conditions::find(&conditions, ConditionType::SourceIPPreserved)?;
-            Some(SourceAddress::carried(Reason::from_word(&condition.reason)?, condition.message.clone()))
+            let age = Timestamp::now().duration_since(condition.last_transition_time.0);
+            let age = Duration::try_from(age).unwrap_or_default();
+            let since = now.checked_sub(age).unwrap_or(now);
+            Some(SourceAddress::carried(Reason::from_word(&condition.reason)?, condition.message.clone(), since))
         };
         let state = self
             .exposures
@@ -113,9 +124,9 @@ impl Engine {
 
     pub(super) fn exposure_due(&mut self, server: &NamespacedName) {
         let now = Instant::now();
-        let (pods, revision) = self.pods_to_look_at(server);
+        let (pods, rules) = self.pods_to_look_at(server);
         let due = self.exposures.get(server).is_some_and(|state| state.probes.is_due(now));
-        let probe = if due && revision.is_some() { self.probe(server) } else { None };
+        let probe = if due && rules.is_some() { self.probe(server) } else { None };
         let Some(state) = self.exposures.get_mut(server) else { return };
         state.scheduled = false;
         if state.looking || pods.is_empty() {
@@ -127,24 +138,22 @@ impl Engine {
             .metrics
             .relay_probes
             .inc_by(probe.as_ref().map_or(0, |probe| (probe.ports.len() * pods.len()) as u64));
-        let look = Look { server: server.clone(), token: state.token.clone(), pods, revision, probe };
+        let look = Look { server: server.clone(), token: state.token.clone(), pods, rules, probe };
         let (client, poller) = (self.tools.client.clone(), self.tools.poller.clone());
         self.start(async move { Input::Exposure(Box::new(exposure_worker::run(client, poller, look).await)) });
     }
 
-    /// The ready pods with their addresses, and the revision that they all serve, if it is what was written last and has
-    /// the relay rules and ports as they are now.
-    fn pods_to_look_at(&self, server: &NamespacedName) -> (Vec<(NamespacedName, IpAddr)>, Option<String>) {
-        let written = self.servers.get(server).filter(|state| state.has_written_rules());
-        let wanted = written.and_then(|state| state.revision.clone());
+    /// The ready pods with their addresses, and the relay rules and ports that they all serve, if those are written as they are
+    /// now. What else is on its way to the pods does not matter: mailboxes may change all the time.
+    fn pods_to_look_at(&self, server: &NamespacedName) -> (Vec<(NamespacedName, IpAddr)>, Option<[Need; 2]>) {
         let Some(observed) = self.observed.get(server).filter(|_| self.is_synced()) else { return (Vec::new(), None) };
         let pods = observed.ready().filter_map(|(name, pod)| Some((name.clone(), pod.address()?))).collect();
-        let serves = |revision: &String| {
-            observed
-                .ready()
-                .all(|(_, pod)| pod.configz().is_some_and(|configz| configz.revision.as_ref() == Some(revision)))
-        };
-        (pods, wanted.filter(serves))
+        let rules = self.servers.get(server).and_then(|state| {
+            let rules = state.written_rules()?;
+            let serves = |pod: &PodState| pod.configz().is_some_and(|configz| state.serves_rules(configz, &rules));
+            observed.ready().all(|(_, pod)| serves(pod)).then_some(rules)
+        });
+        (pods, rules)
     }
 
     /// What is asked, and where: at the ports for other servers. `None`: there are none.
@@ -159,7 +168,7 @@ impl Engine {
         let ports: Vec<ProbePort> = listeners
             .iter()
             .zip(container_ports(listeners))
-            .filter(|(listener, _)| listener.protocol == Protocol::Smtp)
+            .filter(|(listener, _)| is_probed(listener))
             .map(|(listener, port)| ProbePort { listener: listener.name.clone(), port, trusted: trusted(listener) })
             .collect();
         // Nobody can serve a domain that nobody knew before, so that a recipient in it is always one elsewhere.
@@ -187,8 +196,10 @@ impl Engine {
         let service = self.observed.get(server).and_then(|observed| observed.service.as_ref());
         known.balancers = service.map(balancers).unwrap_or_default();
         // What has changed in the meantime makes a finding one about the past.
-        let current = looked.revision.is_some() && self.pods_to_look_at(server).1 == looked.revision;
+        let current = looked.rules.is_some() && self.pods_to_look_at(server).1 == looked.rules;
         let admitted = self.admitted_by_rules(server, &looked.own);
+        let portless =
+            self.directory.accepted_server(server).is_some_and(|entry| !entry.spec.listeners.iter().any(is_probed));
         let Some(state) = self.exposures.get_mut(server) else { return };
         state.looking = false;
         state.token = looked.token;
@@ -205,10 +216,13 @@ impl Engine {
             }
             Some(_) => Outcome::TooEarly,
             None if !state.probes.is_due(now) => Outcome::NotDue,
-            None if looked.revision.is_some() => Outcome::NothingThere,
+            None if looked.rules.is_some() => Outcome::NothingThere,
             None => Outcome::TooEarly,
         };
         state.probes.end(outcome, now);
+        if portless {
+            state.closed.nothing_there();
+        }
         let (after, stands) = (state.closed.condition().cloned(), state.closed.standing());
         self.refresh_exposure(server);
         self.schedule_look(server, now);

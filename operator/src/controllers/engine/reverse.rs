@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::domains::jitter;
 use super::{Engine, Timer};
 use crate::controllers::availability::dns_addresses;
-use crate::controllers::dns_worker::{LookedBack, resolver_addresses};
+use crate::controllers::dns_worker::{LookedBack, Whom};
 use crate::controllers::input::Input;
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::dns::reverse::{self, Reverse};
@@ -68,12 +68,13 @@ impl Engine {
 
     /// Starts a look.
     pub(super) fn look_back(&mut self, server: &NamespacedName) {
-        let resolvers = self.directory.server(server).map(|entry| resolver_addresses(&entry.spec.dns.resolvers));
-        let (Some(resolvers), Some(state)) = (resolvers, self.reverse.get_mut(server)) else { return };
+        let ranges = self.directory.cluster_ranges();
+        let whom = self.directory.server(server).map(|entry| Whom::new(&entry.spec.dns, ranges));
+        let (Some(whom), Some(state)) = (whom, self.reverse.get_mut(server)) else { return };
         let Some(wanted) = state.wanted.as_ref().ok().filter(|_| !state.busy).cloned() else { return };
         state.busy = true;
         let (worker, server) = (self.dns.clone(), server.clone());
-        self.start(async move { Input::LookedBack(Box::new(worker.look_back(server, wanted, resolvers).await)) });
+        self.start(async move { Input::LookedBack(Box::new(worker.look_back(server, wanted, whom).await)) });
     }
 
     pub(super) fn looked_back(&mut self, looked: LookedBack) {

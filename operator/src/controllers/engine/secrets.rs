@@ -24,6 +24,8 @@ pub struct SecretState {
     /// The version that the watch had reported when that read began.
     reported: Option<String>,
     busy: bool,
+    /// It could not be read when it was tried last.
+    failed: bool,
 }
 
 impl SecretState {
@@ -79,6 +81,7 @@ impl Engine {
     pub(super) fn secret_read(&mut self, read: SecretRead) {
         let Some(state) = self.secrets.get_mut(&read.used) else { return };
         state.busy = false;
+        state.failed = read.outcome.is_err();
         match read.outcome {
             Ok(outcome) => {
                 state.read = Some((read.reference.clone(), read.version));
@@ -89,9 +92,18 @@ impl Engine {
             Err(error) => {
                 tracing::warn!(object = %read.used.object, error, "a Secret could not be read; it is tried again");
                 self.tools.metrics.errors.inc();
+                self.status_dirty.insert(read.used.object.clone());
                 self.timers.set(Timer::Secret(read.used), Instant::now() + RETRY);
             }
         }
+    }
+
+    /// Whether what an object names in Secrets is about to be read, so that what its status says may still be so.
+    pub(super) fn waits_for_secrets(&self, object: &ObjectKey) -> bool {
+        SecretPurpose::ALL.into_iter().any(|purpose| {
+            let used = SecretUse { object: object.clone(), purpose };
+            self.directory.is_unread(&used) && !self.secrets.get(&used).is_some_and(|state| state.failed)
+        })
     }
 
     /// A Secret has changed, or is gone.

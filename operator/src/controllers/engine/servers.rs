@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use paquebot_config::bundle::{RELAY_FILE, SERVER_FILE};
 use paquebot_config::{Bundle, ShardName};
 use paquebot_crds::Kind;
 use tokio::time::Instant;
@@ -211,9 +212,20 @@ impl ServerState {
     }
 
     /// Whether the relay rules and the ports lie in the configuration as they are now.
-    pub fn has_written_rules(&self) -> bool {
+    fn has_written_rules(&self) -> bool {
         let [changed, _, written] = self.rules;
         changed == written
+    }
+
+    /// What pods need to have for the relay rules and the ports as they are now, if those lie in the configuration.
+    pub fn written_rules(&self) -> Option<[Need; 2]> {
+        let written = self.revision.is_some() && self.has_written_rules();
+        written.then(|| [RELAY_FILE, SERVER_FILE].map(|file| self.history.need(file)))
+    }
+
+    /// Whether a pod has them, whatever else it waits for.
+    pub fn serves_rules(&self, configz: &Configz, rules: &[Need; 2]) -> bool {
+        rules.iter().all(|need| self.history.has(&configz.digests, need))
     }
 
     /// Whether this server has written an object.
@@ -791,6 +803,40 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_has_the_rules_also_while_mailboxes_are_on_their_way_to_it() {
+        let mut state = ServerState::default();
+        assert_eq!(state.written_rules(), None, "nothing is written yet");
+        for (file, digest) in [(RELAY_FILE, "rules"), (SERVER_FILE, "ports"), ("directory-0a", "one")] {
+            state.history.record(file, digest);
+        }
+        state.revision = Some("first".to_owned());
+        let rules = state.written_rules().unwrap();
+        let digests = |relay: &str| {
+            [(RELAY_FILE, relay), (SERVER_FILE, "ports"), ("directory-0a", "one")]
+                .map(|(file, digest)| (file.to_owned(), digest.to_owned()))
+                .into()
+        };
+        let pod = |relay| Configz { revision: Some("first".to_owned()), digests: digests(relay), ..Configz::default() };
+        assert!(state.serves_rules(&pod("rules"), &rules));
+        // A mailbox is written.
+        state.history.record("directory-0a", "two");
+        state.revision = Some("second".to_owned());
+        assert_eq!(state.written_rules().as_ref(), Some(&rules));
+        assert!(state.serves_rules(&pod("rules"), &rules));
+        // A rule is, and is not written yet at first.
+        state.change(&DirtyFiles { relay: true, ..DirtyFiles::default() }, Instant::now());
+        assert_eq!(state.written_rules(), None);
+        state.history.record(RELAY_FILE, "others");
+        (state.rules[1], state.rules[2]) = (state.rules[0], state.rules[0]);
+        let others = state.written_rules().unwrap();
+        assert!(
+            others != rules
+                && !state.serves_rules(&pod("rules"), &others)
+                && state.serves_rules(&pod("others"), &others)
+        );
+    }
 
     #[test]
     fn what_cannot_be_written_waits_whatever_else_changes_but_the_server_itself() {

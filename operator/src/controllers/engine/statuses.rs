@@ -82,6 +82,10 @@ impl Engine {
         if key.kind == Kind::MailDomain && self.endpoint_is_unknown(&key.name) {
             return None;
         }
+        let is_new = self.objects.get(key).is_none_or(|live| live.status.conditions().is_empty());
+        if !is_new && self.waits_for_secrets(key) {
+            return None;
+        }
         let programmed = self.programmed(key, &report)?;
         let facts = self.facts(key);
         let mut programmed = programmed;

@@ -119,5 +119,6 @@ fn what_belongs_to_a_mail_domain_without_room_goes_and_comes_with_it() {
     }
     assert_eq!(reason(&directory, Kind::MailDomain, "one/d39"), "Accepted");
     assert_eq!(reason(&directory, Kind::Mailbox, "one/anna"), "Accepted");
-    assert_eq!(served(&directory), 4, "the domain, its role, the mailbox and the alias");
+    let served: Vec<_> = lines(&directory).into_keys().filter(|line| line.ends_with(last)).collect();
+    assert_eq!(served.len(), 3, "its role, the mailbox and the alias: {served:?}");
 }

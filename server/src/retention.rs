@@ -157,7 +157,7 @@ mod tests {
             received_at,
             reverse_path: None,
             trace: Bytes::new(),
-            body: Body::Memory(Bytes::from_static(b"Subject: x\r\n\r\nx\r\n")),
+            body: Body::from(Bytes::from_static(b"Subject: x\r\n\r\nx\r\n")),
             declared: Declared::default(),
             local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
             remote: Vec::new(),

@@ -135,7 +135,7 @@ impl Notice {
             // RFC 5321 §4.5.5: a report has the null reverse-path, so that nobody reports about reports.
             reverse_path: None,
             trace: Bytes::new(),
-            body: Body::Memory(self.bytes.clone()),
+            body: Body::from(self.bytes.clone()),
             declared: self.declared.clone(),
             local: self.local.clone(),
             remote: self.remote.clone(),

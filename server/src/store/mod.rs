@@ -1,6 +1,7 @@
 //! Where accepted mail is. [`Store`] is what sessions and the queue ask of it; `embedded` answers with SQLite and files
 //! (DESIGN §6). Promise 1 lives here: when [`Store::commit`] returns, the message is on stable storage.
 
+mod checksum;
 pub mod embedded;
 pub mod envelope;
 pub mod erase;
@@ -89,9 +90,36 @@ pub trait Spool: Send + Sync {
 #[derive(Debug)]
 pub enum Body {
     /// Small enough to go into the database with the rest.
-    Memory(Bytes),
+    Memory(InMemory),
     /// A file beside the database, already durable; removed when dropped uncommitted.
     File(SpooledFile),
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Memory(InMemory { checksums: checksum::of(&bytes), bytes })
+    }
+}
+
+/// Bytes with their checksums, which whoever received them has computed: the one thread that writes has other work.
+#[derive(Debug, Clone)]
+pub struct InMemory {
+    bytes: Bytes,
+    checksums: Vec<u8>,
+}
+
+impl InMemory {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// By which the store finds out later whether the volume kept what it was given.
+    #[must_use]
+    pub fn checksums(&self) -> &[u8] {
+        &self.checksums
+    }
 }
 
 /// A message file that no transaction owns yet.

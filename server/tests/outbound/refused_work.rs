@@ -51,7 +51,7 @@ async fn what_a_person_drops_leaves_the_queue_when_the_volume_has_room_again() {
             received_at: Timestamp::now(),
             reverse_path: Some(address("tom@server1.com")),
             trace: Bytes::new(),
-            body: paquebot_server::store::Body::Memory(Bytes::from_static(b"\r\n")),
+            body: paquebot_server::store::Body::from(Bytes::from_static(b"\r\n")),
             declared: Declared::default(),
             local: Vec::new(),
             remote: vec![address(&format!("jack{number}@server2.com")).into()],

@@ -226,7 +226,7 @@ impl Simulation {
             received_at: accepted,
             reverse_path: sender.as_deref().map(|text| Address::parse(text).unwrap()),
             trace: Bytes::from_static(b"Received: by here\r\n"),
-            body: Body::Memory(Bytes::from(format!("Subject: m{number}\r\n\r\n.\r\n{}\r\n", "x".repeat(500)))),
+            body: Body::from(Bytes::from(format!("Subject: m{number}\r\n\r\n.\r\n{}\r\n", "x".repeat(500)))),
             declared: Declared {
                 priority: chance.one_in(3).then(|| chance.below(19) as i8 - 9),
                 hold_until,

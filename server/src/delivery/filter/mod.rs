@@ -290,6 +290,7 @@ impl Incoming<'_> {
         let mut octets = self.trace.to_vec();
         match self.body {
             Body::Memory(body) => {
+                let body = body.bytes();
                 let length = body.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
                 octets.extend_from_slice(&body[..length]);
             }

@@ -53,7 +53,7 @@ impl World {
         text: &str,
     ) -> Filtered {
         let recipients: Vec<Address> = to.iter().map(|to| address(to)).collect();
-        let body = Body::Memory(Bytes::copy_from_slice(text.as_bytes()));
+        let body = Body::from(Bytes::copy_from_slice(text.as_bytes()));
         let sender = address("jack@server2.com");
         let incoming = Incoming {
             id: &MessageId::generate(),
@@ -77,7 +77,7 @@ impl World {
             received_at: Timestamp::now(),
             reverse_path: None,
             trace: Bytes::from_static(TRACE.as_bytes()),
-            body: Body::Memory(Bytes::from_static(MESSAGE.as_bytes())),
+            body: Body::from(Bytes::from_static(MESSAGE.as_bytes())),
             declared: Declared::default(),
             local: filtered.local.clone(),
             remote: Vec::new(),

@@ -196,10 +196,14 @@ fn leaves(message: &mail_parser::Message<'_>, out: &mut Vec<(String, Vec<u8>)>) 
     }
 }
 
-fn decoded(message: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut out = Vec::new();
-    leaves(&MessageParser::default().parse(message).unwrap(), &mut out);
-    out
+/// `None`: the other parser gives up on it, as on a multipart with a message that holds a message.
+fn decoded(message: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let parsed = std::panic::catch_unwind(|| {
+        let mut out = Vec::new();
+        leaves(&MessageParser::default().parse(message).unwrap(), &mut out);
+        out
+    });
+    parsed.ok()
 }
 
 proptest! {
@@ -209,7 +213,9 @@ proptest! {
         let message = shape.message();
         let converted = convert(&message, target).unwrap();
         prop_assert!(fits(&converted, target), "{}", String::from_utf8_lossy(&converted));
-        prop_assert_eq!(decoded(&converted), decoded(&message));
+        let before = decoded(&message);
+        prop_assume!(before.is_some());
+        prop_assert_eq!(decoded(&converted), before);
         prop_assert_eq!(convert(&converted, target).unwrap(), converted, "a second time there is nothing to do");
     }
 

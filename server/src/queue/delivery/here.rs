@@ -147,7 +147,7 @@ impl Courier {
             received_at: self.environment.clock.now(),
             reverse_path: message.reverse_path.as_ref(),
             trace: &Bytes::new(),
-            body: &Body::Memory(beginning),
+            body: &Body::from(beginning),
             octets: message.octets,
             // What comes of it is not held again.
             declared: &Declared { hold_until: None, ..message.declared.clone() },

@@ -61,7 +61,7 @@ pub(super) async fn at_once(
         id: report.id,
         reverse_path: None,
         trace: Bytes::new(),
-        content: Content::Own(text),
+        content: Content::Own(text.bytes().clone()),
         declared: report.declared,
         local: report.local,
         remote: report.remote,

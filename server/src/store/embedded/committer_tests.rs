@@ -18,7 +18,7 @@ fn job(number: usize) -> (Job, oneshot::Receiver<Result<()>>) {
         received_at: Timestamp::UNIX_EPOCH,
         reverse_path: None,
         trace: Bytes::new(),
-        body: Body::Memory(Bytes::from_static(b"\r\n")),
+        body: Body::from(Bytes::from_static(b"\r\n")),
         declared: Declared::default(),
         local: Vec::new(),
         remote: vec![Address::parse(&format!("jack{number}@server2.com")).unwrap().into()],

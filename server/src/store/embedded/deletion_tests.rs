@@ -60,7 +60,7 @@ async fn filled(directory: &Path) -> Arc<EmbeddedStore> {
         let body = body(&store, 100_000).await;
         store.commit(to(body, &["anna@server1.com", "jack@server1.com"])).await.unwrap();
     }
-    let small = || to(Body::Memory(Bytes::from_static(b"hello\r\n")), &["anna@server1.com"]);
+    let small = || to(Body::from(Bytes::from_static(b"hello\r\n")), &["anna@server1.com"]);
     let commits = join_all((10..MANY).map(|_| store.commit(small()))).await;
     assert!(commits.iter().all(Result::is_ok));
     store
@@ -118,7 +118,7 @@ async fn others_mail_is_taken_while_many_messages_go() {
     });
     let mut taken = 0;
     while !deletion.is_finished() {
-        let hello = Body::Memory(Bytes::from_static(b"hello\r\n"));
+        let hello = Body::from(Bytes::from_static(b"hello\r\n"));
         store.commit(to(hello, &["jack@server1.com", "anna@server1.com"])).await.unwrap();
         taken += 1;
     }
@@ -204,7 +204,7 @@ async fn a_deletion_that_is_interrupted_goes_on_when_it_can() {
     let refusal = store.delete(&anna, &all).await.unwrap_err().to_string();
     assert!(refusal.contains("not now"), "{refusal}");
     assert!(matches!(store.open_maildrop(&anna).await, Err(StoreError::MaildropInUse)), "nobody sees half of it");
-    let hello = || to(Body::Memory(Bytes::from_static(b"hello\r\n")), &["jack@server1.com"]);
+    let hello = || to(Body::from(Bytes::from_static(b"hello\r\n")), &["jack@server1.com"]);
     store.commit(hello()).await.unwrap();
     assert_eq!(keys(&store, "jack@server1.com").await.len(), 11, "others are served");
     database.execute_batch("DROP TRIGGER refuse").unwrap();

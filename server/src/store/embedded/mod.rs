@@ -1,7 +1,6 @@
 //! The store of one machine (DESIGN §6): rows in SQLite, large bodies in files beside it. [`committer`] is the one thread
 //! that writes, [`readers`] read beside it, [`spool`] takes what is received, [`recovery`] runs when the store opens.
 
-mod checksum;
 mod claim;
 mod committer;
 mod deletion;

@@ -330,21 +330,37 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(
             path.display()
         )));
     }
-    for (version, step) in (1..).zip(steps).skip(usize::try_from(found).unwrap_or(0)) {
-        // A new database has nothing that takes time; with a million messages a step takes minutes.
-        let begun = std::time::Instant::now();
-        if found > 0 {
-            tracing::info!(version, newest, "bringing the mail store to a newer schema; no mail is served meanwhile");
-        }
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
-        if found > 0 {
-            tracing::info!(version, seconds = begun.elapsed().as_secs(), "the mail store has the newer schema");
-        }
+    let steps: Vec<_> = (1..).zip(steps).skip(usize::try_from(found).unwrap_or(0)).collect();
+    if found == 0 {
+        // A new database has nothing that takes time.
+        return steps.into_iter().try_for_each(|(version, step)| take_step(connection, version, step));
     }
+    if steps.is_empty() {
+        return Ok(());
+    }
+    // What is sorted for an index grows with the mail, and memory does not: it goes to the volume, which has to have room for
+    // the log of a step anyhow. The image's own directories are read-only.
+    connection.pragma_update(None, "temp_store_directory", path.parent().and_then(Path::to_str).unwrap_or_default())?;
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    for (version, step) in steps {
+        let begun = std::time::Instant::now();
+        tracing::info!(version, newest, "bringing the mail store to a newer schema; no mail is served meanwhile");
+        take_step(connection, version, step)?;
+        // Else the log would grow by what all steps write.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        tracing::info!(version, seconds = begun.elapsed().as_secs_f64(), "the mail store has the newer schema");
+    }
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "temp_store_directory", "")?;
     Ok(())
+}
+
+/// One step: whole, or not at all.
+fn take_step(connection: &mut Connection, version: i64, step: &str) -> Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(step)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    Ok(transaction.commit()?)
 }
 
 fn check_content(connection: &Connection, path: &Path, limit: u64) -> Result<()> {
@@ -404,6 +420,28 @@ mod tests {
         assert_eq!(version(&connection), newest);
         assert!(migrate(&mut connection, &path, &bad).is_err());
         assert_eq!(version(&connection), newest, "a step that fails leaves the version before it");
+    }
+
+    /// Neither memory nor the log grow with the mail of a store that is brought forward.
+    #[test]
+    fn the_log_of_each_step_is_carried_over_and_nothing_temporary_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DATABASE_FILE);
+        let old = new_database_of_version_1(&path).unwrap();
+        old.execute_batch(
+            "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 20000)
+             INSERT INTO message (id, received_at, eight_bit, smtputf8, trace, body_octets, file, message_references)
+                 SELECT n, 0, 0, 0, x'', 0, hex(randomblob(16)), 1 FROM count;",
+        )
+        .unwrap();
+        drop(old);
+        let connection = open_database(directory.path(), false).unwrap();
+        assert_eq!(fs::metadata(with_suffix(&path, "-wal")).unwrap().len(), 0);
+        let temp_store: i64 = connection.query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap();
+        assert_eq!(temp_store, 2, "in memory, as always");
+        let mut names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["mail.db", "mail.db-shm", "mail.db-wal"]);
     }
 
     #[test]

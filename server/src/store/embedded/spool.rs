@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::checksum::Summing;
 use super::space::Space;
 use super::volume;
+use crate::store::checksum::Summing;
 use crate::store::{Body, Result, Spool, SpooledFile, StoreError};
 
 /// Bodies up to this size go into the database. There a body is written twice (to the log, then to its page), but shares
@@ -123,7 +123,7 @@ impl Spool for EmbeddedSpool {
 
     async fn finish(mut self: Box<Self>) -> Result<Body> {
         if self.file.is_none() && self.pending.len() <= THRESHOLD {
-            return Ok(Body::Memory(Bytes::from(std::mem::take(&mut self.pending))));
+            return Ok(Body::from(Bytes::from(std::mem::take(&mut self.pending))));
         }
         self.flush(true).await?;
         match self.file.take() {

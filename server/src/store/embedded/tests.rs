@@ -158,7 +158,7 @@ async fn unique_ids_are_never_given_twice() {
         for _ in 0..2 {
             store
                 .commit(acceptance(
-                    Body::Memory(Bytes::from_static(b"same")),
+                    Body::from(Bytes::from_static(b"same")),
                     &["anna@server1.com", "anna@server1.com"],
                     &[],
                 ))
@@ -185,8 +185,11 @@ async fn a_quota_refuses_the_whole_acceptance_and_nothing_else() {
     let body = content(100);
     let size = expected(&body).len() as u64;
     let limited = |quota| {
-        let mut acceptance =
-            acceptance(Body::Memory(body.clone().into()), &["jack@server1.com", "anna@server1.com"], &["x@y.example"]);
+        let mut acceptance = acceptance(
+            Body::from(Bytes::from(body.clone())),
+            &["jack@server1.com", "anna@server1.com"],
+            &["x@y.example"],
+        );
         acceptance.local[1].quota = Some(quota);
         acceptance
     };
@@ -228,12 +231,12 @@ async fn what_is_not_committed_leaves_nothing() {
 async fn cut_short(directory: &Path) -> Arc<EmbeddedStore> {
     let store = EmbeddedStore::open(directory).unwrap();
     for _ in 0..300 {
-        let body = Body::Memory(content(30_000).into());
+        let body = Body::from(Bytes::from(content(30_000)));
         store.commit(acceptance(body, &["anna@server1.com"], &["a@x.example"])).await.unwrap();
     }
     store.close().await;
     let store = EmbeddedStore::open(directory).unwrap();
-    store.commit(acceptance(Body::Memory(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
+    store.commit(acceptance(Body::from(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
     std::fs::File::options().write(true).open(directory.join("mail.db")).unwrap().set_len(8192).unwrap();
     store
 }
@@ -243,7 +246,7 @@ async fn nothing_is_committed_after_room_could_not_be_made_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = cut_short(directory.path()).await;
     assert!(store.commit_work(Work::MakeRoom).await.is_err(), "carrying the log over failed for good");
-    assert!(store.commit(acceptance(Body::Memory(Bytes::new()), &["jack@server1.com"], &[])).await.is_err());
+    assert!(store.commit(acceptance(Body::from(Bytes::new()), &["jack@server1.com"], &[])).await.is_err());
     store.broken().await;
 }
 
@@ -261,7 +264,7 @@ async fn a_row_of_the_queue_that_cannot_be_read_does_not_stop_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let to = ["a@x.example", "b@x.example", "c@y.example", "d@z.example"];
-    store.commit(acceptance(Body::Memory(Bytes::new()), &[], &to)).await.unwrap();
+    store.commit(acceptance(Body::from(Bytes::new()), &[], &to)).await.unwrap();
     let database = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
     database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
     database.execute("UPDATE recipient SET domain = 'no domain' WHERE address = 'c@y.example'", []).unwrap();
@@ -297,7 +300,7 @@ async fn many_writers_share_transactions_and_lose_nothing() {
                 for number in 0..20 {
                     let body = format!("{writer} {number}\r\n").into_bytes();
                     let to = format!("user{}@server1.com", writer % 4);
-                    store.commit(acceptance(Body::Memory(body.into()), &[&to], &[])).await.unwrap();
+                    store.commit(acceptance(Body::from(Bytes::from(body)), &[&to], &[])).await.unwrap();
                 }
             })
         })
@@ -334,7 +337,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
 
     let later = now + std::time::Duration::from_secs(60);
     let deferral = Deferral { key: rows[1].key, due: later, error: "421 busy".to_owned(), warned: true };
-    let report = acceptance(Body::Memory(Bytes::from_static(b"report\r\n")), &["tom@server1.com"], &[]);
+    let report = acceptance(Body::from(Bytes::from_static(b"report\r\n")), &["tom@server1.com"], &[]);
     let settlement = Settlement {
         finished: vec![rows[0].key],
         deferred: vec![deferral],
@@ -374,7 +377,7 @@ async fn the_queue_keeps_a_message_until_its_last_recipient_is_settled() {
 async fn a_maildrop_of_100_000_messages_opens_by_its_index() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
-    store.commit(acceptance(Body::Memory(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
+    store.commit(acceptance(Body::from(Bytes::new()), &["anna@server1.com"], &[])).await.unwrap();
     let database = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
     let copies = "INSERT INTO entry (maildrop, message, octets, run, fields)
         WITH RECURSIVE number (value) AS (SELECT 2 UNION ALL SELECT value + 1 FROM number WHERE value < 100000)
@@ -405,7 +408,7 @@ async fn a_damaged_or_missing_database_is_refused_by_name() {
     assert!(refusal(directory.path()).contains("another paquebot-server"), "two processes must not share a store");
     for _ in 0..50 {
         store
-            .commit(acceptance(Body::Memory(content(30_000).into()), &["anna@server1.com"], &["a@x.example"]))
+            .commit(acceptance(Body::from(Bytes::from(content(30_000))), &["anna@server1.com"], &["a@x.example"]))
             .await
             .unwrap();
     }

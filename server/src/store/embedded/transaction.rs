@@ -5,12 +5,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::checksum;
 use super::deletion::{Deletion, delete};
 use super::erasure::forget;
 use super::manage::Management;
 use super::ownership::claim;
 use super::settlement::settle;
+use crate::store::checksum;
 use crate::store::envelope::{ByMode, Declared, RemoteRecipient, Ret};
 use crate::store::outgoing::{MessageNumber, Settlement};
 use crate::store::{
@@ -208,13 +208,12 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
 
 /// The row of the accepted message, and its body's.
 fn insert_original(connection: &Connection, acceptance: &Acceptance, references: usize) -> Result<Stored> {
-    let computed;
     let is_unended;
     let (body_octets, file, bytes, checksums): (u64, Option<&str>, Option<&Bytes>, &[u8]) = match &acceptance.body {
-        Body::Memory(bytes) => {
-            computed = checksum::of(bytes);
+        Body::Memory(body) => {
+            let bytes = body.bytes();
             is_unended = is_without_line_end(bytes);
-            (bytes.len() as u64, None, Some(bytes), &computed)
+            (bytes.len() as u64, None, Some(bytes), body.checksums())
         }
         Body::File(file) => {
             let name = file.path.file_name().and_then(std::ffi::OsStr::to_str);

@@ -22,14 +22,14 @@ async fn folders_have_messages_of_their_own_and_one_quota() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let junk = folder("anna@server1.com", "Junk");
-    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    let mut message = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     message.local[0].maildrop = junk.clone();
     store.commit(message).await.unwrap();
     assert_eq!(fetch_folder(&store, &junk).await.len(), 1);
     assert_eq!(fetch_all(&store, "anna@server1.com").await.len(), 0);
     assert_eq!(store.folders(&address("anna@server1.com").into()).await.unwrap(), std::slice::from_ref(&junk.folder));
     let used = store.usage(&address("anna@server1.com").into()).await.unwrap();
-    let mut full = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    let mut full = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     full.local[0].quota = Some(used.octets);
     assert!(matches!(store.commit(full).await, Err(StoreError::OverQuota(_))));
     let open = store.open_maildrop(&junk).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_derived_message_has_the_same_bytes_until_the_last_is_gone() {
 async fn what_a_sender_asked_for_is_kept_with_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
-    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &[], &[]);
+    let mut message = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &[], &[]);
     let later = Timestamp::from_millisecond(message.received_at.as_millisecond() + 60_000).unwrap();
     message.declared = Declared {
         body: BodyType::BinaryMime,
@@ -138,7 +138,7 @@ async fn what_a_sender_asked_for_is_kept_with_the_queue() {
 async fn filters_remember_until_the_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
-    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    let mut message = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     let (now, anna) = (message.received_at, address("anna@server1.com"));
     let until = Timestamp::from_second(now.as_second() + 60).unwrap();
     message.remember.push(Remembrance { mailbox: anna.clone().into(), what: "seen <1@x>".to_owned(), until });

@@ -11,7 +11,7 @@ fn of(tenant: &str) -> MaildropName {
 }
 
 async fn deliver_to(store: &EmbeddedStore, maildrop: MaildropName) {
-    let mut message = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
+    let mut message = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &["anna@server1.com"], &[]);
     message.local[0].maildrop = maildrop;
     store.commit(message).await.unwrap();
 }
@@ -26,7 +26,7 @@ async fn the_same_address_of_another_tenant_is_another_maildrop() {
     for maildrop in [of("team-a"), junk.clone()] {
         deliver_to(&store, maildrop).await;
     }
-    let mut noted = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
+    let mut noted = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
     let until = now + jiff::SignedDuration::from_hours(1);
     noted.remember.push(Remembrance { mailbox: of("team-a").mailbox, what: "replied".to_owned(), until });
     store.commit(noted).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_maildrop_of_nobody_becomes_its_first_users() {
 }
 
 async fn remember(store: &EmbeddedStore, maildrop: &MaildropName) {
-    let mut noted = acceptance(Body::Memory(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
+    let mut noted = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
     let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
     noted.remember.push(Remembrance { mailbox: maildrop.mailbox.clone(), what: "replied".to_owned(), until });
     store.commit(noted).await.unwrap();

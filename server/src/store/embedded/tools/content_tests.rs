@@ -106,7 +106,7 @@ async fn what_comes_of_a_damaged_or_missing_message_is_set_aside_as_it_can_be_re
             received_at: Timestamp::now(),
             reverse_path: None,
             trace: Bytes::from_static(b"Received: by us\r\n"),
-            body: Body::Memory(Bytes::from_static(b"X: 1\r\n\r\nhello\r\n")),
+            body: Body::from(Bytes::from_static(b"X: 1\r\n\r\nhello\r\n")),
             declared: Declared::default(),
             local: Vec::new(),
             remote: vec![Address::parse("y@elsewhere.example").unwrap().into()],

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use crate::store::embedded::checksum::{self, Summing};
+use crate::store::checksum::{self, Summing};
 use crate::store::embedded::transaction::from_sql;
 use crate::store::{Result, StoreError};
 

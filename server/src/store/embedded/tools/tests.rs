@@ -278,7 +278,7 @@ async fn mailboxes_of_several_tenants_are_told_apart() {
             received_at: Timestamp::now(),
             reverse_path: None,
             trace: Bytes::new(),
-            body: crate::store::Body::Memory(Bytes::from(format!("Subject: {tenant}\r\n\r\nx\r\n"))),
+            body: crate::store::Body::from(Bytes::from(format!("Subject: {tenant}\r\n\r\nx\r\n"))),
             declared: Declared::default(),
             local,
             remote: Vec::new(),

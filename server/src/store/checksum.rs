@@ -1,6 +1,6 @@
-//! Checksums of message contents: what a volume changed without saying so is found by [`super::tools`]. A content has one
-//! CRC-32 (that of IEEE 802.3) for each [`PIECE`] of it, so that a finding names the place, and so that a file's is computed
-//! while it is received. They are against accidents: whoever can write to the volume can compute them too.
+//! Checksums of message contents: what a volume changed without saying so is found by [`super::embedded::tools`]. A content
+//! has one CRC-32 (that of IEEE 802.3) for each [`PIECE`] of it, so that a finding names the place, and so that it is computed
+//! while the content is received. They are against accidents: whoever can write to the volume can compute them too.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const SIZE: usize = 4;
 
 /// Adds up contents that come in parts of any size.
 #[derive(Debug, Default)]
-pub(super) struct Summing {
+pub(in crate::store) struct Summing {
     complete: Vec<u8>,
     current: Hasher,
     /// Octets of the current piece.
@@ -22,7 +22,7 @@ pub(super) struct Summing {
 
 impl Summing {
     /// Takes the next octets.
-    pub(super) fn add(&mut self, mut octets: &[u8]) {
+    pub(in crate::store) fn add(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
             let room = usize::try_from(PIECE - self.octets).unwrap_or(usize::MAX);
             let (now, later) = octets.split_at(octets.len().min(room));
@@ -36,7 +36,7 @@ impl Summing {
     }
 
     /// The checksums of the pieces, one after the other, the highest octet of each first. None for an empty content.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::store) fn finish(mut self) -> Vec<u8> {
         if self.octets > 0 {
             self.end_piece();
         }
@@ -51,14 +51,14 @@ impl Summing {
 }
 
 /// The checksums of a content that is whole in memory.
-pub(super) fn of(content: &[u8]) -> Vec<u8> {
+pub(in crate::store) fn of(content: &[u8]) -> Vec<u8> {
     let mut summing = Summing::default();
     summing.add(content);
     summing.finish()
 }
 
 /// The first octets of a content that are not what was written; `None` where the checksums agree.
-pub(super) fn first_difference(written: &[u8], found: &[u8], octets: u64) -> Option<Range<u64>> {
+pub(in crate::store) fn first_difference(written: &[u8], found: &[u8], octets: u64) -> Option<Range<u64>> {
     if written == found {
         return None;
     }

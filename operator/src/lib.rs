@@ -11,6 +11,7 @@ pub mod directory;
 pub mod dns;
 pub mod exposure;
 pub mod intern;
+mod jitter;
 pub mod leader;
 pub mod logging;
 pub mod metrics;

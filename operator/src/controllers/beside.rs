@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::apply::{CallError, Desired, optional, within_deadline};
+use super::apply::{CallError, Desired};
 use crate::render::pod_monitor;
 
 /// What is wanted; `None`: what is there is to go.
@@ -50,17 +49,4 @@ impl Beside {
 #[must_use]
 pub fn is_foreign_api(resource: &ApiResource) -> bool {
     !(resource.group.is_empty() || resource.group.ends_with(".k8s.io") || !resource.group.contains('.'))
-}
-
-/// Whether the API server knows a kind.
-///
-/// # Errors
-/// What the API server says.
-pub async fn api_exists(client: &Client, resource: &ApiResource) -> Result<bool, CallError> {
-    let groups = within_deadline(client.list_api_groups()).await?;
-    if !groups.groups.iter().any(|group| group.name == resource.group) {
-        return Ok(false);
-    }
-    let kinds = optional(client.list_api_group_resources(&resource.api_version)).await?;
-    Ok(kinds.is_some_and(|kinds| kinds.resources.iter().any(|kind| kind.kind == resource.kind)))
 }

@@ -15,7 +15,6 @@ use crate::render::{Server, names};
 
 /// The group and version that the Certificate is written in.
 const API_VERSION: &str = "cert-manager.io/v1";
-const PLURAL: &str = "certificates";
 /// What of cert-manager's words goes into a message of ours.
 const MOST_WORDS: usize = 512;
 
@@ -27,17 +26,8 @@ pub fn resource() -> ApiResource {
         version: "v1".to_owned(),
         api_version: API_VERSION.to_owned(),
         kind: "Certificate".to_owned(),
-        plural: PLURAL.to_owned(),
+        plural: "certificates".to_owned(),
     }
-}
-
-/// Whether the API server has the kind.
-///
-/// # Errors
-/// What the API server says.
-pub async fn exists(client: &Client) -> Result<bool, CallError> {
-    let list = optional(client.list_api_group_resources(API_VERSION)).await?;
-    Ok(list.is_some_and(|list| list.resources.iter().any(|resource| resource.name == PLURAL)))
 }
 
 /// The Certificate of a server. It is for the host name alone: an issuer that the world trusts signs no names of the

@@ -12,6 +12,7 @@ use paquebot_crds::Kind;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::apis;
 use super::apply::{Applied, Applier, CallError, Desired, optional, version_token};
 use super::watches::{Scope, name_of};
 use crate::directory::NamespacedName;
@@ -20,7 +21,6 @@ use crate::directory::NamespacedName;
 const MANAGER: &str = "paquebot-operator-dns";
 /// The group and version.
 pub const API_VERSION: &str = "externaldns.k8s.io/v1alpha1";
-const PLURAL: &str = "dnsendpoints";
 /// What tells that an object is the operator's.
 const LABELS: [(&str, &str); 2] =
     [("app.kubernetes.io/managed-by", "paquebot-operator"), ("app.kubernetes.io/part-of", "paquebot")];
@@ -47,7 +47,7 @@ fn resource() -> ApiResource {
         version: "v1alpha1".to_owned(),
         api_version: API_VERSION.to_owned(),
         kind: "DNSEndpoint".to_owned(),
-        plural: PLURAL.to_owned(),
+        plural: "dnsendpoints".to_owned(),
     }
 }
 
@@ -90,8 +90,7 @@ impl EndpointsWorker {
     /// # Errors
     /// What the API server says.
     pub async fn survey(self) -> Result<Survey, CallError> {
-        let known = optional(self.client.list_api_group_resources(API_VERSION)).await?;
-        if !known.is_some_and(|list| list.resources.iter().any(|resource| resource.name == PLURAL)) {
+        if !apis::has(&self.client, &resource()).await? {
             return Ok(None);
         }
         let apis: Vec<Api<DynamicObject>> = match &self.scope {

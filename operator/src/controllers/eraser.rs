@@ -9,7 +9,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use super::apply::optional;
 use super::configz::Poller;
@@ -19,8 +19,6 @@ use crate::directory::{NamespacedName, ObjectKey};
 
 /// A mailbox with much mail takes a while; what was begun goes on without us.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Objects whose mail is erased together on one server.
-const AT_ONCE: usize = 2;
 /// What is read of an answer: a sentence.
 const LONGEST_ANSWER: usize = 4096;
 
@@ -44,13 +42,12 @@ pub async fn write_finalizers(
     }
 }
 
-/// Has the pods of one MailServer erase mail: a few objects' at a time, for a pod erases one after another anyway, and
-/// with a token that is read once.
+/// Has the pods of one MailServer erase mail, with a token that is read once. Whose mail is next, and how many objects' at a
+/// time, the engine says: a pod erases one after another anyway.
 pub struct Eraser {
     client: Client,
     poller: Poller,
     server: NamespacedName,
-    turns: Semaphore,
     token: Mutex<Option<Arc<Token>>>,
 }
 
@@ -58,15 +55,14 @@ impl Eraser {
     /// For one server.
     #[must_use]
     pub fn new(client: Client, poller: Poller, server: NamespacedName) -> Self {
-        Self { client, poller, server, turns: Semaphore::new(AT_ONCE), token: Mutex::new(None) }
+        Self { client, poller, server, token: Mutex::new(None) }
     }
 
-    /// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`, when it is its turn.
+    /// Has each pod erase a tenant's mail of an address, or of a domain as `@domain`.
     ///
     /// # Errors
     /// A sentence for people: what the first pod that did not says.
     pub async fn erase(&self, pods: &[IpAddr], whose: &str, tenant: &str) -> Result<(), String> {
-        let _turn = self.turns.acquire().await;
         for pod in pods {
             let known = self.token.lock().await.is_some();
             let token = self.token().await?;

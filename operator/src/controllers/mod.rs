@@ -8,6 +8,7 @@
 //! [`propagation`], [`timers`], and `wanted` of [`status`].
 
 pub mod allowance;
+pub mod apis;
 pub mod apply;
 pub mod availability;
 pub mod beside;

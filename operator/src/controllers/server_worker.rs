@@ -18,9 +18,9 @@ use paquebot_crds::mail_server::{CertManager, CertificateSource};
 use serde_json::json;
 
 use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
-use super::beside::{Absent, Beside, api_exists, is_foreign_api};
+use super::beside::{Absent, Beside, is_foreign_api};
 use super::certificate::{self, Judged};
-use super::{cert_manager, volumes_worker};
+use super::{apis, cert_manager, volumes_worker};
 use crate::credentials;
 use crate::directory::NamespacedName;
 use crate::render::volumes::Volumes;
@@ -261,7 +261,7 @@ impl Work {
                     }
                     self.absent.objects.remove(&kind);
                     let written = self.known.contains_key(&desired.target);
-                    if !written && is_foreign_api(&resource) && !api_exists(&self.client, &resource).await? {
+                    if !written && is_foreign_api(&resource) && !apis::has(&self.client, &resource).await? {
                         self.absent.apis.insert(kind);
                         continue;
                     }
@@ -275,7 +275,7 @@ impl Work {
                 }
                 None if self.absent.objects.contains(&kind) => {}
                 None => {
-                    if !is_foreign_api(&resource) || api_exists(&self.client, &resource).await? {
+                    if !is_foreign_api(&resource) || apis::has(&self.client, &resource).await? {
                         let name = &pass.server.name;
                         self.known.remove(&Target { kind: kind.clone(), name: name.clone() });
                         let ours = names::metadata(&pass.server, name.name.clone());
@@ -398,7 +398,7 @@ impl Work {
         source: &CertManager,
     ) -> Result<Option<cert_manager::Words>, Failure> {
         self.certificate_is_gone = false;
-        if !cert_manager::exists(&self.client).await? {
+        if !apis::has(&self.client, &cert_manager::resource()).await? {
             return Ok(None);
         }
         self.apply(cert_manager::desired(server, source)?).await?;
@@ -410,7 +410,7 @@ impl Work {
         if self.certificate_is_gone {
             return Ok(());
         }
-        if cert_manager::exists(&self.client).await? {
+        if apis::has(&self.client, &cert_manager::resource()).await? {
             let resource = cert_manager::resource();
             self.known.remove(&Target { kind: resource.kind.clone(), name: server.name.clone() });
             let ours = names::metadata(server, server.name.name.clone());
@@ -516,7 +516,10 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
     let config: Api<ConfigMap> = Api::namespaced(client.clone(), &server.namespace);
     let config = optional(config.get(&names::config_map(&server.name))).await?;
     let api: Api<Secret> = Api::namespaced(client, &server.namespace);
-    let selector = names::labels(&server.name).into_iter().map(|(key, value)| format!("{key}={value}"));
+    // Not the server's keys, nor its certificate: nothing of them is needed here.
+    let (label, content) = names::FILE_LABEL;
+    let labels = names::labels(&server.name).into_iter().chain([(label.to_owned(), content.to_owned())]);
+    let selector = labels.map(|(key, value)| format!("{key}={value}"));
     let selector = selector.collect::<Vec<_>>().join(",");
     let mut recovered = Recovered {
         verifiers: HashMap::new(),

@@ -3,15 +3,34 @@
 //! that the others find one. Pure; the engine asks.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
-use crate::directory::NamespacedName;
+use crate::directory::{NamespacedName, ObjectKey};
+
+/// Something that has its turn when it is its namespace's.
+pub trait Waiting: Clone + Eq + Hash {
+    /// Whose turn it then is.
+    fn namespace(&self) -> &str;
+}
+
+impl Waiting for NamespacedName {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+impl Waiting for ObjectKey {
+    fn namespace(&self) -> &str {
+        &self.name.namespace
+    }
+}
 
 /// Work on objects, so many at once, fairly by namespace.
 #[derive(Debug)]
-pub struct Turns {
-    waiting: BTreeMap<String, VecDeque<NamespacedName>>,
+pub struct Turns<T> {
+    waiting: BTreeMap<String, VecDeque<T>>,
     /// All that wait.
-    names: HashSet<NamespacedName>,
+    names: HashSet<T>,
     /// Whose turn it was last.
     last: String,
     running: usize,
@@ -21,7 +40,7 @@ pub struct Turns {
     share: usize,
 }
 
-impl Turns {
+impl<T: Waiting> Turns<T> {
     /// At most so many at once, and of one namespace at most `share`.
     #[must_use]
     pub fn new(at_once: usize, share: usize) -> Self {
@@ -30,14 +49,14 @@ impl Turns {
     }
 
     /// Takes its place at the end of its namespace's row, unless it waits already.
-    pub fn push(&mut self, name: NamespacedName) {
+    pub fn push(&mut self, name: T) {
         if self.names.insert(name.clone()) {
-            self.waiting.entry(name.namespace.clone()).or_default().push_back(name);
+            self.waiting.entry(name.namespace().to_owned()).or_default().push_back(name);
         }
     }
 
     /// The next one, which is then at work until [`Turns::done`]; `None` while enough are, or nothing waits.
-    pub fn start(&mut self) -> Option<NamespacedName> {
+    pub fn start(&mut self) -> Option<T> {
         use std::ops::Bound::{Excluded, Unbounded};
         if self.running >= self.at_once {
             return None;
@@ -59,12 +78,12 @@ impl Turns {
     }
 
     /// One is finished.
-    pub fn done(&mut self, name: &NamespacedName) {
-        let Some(running) = self.running_of.get_mut(&name.namespace) else { return };
+    pub fn done(&mut self, name: &T) {
+        let Some(running) = self.running_of.get_mut(name.namespace()) else { return };
         self.running = self.running.saturating_sub(1);
         *running -= 1;
         if *running == 0 {
-            self.running_of.remove(&name.namespace);
+            self.running_of.remove(name.namespace());
         }
     }
 }
@@ -73,11 +92,11 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn start(turns: &mut Turns) -> Option<String> {
+    fn start(turns: &mut Turns<NamespacedName>) -> Option<String> {
         turns.start().map(|name| name.to_string())
     }
 
-    fn done(turns: &mut Turns, name: &str) {
+    fn done(turns: &mut Turns<NamespacedName>, name: &str) {
         turns.done(&NamespacedName::parse(name).unwrap());
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::jitter::jitter;
+
 /// How soon after a change of relay rules; they have to arrive first. Also the least time between two looks.
 pub const AFTER_CHANGE: Duration = Duration::from_secs(4);
 /// How often pods are asked who connected: while nothing is proven, and then.
@@ -43,10 +45,7 @@ pub struct ProbeSchedule {
 
 /// Not everything at the same moment: from three quarters to five quarters of it.
 fn jittered(duration: Duration) -> Duration {
-    let mut random = [0_u8; 1];
-    // Without random numbers there is no jitter, which harms nobody.
-    let _ = getrandom::fill(&mut random);
-    duration.mul_f64(0.75 + f64::from(random[0]) / 510.0)
+    duration.mul_f64(0.75 + jitter() / 2.0)
 }
 
 impl ProbeSchedule {

@@ -28,8 +28,11 @@ impl Configuration {
     #[must_use]
     pub fn secret(&self, server: &Server, file: &str) -> Secret {
         let bytes = self.files.get(file).cloned().unwrap_or_default();
+        let mut metadata = metadata(server, secret_name(&server.name.name, file));
+        let (label, value) = names::FILE_LABEL;
+        metadata.labels.get_or_insert_default().insert(label.to_owned(), value.to_owned());
         Secret {
-            metadata: metadata(server, secret_name(&server.name.name, file)),
+            metadata,
             data: Some(BTreeMap::from([(file.to_owned(), ByteString(bytes))])),
             type_: Some("Opaque".to_owned()),
             ..Secret::default()

@@ -82,6 +82,10 @@ pub fn labels(server: &str) -> BTreeMap<String, String> {
     labels
 }
 
+/// The label of the Secrets that hold files of the configuration, and so what the operator reads again when it starts. The
+/// server's keys and its certificate have none.
+pub const FILE_LABEL: (&str, &str) = ("paquebot.dev/content", "configuration");
+
 /// The labels that select a MailServer's pods. They never change: a StatefulSet's selector cannot.
 #[must_use]
 pub fn selector(server: &str) -> BTreeMap<String, String> {

@@ -85,7 +85,14 @@ impl Run {
             let most = match (self.all, reference.scenario) {
                 (true, _) => usize::MAX,
                 (false, Scenario::Install) => 8,
-                (false, Scenario::RecordsPublished | Scenario::RecordsTakenBack) => 2,
+                // The newer ones; all of them are made with FAULTS=all.
+                (
+                    false,
+                    Scenario::RecordsPublished
+                    | Scenario::RecordsTakenBack
+                    | Scenario::MailErased
+                    | Scenario::SmartHostLogin,
+                ) => 2,
                 (false, _) => 4,
             };
             let points = crashes::points(reference, self.seed, most);

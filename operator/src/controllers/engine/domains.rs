@@ -1,7 +1,5 @@
 //! DNS of MailDomains: when a domain is looked at, and what of it is reported.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionUpdate, Reason};
@@ -21,6 +19,7 @@ use crate::dns::ownership::{self, Proof};
 use crate::dns::schedule::{Outcome, Schedule};
 use crate::dns::wanted::{LookedAt, Wanted, wanted};
 use crate::dns::zone::zone_file;
+use crate::jitter::jitter;
 
 /// The most that the first looks after a change are spread: an owner waits for them.
 const FIRST_LOOK: Duration = Duration::from_millis(300);
@@ -44,12 +43,6 @@ impl DomainState {
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
     }
-}
-
-/// A number in 0..1 that differs from domain to domain and from time to time.
-pub(super) fn jitter(key: &impl Hash) -> f64 {
-    let hash = RandomState::new().hash_one(key);
-    f64::from(u32::try_from(hash & 0xffff).unwrap_or_default()) / 65_536.0
 }
 
 impl Engine {
@@ -109,10 +102,10 @@ impl Engine {
             _ => false,
         });
         if settled && !self.domains.contains_key(domain) {
-            return interval.mul_f64(jitter(domain));
+            return interval.mul_f64(jitter());
         }
         let spread = FIRST_LOOK + SPREAD_PER_DOMAIN * u32::try_from(self.domains.len()).unwrap_or(u32::MAX);
-        spread.min(interval).mul_f64(jitter(domain))
+        spread.min(interval).mul_f64(jitter())
     }
 
     /// The MailDomains of a server, whether they are served or wait for their proof.
@@ -261,7 +254,7 @@ impl Engine {
             state.facts = Some(facts(&looked.wanted, seen.nameservers, comparison));
         }
         self.status_dirty.insert(key);
-        let delay = state.schedule.delay(interval, missing, jitter(&domain));
+        let delay = state.schedule.delay(interval, missing, jitter());
         self.timers.set(Timer::Dns(domain.clone()), now + delay);
         if looked.wanted.challenge().is_some() {
             let changes = self.directory.set_proven(&domain, proven);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::EventType;
 use paquebot_config::RelaySource;
 use paquebot_crds::Kind;
 use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionUpdate, Reason};
@@ -13,9 +13,7 @@ use paquebot_crds::mail_server::{Listener, Protocol, ProxyProtocolMode};
 use tokio::time::Instant;
 
 use super::servers::PodState;
-use super::statuses::{bounded, reference};
 use super::{Engine, Timer};
-use crate::controllers::apply::within_deadline;
 use crate::controllers::exposure_worker::{self, Look, Looked, Probe, ProbePort};
 use crate::controllers::input::Input;
 use crate::controllers::propagation::Need;
@@ -267,25 +265,12 @@ impl Engine {
 
     /// A warning when a server has become an open relay, or one of which nobody can tell.
     fn tell_of_probe(&self, server: &NamespacedName, stands: Standing, after: &ConditionUpdate) {
-        let key = ObjectKey::new(Kind::MailServer, server.clone());
-        let Some(live) = self.objects.get(&key) else { return };
         match stands {
             Standing::Open => tracing::error!(%server, finding = after.message, "a server is an open relay"),
             Standing::Blind => tracing::warn!(%server, finding = after.message, "the probe for an open relay is blind"),
             Standing::Neither => return,
         }
-        let event = Event {
-            type_: EventType::Warning,
-            reason: after.reason.to_string(),
-            note: Some(bounded(&after.message)),
-            action: "Probe".to_owned(),
-            secondary: None,
-        };
-        let (recorder, reference) = (self.tools.recorder.clone(), reference(&key, live));
-        tokio::spawn(async move {
-            if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
-                tracing::warn!(object = %key, %error, "a warning about the probe for an open relay could not be published");
-            }
-        });
+        let key = ObjectKey::new(Kind::MailServer, server.clone());
+        self.announce(&key, EventType::Warning, "Probe", after.reason.as_str(), &after.message);
     }
 }

@@ -36,7 +36,6 @@ use super::allowance::Allowance;
 use super::configz::Poller;
 use super::dns_worker::DnsWorker;
 use super::endpoints_worker::EndpointsWorker;
-use super::eraser::Eraser;
 use super::health::Health;
 use super::input::Input;
 use super::status_turns::StatusTurns;
@@ -145,11 +144,11 @@ pub struct Engine {
     sender: mpsc::Sender<Input>,
     hasher: Hasher,
     /// Whose Secrets are read next.
-    secret_turns: Turns,
+    secret_turns: Turns<NamespacedName>,
     secret_reads: Arc<Semaphore>,
     dns: DnsWorker,
     /// Whose records are looked at next.
-    dns_turns: Turns,
+    dns_turns: Turns<NamespacedName>,
     directory: Directory,
     /// Watches that have not reported everything yet.
     unsynced: usize,
@@ -171,8 +170,8 @@ pub struct Engine {
     /// Objects whose mail goes with them.
     reclaims: HashMap<ObjectKey, reclaim::Reclaim>,
     finalizer_writes: Arc<Semaphore>,
-    /// Who has the pods of a MailServer erase mail.
-    erasers: HashMap<NamespacedName, Arc<Eraser>>,
+    /// Who has the pods of a MailServer erase mail, and whose turn it is.
+    erasures: HashMap<NamespacedName, reclaim::Erasures>,
     endpoints: endpoints::Endpoints,
     reverse: HashMap<NamespacedName, reverse::ReverseState>,
     /// Whose status is to be looked at.
@@ -221,7 +220,7 @@ impl Engine {
             exposures: HashMap::new(),
             reclaims: HashMap::new(),
             finalizer_writes: Arc::new(Semaphore::new(FINALIZER_WRITES)),
-            erasers: HashMap::new(),
+            erasures: HashMap::new(),
             endpoints: endpoints::Endpoints::default(),
             reverse: HashMap::new(),
             status_dirty: StatusTurns::default(),

@@ -178,7 +178,7 @@ impl Engine {
                 self.servers.remove(&key.name);
                 self.forget_exposure(&key.name);
                 self.forget_reverse(&key.name);
-                self.erasers.remove(&key.name);
+                self.erasures.remove(&key.name);
             }
             Kind::MailDomain => self.forget_dns(&key.name),
             Kind::Mailbox => drop(self.mailboxes.remove(&key.name)),

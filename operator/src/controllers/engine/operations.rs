@@ -59,6 +59,6 @@ impl Engine {
         state.told_of.clone_from(&judged.sha256);
         let message = judged.condition.message.clone();
         let key = ObjectKey::new(Kind::MailServer, server.clone());
-        self.announce(&key, EventType::Warning, "CertificateEndsSoon", &message);
+        self.announce(&key, EventType::Warning, "Report", "CertificateEndsSoon", &message);
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{Engine, Timer};
 use crate::controllers::eraser::{self, Eraser};
 use crate::controllers::input::Input;
+use crate::controllers::turns::Turns;
 use crate::directory::{Details, NamespacedName, Object, ObjectKey, Refusal, Verdict};
 
 /// Keeps an object until its mail is erased.
@@ -48,13 +49,24 @@ pub struct Reclaim {
     said_kept: bool,
 }
 
+/// Objects whose mail is erased together on one server, and how many of them may be one namespace's: who deletes ten
+/// thousand mailboxes keeps nobody else's waiting.
+const ERASED_AT_ONCE: usize = 2;
+const ERASED_OF_ONE: usize = 1;
+
+/// Whose mail one MailServer erases next.
+pub struct Erasures {
+    eraser: Arc<Eraser>,
+    turns: Turns<ObjectKey>,
+}
+
 /// What came of a step.
 #[derive(Debug)]
 pub enum Done {
     /// The finalizers were written, or were not because the object is another one by now.
     Finalizers(Result<bool, String>),
-    /// The mail was erased.
-    Erased(Result<(), String>),
+    /// The mail was erased by this server.
+    Erased(NamespacedName, Result<(), String>),
 }
 
 /// What is to be done next.
@@ -242,11 +254,19 @@ impl Engine {
             Step::RemoveFinalizer => self.write_finalizers(key, false),
             Step::KeepMail(why) => {
                 if !std::mem::replace(&mut reclaim.said_kept, true) {
-                    self.announce(key, EventType::Warning, "MailKept", &why);
+                    self.announce(key, EventType::Warning, "Report", "MailKept", &why);
                 }
                 self.write_finalizers(key, false);
             }
-            Step::Erase { server, pods, whose } => self.start_erasing(key, &server, pods, whose),
+            Step::Erase { server, .. } => {
+                let (client, poller) = (self.tools.client.clone(), self.tools.poller.clone());
+                let erasures = self.erasures.entry(server.clone()).or_insert_with(|| Erasures {
+                    eraser: Arc::new(Eraser::new(client, poller, server.clone())),
+                    turns: Turns::new(ERASED_AT_ONCE, ERASED_OF_ONE),
+                });
+                erasures.turns.push(key.clone());
+                self.start_erasures(&server);
+            }
         }
     }
 
@@ -303,17 +323,33 @@ impl Engine {
         });
     }
 
-    fn start_erasing(&mut self, key: &ObjectKey, server: &NamespacedName, pods: Vec<IpAddr>, whose: String) {
-        let tenant = self.tenant_of(key);
-        let Some(reclaim) = self.reclaims.get_mut(key) else { return };
+    fn start_erasures(&mut self, server: &NamespacedName) {
+        while let Some(key) = self.erasures.get_mut(server).and_then(|erasures| erasures.turns.start()) {
+            if !self.start_erasing(&key, server) {
+                // Something has changed while it waited.
+                self.timers.set_by(Timer::Reclaim(key.clone()), Instant::now() + RETRY);
+                if let Some(erasures) = self.erasures.get_mut(server) {
+                    erasures.turns.done(&key);
+                }
+            }
+        }
+    }
+
+    /// Starts to erase what it is the turn of; whether there is still something to erase there.
+    fn start_erasing(&mut self, key: &ObjectKey, server: &NamespacedName) -> bool {
+        let (keeper, (_, mailboxes), tenant) = (self.keeper(key), self.mail_of(key), self.tenant_of(key));
+        let step =
+            self.reclaims.get(key).filter(|reclaim| !reclaim.busy).map(|reclaim| reclaim.next(&keeper, mailboxes));
+        let Some(Step::Erase { server: at, pods, whose }) = step else { return false };
+        let eraser = self.erasures.get(server).filter(|_| at == *server).map(|erasures| Arc::clone(&erasures.eraser));
+        let (Some(eraser), Some(reclaim)) = (eraser, self.reclaims.get_mut(key)) else { return false };
         reclaim.busy = true;
-        let (client, poller, key) = (self.tools.client.clone(), self.tools.poller.clone(), key.clone());
-        let eraser = self.erasers.entry(server.clone());
-        let eraser = Arc::clone(eraser.or_insert_with(|| Arc::new(Eraser::new(client, poller, server.clone()))));
+        let key = key.clone();
         self.start(async move {
             let result = eraser.erase(&pods, &whose, &tenant).await;
-            Input::Reclaimed(key, Done::Erased(result))
+            Input::Reclaimed(key, Done::Erased(at, result))
         });
+        true
     }
 
     /// Whose mail it is that goes with an object: the namespace of the MailDomain.
@@ -324,10 +360,16 @@ impl Engine {
     }
 
     pub(super) fn reclaimed(&mut self, key: &ObjectKey, done: Done) {
+        if let Done::Erased(server, _) = &done
+            && let Some(erasures) = self.erasures.get_mut(server)
+        {
+            erasures.turns.done(key);
+            self.start_erasures(server);
+        }
         let Some(reclaim) = self.reclaims.get_mut(key) else { return };
         reclaim.busy = false;
         let failure = match done {
-            Done::Erased(Ok(())) => {
+            Done::Erased(_, Ok(())) => {
                 reclaim.erased = true;
                 None
             }
@@ -341,7 +383,7 @@ impl Engine {
                 self.tools.metrics.errors.inc();
                 Some(why)
             }
-            Done::Erased(Err(why)) => Some(why),
+            Done::Erased(_, Err(why)) => Some(why),
         };
         let wait = failure.as_ref().map_or(Duration::ZERO, |_| RETRY);
         if failure.is_some() && reclaim.waits != failure {

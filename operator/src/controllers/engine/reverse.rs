@@ -7,7 +7,6 @@ use paquebot_crds::conditions::{self, ConditionUpdate};
 use paquebot_crds::mail_server::DnsMode;
 use tokio::time::Instant;
 
-use super::domains::jitter;
 use super::{Engine, Timer};
 use crate::controllers::availability::dns_addresses;
 use crate::controllers::dns_worker::{LookedBack, Whom};
@@ -15,6 +14,7 @@ use crate::controllers::input::Input;
 use crate::directory::{NamespacedName, ObjectKey};
 use crate::dns::reverse::{self, Reverse};
 use crate::dns::schedule::{Outcome, Schedule};
+use crate::jitter::jitter;
 
 /// The most that the first look after a change waits.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl Engine {
         }
         let timer = Timer::Reverse(server.clone());
         match &wanted {
-            Ok(_) => self.timers.set(timer, Instant::now() + FIRST_LOOK.mul_f64(jitter(server))),
+            Ok(_) => self.timers.set(timer, Instant::now() + FIRST_LOOK.mul_f64(jitter())),
             Err(_) => self.timers.clear(&timer),
         }
         let verdict = wanted.as_ref().err().cloned();
@@ -103,7 +103,7 @@ impl Engine {
             state.verdict = Some(verdict);
             self.status_dirty.insert(key);
         }
-        let delay = state.schedule.delay(interval, false, jitter(&server));
+        let delay = state.schedule.delay(interval, false, jitter());
         self.timers.set(Timer::Reverse(server), now + delay);
     }
 }

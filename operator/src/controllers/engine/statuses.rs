@@ -380,17 +380,17 @@ impl Engine {
             return;
         }
         let type_ = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
-        self.announce(key, type_, &ready.reason, &ready.message);
+        self.announce(key, type_, "Report", &ready.reason, &ready.message);
     }
 
     /// Publishes an event about an object, when it is its turn.
-    pub(super) fn announce(&self, key: &ObjectKey, type_: EventType, reason: &str, note: &str) {
+    pub(super) fn announce(&self, key: &ObjectKey, type_: EventType, action: &str, reason: &str, note: &str) {
         let Some(live) = self.objects.get(key) else { return };
         let event = Event {
             type_,
             reason: reason.to_owned(),
             note: Some(bounded(note)),
-            action: "Report".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         let (recorder, reference, key) = (self.tools.recorder.clone(), reference(key, live), key.clone());
@@ -398,19 +398,19 @@ impl Engine {
         tokio::spawn(async move {
             let _turn = publications.acquire().await;
             if let Err(error) = within_deadline(recorder.publish(&event, &reference)).await {
-                tracing::debug!(object = %key, %error, "an event could not be published");
+                tracing::warn!(object = %key, event = event.reason, %error, "an event could not be published");
             }
         });
     }
 }
 
 /// What an event's note may hold.
-pub(super) fn bounded(message: &str) -> String {
+fn bounded(message: &str) -> String {
     let end = message.floor_char_boundary(message.len().min(1024));
     message.get(..end).unwrap_or_default().to_owned()
 }
 
-pub(super) fn reference(key: &ObjectKey, live: &Live) -> ObjectReference {
+fn reference(key: &ObjectKey, live: &Live) -> ObjectReference {
     let resource = status::resource(key.kind);
     ObjectReference {
         api_version: Some(resource.api_version),

@@ -208,8 +208,9 @@ impl Machine {
             self.error(Phrase::TooLong);
             return None;
         };
-        if let State::AuthAnswer(exchange) = self.state {
-            return self.sasl(exchange.respond(&line));
+        if let State::AuthAnswer(exchange) = &self.state {
+            let step = exchange.clone().respond(&line);
+            return self.sasl(step);
         }
         match Command::parse(&line) {
             Ok(command) => self.command(command),
@@ -261,7 +262,7 @@ impl Machine {
                 Some(login) => return Some(self.wait(Task::Login, Output::Login { login, password })),
                 None => self.error(Phrase::UserFirst),
             },
-            Command::Auth { mechanism, initial } => match Mechanism::find(&mechanism) {
+            Command::Auth { mechanism, initial } => match Mechanism::find(&Mechanism::OF_POP3, &mechanism) {
                 Some(mechanism) => return self.sasl(Exchange::begin(mechanism, initial.as_deref())),
                 None => self.error(Phrase::UnknownMechanism),
             },
@@ -418,7 +419,7 @@ impl Machine {
         // Writing into a String does not fail.
         let _ = write!(text, "LOGIN-DELAY {}\r\n", self.settings.login_delay);
         if self.takes_passwords() {
-            let mechanisms = Mechanism::ALL.map(Mechanism::name).join(" ");
+            let mechanisms = Mechanism::OF_POP3.map(Mechanism::name).join(" ");
             let _ = write!(text, "USER\r\nSASL {mechanisms}\r\n");
         }
         if in_authorization && self.settings.security == Security::ClearWithStls && !self.utf8 {

@@ -12,6 +12,8 @@ use crate::world::{World, inspect};
 const CUTS: u64 = 20;
 /// The load runs for at least and less than so many milliseconds before it.
 const MOMENTS: (u64, u64) = (30, 900);
+/// Where a large deletion is waited for, at most so long.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// The volume in MiB.
 const VOLUME: u64 = 1024;
 
@@ -45,8 +47,14 @@ fn rounds(count: u64, failure: impl Fn(&mut World) -> Home) {
     for round in 1..=count {
         let moment = Duration::from_millis(random.between(MOMENTS.0, MOMENTS.1));
         let seed = random.next();
+        // One in three times many messages are about to go, or are going, which takes some milliseconds.
+        let (waits, within) = (random.one_in(3), Duration::from_millis(random.below(12)));
         let home = load.run_during(&mut world, seed, |world| {
             std::thread::sleep(moment);
+            if waits {
+                load.until_emptied(LONGEST_WAIT);
+                std::thread::sleep(within);
+            }
             failure(world)
         });
         let before = inspect(&home.data_dir(), &world.sink);
@@ -75,6 +83,9 @@ fn finish(mut world: World, load: &Load) {
     load.ledger.lock().unwrap().check(&found);
     let counts = load.ledger.lock().unwrap().counts;
     assert!(counts.acknowledged > counts.checked && counts.deleted > 0 && counts.acknowledged_remote > 0, "{counts:?}");
+    assert!(counts.filed > 0, "{counts:?}");
+    // With many rounds chance does not excuse it.
+    assert!(counts.checked < 15 || counts.cut_at_once > 0, "no deletion of many messages was cut off: {counts:?}");
     println!("at the end: {counts:?}");
     drop(world.take_server());
 }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::messages::Token;
+use crate::world::{HEAP, LISTS};
 
 /// A maildrop by its place in [`crate::world::MAILDROPS`].
 pub type Maildrop = usize;
@@ -43,6 +44,12 @@ pub struct Counts {
     pub unanswered: u64,
     pub survived_unanswered: u64,
     pub deletions_unanswered: u64,
+    /// Sessions that deleted more than the store does in one transaction, and had their +OK.
+    pub deleted_at_once: u64,
+    /// Such sessions that were cut off before it: done whole, by the next start, or not at all.
+    pub cut_at_once: u64,
+    /// Messages that a filter put into a folder.
+    pub filed: u64,
     pub repeated: u64,
     pub checked: u64,
 }
@@ -62,6 +69,7 @@ impl Ledger {
     pub fn acknowledged(&mut self, token: Token) {
         self.counts.acknowledged += 1;
         self.counts.acknowledged_remote += u64::from(self.remote.contains_key(&token));
+        self.counts.filed += u64::from(self.maildrops.contains_key(&(token, LISTS)));
         self.promise(token);
     }
 
@@ -185,6 +193,15 @@ impl Ledger {
     }
 
     fn settle(&mut self, found: &Found) {
+        let mut of_heap: HashMap<Group, usize> = HashMap::new();
+        for (&(_, maildrop), state) in &self.maildrops {
+            if let State::Deleting(group) = state
+                && maildrop == HEAP
+            {
+                *of_heap.entry(*group).or_default() += 1;
+            }
+        }
+        self.counts.cut_at_once += of_heap.values().filter(|messages| **messages > 1).count() as u64;
         let (mut survivors, mut unanswered) = (HashSet::new(), HashSet::new());
         let mut note = |token, is_there| {
             if is_there { &mut survivors } else { &mut unanswered }.insert(token);

@@ -5,10 +5,11 @@ use memchr::memmem;
 use zeroize::Zeroize as _;
 
 use super::{Action, Hello, Machine, Question, State};
+use crate::credentials::sasl::{Exchange, Mechanism, Step};
 use crate::smtp::bounds;
 use crate::smtp::command::{self, Command, CommandError, Hold, Mail, Offers, Recipient};
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::{Exchange, Step};
+use crate::smtp::sasl;
 use crate::store::envelope::{BodyType, ByMode};
 
 impl Machine {
@@ -154,7 +155,7 @@ impl Machine {
             extensions.push("STARTTLS".to_owned());
         }
         if settings.submission && self.tls && self.user.is_none() {
-            extensions.push("AUTH PLAIN LOGIN".to_owned());
+            extensions.push(sasl::offer());
         }
         extensions.push("HELP".to_owned());
         extensions
@@ -185,23 +186,23 @@ impl Machine {
         if !self.tls {
             return self.refuse(Reply::new(538, 7, 11, "AUTH needs TLS: send STARTTLS first"));
         }
-        match Exchange::begin(mechanism, initial) {
-            Some(step) => self.authenticate(step),
-            None => self.refuse(Reply::new(504, 5, 4, "that mechanism is not offered; use PLAIN or LOGIN")),
+        match Mechanism::find(&Mechanism::OF_SUBMISSION, mechanism) {
+            Some(mechanism) => self.authenticate(Exchange::begin(mechanism, initial.map(str::as_bytes))),
+            None => self.refuse(sasl::unknown_mechanism()),
         }
     }
 
     fn authenticate(&mut self, step: Step) {
         match step {
-            Step::Challenge(exchange, reply) => {
+            Step::Challenge(exchange, challenge) => {
                 self.state = State::Sasl(exchange);
-                self.reply(reply);
+                self.reply(Reply::plain(334, challenge));
             }
             Step::Verify(credentials) => {
                 self.state = State::Answer(Question::Authentication);
                 self.actions.push_back(Action::Authenticate(credentials));
             }
-            Step::Failed(reply) => self.login_failed(reply),
+            Step::Failed(why) => self.login_failed(sasl::failed(why)),
         }
     }
 

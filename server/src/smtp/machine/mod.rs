@@ -22,8 +22,7 @@ use super::bounds;
 use super::command::{Mail, Recipient};
 use super::content::Passage;
 use super::reply::Reply;
-use super::sasl::Exchange;
-use crate::credentials::sasl::Credentials;
+use crate::credentials::sasl::{Credentials, Exchange};
 use crate::store::envelope::{Notify, OriginalRecipient, Route};
 
 /// What a session goes by. A transaction keeps those that were in force at its MAIL.

@@ -1,4 +1,4 @@
-//! Looks each second whether the configuration or the certificate has changed, and puts what is good in force. What is
+//! Looks now and then whether the configuration or the certificate has changed, and puts what is good in force. What is
 //! bad is refused whole: the last good one stays, and [`Status`] says why. Started by `main`, shown by `/configz`.
 
 use std::collections::BTreeMap;
@@ -17,8 +17,9 @@ use crate::live::LiveConfiguration;
 use crate::metrics::{ByResult, Metrics, Word};
 use crate::tls::{CertificateError, Certificates, Files, Loaded};
 
-/// How often the files are looked at. Reading one small file a second costs nothing, and works on every file system.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the files are looked at. Reading one small file costs nothing, and works on every file system; a change has a
+/// second or two for its whole way from the API server.
+pub const INTERVAL: Duration = Duration::from_millis(200);
 /// The version that is compared with what a configuration asks for.
 pub const RUNNING_VERSION: &str = env!("CARGO_PKG_VERSION");
 

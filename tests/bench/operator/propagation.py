@@ -37,8 +37,10 @@ def with_hash(number):
 def metrics(cluster):
     """The histogram: {upper bound: how many were no slower}."""
     pods = cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3Doperator")
-    name = next(pod["metadata"]["name"] for pod in pods["items"] if not pod["metadata"].get("deletionTimestamp"))
-    text = cluster.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods/{name}:admin/proxy/metrics").decode()
+    pod = next(pod for pod in pods["items"] if not pod["metadata"].get("deletionTimestamp"))
+    ports = [port for container in pod["spec"]["containers"] for port in container["ports"] if port["name"] == "admin"]
+    place = f"{pod['metadata']['name']}:{ports[0]['containerPort']}"
+    text = cluster.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods/{place}/proxy/metrics").decode()
     found = re.findall(METRIC + r'\{le="([^"]+)"\} (\d+)', text)
     return {float(bound): int(count) for bound, count in found}
 

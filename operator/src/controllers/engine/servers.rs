@@ -25,8 +25,11 @@ use crate::render::{self, RenderError, names};
 /// A server's objects are compared with what they should be this often even when nobody seems to have touched them; it
 /// also renews the certificate in time.
 pub(super) const RESYNC: Duration = Duration::from_secs(3600);
-/// How long a change waits for passwords that are being hashed, so that a new mailbox is written once.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long a change waits for Secrets that are being read and passwords that are being hashed, so that a new mailbox is
+/// written once: long enough for one, longer while many wait, and never long enough for somebody to notice.
+const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE_FOR_EACH: Duration = Duration::from_millis(1);
+const LONGEST_SETTLE: Duration = Duration::from_secs(5);
 /// How soon a directory that could not be read is read again, and from which failure on that is said in statuses.
 const RECOVER_RETRY: Duration = Duration::from_secs(5);
 const TELLING_FAILURES: u32 = 3;
@@ -430,12 +433,9 @@ impl Engine {
         let due: Vec<(NamespacedName, Instant)> =
             self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.due_since(now)?))).collect();
         for (server, since) in due {
-            let settled = since + SETTLE;
-            let unread = || {
-                let mut mailboxes = self.directory.pending_credentials(&server);
-                mailboxes.next().is_some() || self.directory.has_unread_secrets(&server)
-            };
-            if now < settled && unread() {
+            let unread = self.directory.pending_count(&server) + usize::from(self.directory.has_unread_secrets(&server));
+            let settled = since + settling(unread);
+            if now < settled {
                 self.timers.set_by(Timer::Settled(server), settled);
                 continue;
             }

@@ -20,6 +20,8 @@ use crate::tls::{CertificateError, Certificates, Files, Loaded};
 /// How often the files are looked at. Reading one small file costs nothing, and works on every file system; a change has a
 /// second or two for its whole way from the API server.
 pub const INTERVAL: Duration = Duration::from_millis(200);
+/// Looks after which what was refused is read again though nothing has changed: perhaps it could not be read.
+const REFUSED_AGAIN: u32 = 25;
 /// The version that is compared with what a configuration asks for.
 pub const RUNNING_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -96,6 +98,9 @@ pub struct Watcher {
     listeners: Vec<Listener>,
     /// The index of the last set that was read whole.
     index: Option<Vec<u8>>,
+    /// Where the kubelet's link to the files led when they were read last.
+    data: Option<PathBuf>,
+    looks: u32,
     /// The certificate that was looked at last, and what else TLS goes by.
     certificate: Option<(Result<Files, CertificateError>, TlsConfig)>,
     /// The last certificate and key that could be used.
@@ -114,6 +119,8 @@ impl Watcher {
             live: None,
             listeners: Vec::new(),
             index: None,
+            data: None,
+            looks: 0,
             certificate: None,
             usable: None,
         }
@@ -129,6 +136,15 @@ impl Watcher {
     }
 
     fn poll_configuration(&mut self) {
+        // The kubelet puts a whole new directory in the place of the old one by this link; a set of files that was refused
+        // need not be read again before. Elsewhere there is no such link.
+        let data = std::fs::read_link(self.directory.join("..data")).ok();
+        self.looks = self.looks.wrapping_add(1);
+        let is_in_force = self.status.get().error.is_none();
+        if data.is_some() && data == self.data && (is_in_force || !self.looks.is_multiple_of(REFUSED_AGAIN)) {
+            return;
+        }
+        self.data = data;
         let index = read_bounded(&self.directory.join(INDEX_FILE)).ok();
         // The index names every other file's digest, and is written last: the same index is the same set. Only a set
         // that was refused is read again, because its missing part may have come.

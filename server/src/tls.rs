@@ -1,5 +1,5 @@
 //! The certificate and key that the listeners present, read again when they change. `main` loads them from `tls/` beside
-//! the contract's files; [`crate::reload`] looks for others each second; sessions take what is in force.
+//! the contract's files; [`crate::reload`] looks for others now and then; sessions take what is in force.
 
 mod any_certificate;
 mod clients;

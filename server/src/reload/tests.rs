@@ -275,3 +275,48 @@ fn authorities_that_are_taken_away_say_nothing_also_while_the_certificate_cannot
         assert!(status.certificate_error.as_ref().unwrap().contains("no private key"), "{status:?}");
     }
 }
+
+/// As the kubelet does it: a directory for each set of files, and a link to the newest.
+#[test]
+fn what_the_kubelet_has_put_there_is_read_once() {
+    let mut bench = Bench::new();
+    let path = bench.directory.path().to_owned();
+    let place = |name: &str, content: Content| {
+        let bundle = Bundle::build(content).unwrap();
+        let directory = path.join(name);
+        std::fs::create_dir(&directory).unwrap();
+        paquebot_config::directory::write(&bundle, &directory).unwrap();
+        for file in bundle.files().keys() {
+            let link = path.join(file);
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(Path::new("..data").join(file), link).unwrap();
+        }
+        let (next, data) = (path.join("..data_tmp"), path.join("..data"));
+        std::os::unix::fs::symlink(name, &next).unwrap();
+        std::fs::rename(next, data).unwrap();
+        bundle.revision().to_string()
+    };
+    let first = place("..1", content(&["server1.com"]));
+    assert!(bench.watcher.poll().is_some());
+    assert_eq!(bench.status.get().revision.as_ref(), Some(&first));
+    // Nobody changes files there; that they are not read again is the point.
+    std::fs::remove_file(path.join("..1/index.json")).unwrap();
+    for _ in 0..2 * REFUSED_AGAIN {
+        bench.watcher.poll();
+    }
+    assert_eq!((bench.status.get().revision.as_ref(), &bench.status.get().error), (Some(&first), &None));
+    let second = place("..2", content(&["server1.com", "server2.com"]));
+    bench.watcher.poll();
+    assert_eq!(bench.status.get().revision.as_ref(), Some(&second));
+    // What could not be read is read again after a while.
+    let third = place("..3", content(&["server3.com"]));
+    let index = path.join("..3/index.json");
+    std::fs::rename(&index, index.with_extension("away")).unwrap();
+    bench.watcher.poll();
+    assert!(bench.status.get().error.is_some());
+    std::fs::rename(index.with_extension("away"), &index).unwrap();
+    for _ in 0..REFUSED_AGAIN {
+        bench.watcher.poll();
+    }
+    assert_eq!((bench.status.get().revision.as_ref(), &bench.status.get().error), (Some(&third), &None));
+}

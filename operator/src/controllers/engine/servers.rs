@@ -433,7 +433,8 @@ impl Engine {
         let due: Vec<(NamespacedName, Instant)> =
             self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.due_since(now)?))).collect();
         for (server, since) in due {
-            let unread = self.directory.pending_count(&server) + usize::from(self.directory.has_unread_secrets(&server));
+            let unread =
+                self.directory.pending_count(&server) + usize::from(self.directory.has_unread_secrets(&server));
             let settled = since + settling(unread);
             if now < settled {
                 self.timers.set_by(Timer::Settled(server), settled);
@@ -800,9 +801,23 @@ impl Engine {
     }
 }
 
+/// How long a change waits for so many Secrets.
+fn settling(unread: usize) -> Duration {
+    match u32::try_from(unread).unwrap_or(u32::MAX) {
+        0 => Duration::ZERO,
+        unread => SETTLE_FOR_EACH.saturating_mul(unread).clamp(SETTLE, LONGEST_SETTLE),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_waits_for_one_password_hardly_and_for_many_a_while() {
+        let waits = [0, 1, 20, 1000, usize::MAX].map(|unread| settling(unread).as_millis());
+        assert_eq!(waits, [0, 300, 300, 1000, 5000]);
+    }
 
     #[test]
     fn a_pod_has_the_rules_also_while_mailboxes_are_on_their_way_to_it() {

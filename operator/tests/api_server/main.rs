@@ -62,6 +62,8 @@ async fn the_operator_on_a_real_api_server() {
     operations::cert_manager_is_asked(&client).await;
     eprintln!("mail goes with its object where that is wanted");
     reclaim::mail_goes_with_its_object(&client).await;
+    eprintln!("whoever deletes many mailboxes keeps nobody else's mail waiting");
+    reclaim::erasures_take_turns(&client).await;
     eprintln!("what may stand beside a server comes and goes");
     exposure::what_stands_beside_a_server_comes_and_goes(&client).await;
     eprintln!("one of two operators leads");

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -15,19 +16,27 @@ use kube::api::{DeleteParams, ListParams};
 use paquebot_config::Record;
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailDomain, MailServer, Mailbox};
+use paquebot_operator::dns::seen;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::world::{Operator, Space, configz, eventually};
 
 /// What was asked of the pod: whose mail, with which header, and whether the mailbox was suspended then.
 type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
-/// A pod that answers `/configz` as it should, and notes what it is to erase.
+/// A pod that answers `/configz` as it should, and notes what it is to erase. It has done so at once.
 async fn serve(space: &Space) -> (u16, Asked) {
+    serve_slowly(space, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))).await
+}
+
+/// The same, but each answer waits for a permit.
+async fn serve_slowly(space: &Space, permits: Arc<Semaphore>) -> (u16, Asked) {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Asked::default();
-    let maildrops = Router::new().route("/maildrops/{whose}", delete(erase)).with_state((space.clone(), asked.clone()));
+    let state = (space.clone(), asked.clone(), permits);
+    let maildrops = Router::new().route("/maildrops/{whose}", delete(erase)).with_state(state);
     let router =
         Router::new().route("/configz", get(configz)).with_state((space.clone(), "mx1".to_owned())).merge(maildrops);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -35,7 +44,7 @@ async fn serve(space: &Space) -> (u16, Asked) {
 }
 
 async fn erase(
-    State((space, asked)): State<(Space, Asked)>,
+    State((space, asked, permits)): State<(Space, Asked, Arc<Semaphore>)>,
     Path(whose): Path<String>,
     headers: HeaderMap,
 ) -> (StatusCode, String) {
@@ -48,6 +57,7 @@ async fn erase(
     }
     let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     asked.lock().unwrap().push((whose, shown));
+    permits.acquire().await.unwrap().forget();
     (StatusCode::OK, json!({ "messages": 3 }).to_string())
 }
 
@@ -142,5 +152,45 @@ pub async fn mail_goes_with_its_object(client: &Client) {
         events.iter().any(|event| event.reason.as_deref() == Some("MailKept")).then_some(())
     })
     .await;
+    operator.stop().await;
+}
+
+/// Somebody deletes many mailboxes, and the pod is slow: the one of another namespace does not wait for them.
+pub async fn erasures_take_turns(client: &Client) {
+    let (space, other) = (Space::new(client, "turns").await, Space::new(client, "turns-other").await);
+    let permits = Arc::new(Semaphore::new(0));
+    let (port, asked) = serve_slowly(&space, Arc::clone(&permits)).await;
+    let dns = seen::Settings { timeout: Duration::from_millis(200), ..seen::Settings::default() };
+    let operator = Operator::start_in(&space, &[&other], port, dns);
+    space.server("mx1").await;
+    let spec =
+        json!({ "domain": "server1.com", "serverRef": { "name": "mx1" }, "allowedNamespaces": { "from": "All" } });
+    space.apply::<MailDomain>("server1.com", json!({ "spec": spec })).await;
+    space.exists::<StatefulSet>("mx1").await;
+    space.pod("mx1").await;
+    let many: Vec<String> = (0..8).map(|number| format!("many-{number}")).collect();
+    for name in &many {
+        mailbox(&space, name, "Delete").await;
+    }
+    let domain = json!({ "name": "server1.com", "namespace": space.name });
+    let spec = json!({ "domainRef": domain, "localPart": "one", "reclaimPolicy": "Delete" });
+    other.apply::<Mailbox>("one", json!({ "spec": spec })).await;
+    for name in &many {
+        space.condition::<Mailbox>(name, Type::Ready, "True", "Ready").await;
+    }
+    other.condition::<Mailbox>("one", Type::Ready, "True", "Ready").await;
+    for name in &many {
+        space.api::<Mailbox>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let is_asked = |whose: &str| asked.lock().unwrap().iter().any(|(asked, _)| asked.starts_with(whose));
+    eventually("the first of many is being erased", async || is_asked("many-").then_some(())).await;
+    other.api::<Mailbox>().delete("one", &DeleteParams::default()).await.unwrap();
+    eventually("the other's is being erased as well", async || is_asked("one@").then_some(())).await;
+    assert_eq!(asked.lock().unwrap().len(), 2, "nobody has all places");
+    permits.add_permits(100);
+    gone(&other, "one").await;
+    for name in &many {
+        gone(&space, name).await;
+    }
     operator.stop().await;
 }

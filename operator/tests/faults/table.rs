@@ -102,7 +102,7 @@ impl Run {
                 lanes.push(async move {
                     let (scenario, number) = (reference.scenario, points.len());
                     let begin = Instant::now();
-                    let work = crashes::lane(&config, &reference, points, lane);
+                    let work = crashes::lane(&config, &reference, points, lane).boxed_local();
                     let row = caught(work).await.unwrap_or_else(|error| Row {
                         points: number,
                         failures: vec![format!("{scenario:?}, lane {lane}: {error}")],

@@ -269,13 +269,19 @@ impl Operator {
 
     /// One that asks name servers in another way.
     pub fn start_asking(space: &Space, pod_admin_port: u16, dns: seen::Settings) -> Self {
+        Self::start_in(space, &[], pod_admin_port, dns)
+    }
+
+    /// One that looks after further namespaces as well.
+    pub fn start_in(space: &Space, further: &[&Space], pod_admin_port: u16, dns: seen::Settings) -> Self {
+        let namespaces = [space].into_iter().chain(further.iter().copied()).map(|space| space.name.clone()).collect();
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
         let settings = Settings { dns, ..settings(pod_admin_port) };
         let work = controllers::run(
             space.client.clone(),
             settings,
-            Scope::Namespaces(vec![space.name.clone()]),
+            Scope::Namespaces(namespaces),
             Arc::new(Health::default()),
             Arc::clone(&metrics),
             None,

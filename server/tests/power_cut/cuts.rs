@@ -48,7 +48,9 @@ fn rounds(count: u64, failure: impl Fn(&mut World) -> Home) {
         let moment = Duration::from_millis(random.between(MOMENTS.0, MOMENTS.1));
         let seed = random.next();
         // One in three times many messages are about to go, or are going, which takes some milliseconds.
-        let (waits, within) = (random.one_in(3), Duration::from_millis(random.below(12)));
+        let within = Duration::from_millis(random.below(12));
+        let none_was = round > count / 2 && load.ledger.lock().unwrap().counts.cut_at_once == 0;
+        let waits = random.one_in(3) || none_was;
         let home = load.run_during(&mut world, seed, |world| {
             std::thread::sleep(moment);
             if waits {

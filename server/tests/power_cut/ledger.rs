@@ -46,8 +46,10 @@ pub struct Counts {
     pub deletions_unanswered: u64,
     /// Sessions that deleted more than the store does in one transaction, and had their +OK.
     pub deleted_at_once: u64,
-    /// Such sessions that were cut off before it: done whole, by the next start, or not at all.
+    /// Such sessions that were cut off before it …
     pub cut_at_once: u64,
+    /// … and those of them that were decided on, which the next start finished.
+    pub finished_later: u64,
     /// Messages that a filter put into a folder.
     pub filed: u64,
     pub repeated: u64,

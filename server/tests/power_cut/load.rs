@@ -17,9 +17,9 @@ const SENDERS: u64 = 5;
 /// A fetching client leaves so many messages in the maildrop.
 const LEFT: usize = 40;
 /// Clients that fill the heap, with small messages.
-const HEAPERS: u64 = 8;
+const HEAPERS: u64 = 24;
 /// The heap is emptied with one QUIT when it has so many messages: more than the store deletes in one transaction (256).
-const MANY: usize = 600;
+const MANY: usize = 1500;
 
 /// What all clients share.
 pub struct Load {

@@ -129,6 +129,8 @@ impl World {
 pub struct Before {
     pub queued: HashSet<Token>,
     pub taken: std::collections::HashMap<Token, Vec<u64>>,
+    /// Deletions that the next start has to finish.
+    pub unfinished: u64,
 }
 
 /// Looks at the files of the store while no server runs: counters, references, files, and the queue. It looks at a copy,
@@ -172,7 +174,8 @@ pub fn inspect(data: &Path, sink: &Sink) -> Before {
     let token = |address: &String| address.trim_start_matches('t').split('@').next().unwrap().parse().unwrap();
     let queued: HashSet<Token> = addresses.iter().map(token).collect();
     assert_eq!(queued.len(), addresses.len(), "a recipient is in the queue twice");
-    Before { queued, taken: sink.taken() }
+    let unfinished: i64 = database.query_row("SELECT count(*) FROM deletion", [], |row| row.get(0)).unwrap();
+    Before { queued, taken: sink.taken(), unfinished: unfinished as u64 }
 }
 
 /// A POP3 session in its TRANSACTION state, and the number of its messages.

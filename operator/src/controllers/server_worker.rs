@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use paquebot_config::bundle::SECRETS_FILE;
-use paquebot_config::{Filters, Login, Record, Secrets, ShardName, Verifier};
+use paquebot_config::bundle::{SECRETS_FILE, SERVER_FILE};
+use paquebot_config::{Filters, Login, Record, Secrets, ServerConfig, ShardName, Verifier};
 use paquebot_crds::mail_server::{CertManager, CertificateSource};
 use serde_json::json;
 
@@ -493,6 +493,8 @@ pub struct Recovered {
     pub shards: Vec<String>,
     /// The logins in `secrets.json`, so that a Secret that went meanwhile keeps its last good login.
     pub logins: BTreeMap<String, Login>,
+    /// The authorities of clients' certificates in `server.json`, for the same reason.
+    pub authorities: Option<String>,
     /// The digests of the files in the index that is there.
     pub digests: HashMap<String, String>,
 }
@@ -526,6 +528,7 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
         filters: HashMap::new(),
         shards: Vec::new(),
         logins: BTreeMap::new(),
+        authorities: config.as_ref().and_then(authorities),
         digests: digests(config),
     };
     let mut parameters = ListParams::default().labels(&selector).limit(16);
@@ -539,6 +542,11 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
             None => return Ok(recovered),
         }
     }
+}
+
+fn authorities(config: &ConfigMap) -> Option<String> {
+    let text = config.data.as_ref()?.get(SERVER_FILE)?;
+    serde_json::from_str::<ServerConfig>(text).ok()?.tls.client_authorities
 }
 
 /// The digests of a ConfigMap's index; none where it cannot be read.

@@ -55,7 +55,7 @@ pub use input::{
     ClusterRanges, CredentialFailure, CredentialOutcome, Entry, Meta, Object, Options, Pod, SecretVersion,
 };
 pub use key::{NamespacedName, ObjectKey};
-pub use networks::is_of_the_internet;
+pub use networks::{is_of_the_internet, meets};
 pub use policies::{MAIL_PORTS, OPERATOR_LABELS};
 pub use secrets::{SecretPurpose, SecretReference, SecretUse, SecretValue, server_login, smart_host_tls};
 pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork, Report, Verdict};

@@ -165,7 +165,8 @@ fn objection(
 }
 
 /// Networks meet when one contains the other: they never overlap in part.
-fn meets(one: &IpNet, other: &IpNet) -> bool {
+#[must_use]
+pub fn meets(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 

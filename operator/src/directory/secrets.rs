@@ -191,6 +191,20 @@ impl Directory {
         changes
     }
 
+    /// Takes over the authorities that lie in a server's `server.json`, as long as their Secret has not been read. The caller
+    /// knows that the MailServer named the same Secret then.
+    pub fn restore_authorities(&mut self, server: &NamespacedName, pem: String) -> Changes {
+        let object = ObjectKey::new(Kind::MailServer, server.clone());
+        let used = SecretUse { object, purpose: SecretPurpose::ClientAuthorities };
+        match self.held.get_mut(&used).filter(|held| held.value.is_none()) {
+            Some(held) => {
+                held.value = Some(SecretValue::ClientAuthorities(pem));
+                self.secret_settled(&used, true)
+            }
+            None => Changes::default(),
+        }
+    }
+
     /// What follows from a Secret that was read.
     fn secret_settled(&mut self, used: &SecretUse, is_new: bool) -> Changes {
         let mut work = Work::default();

@@ -23,7 +23,7 @@ use paquebot_crds::mail_server::{Listener, ProxyProtocolMode};
 use tokio::time::Instant;
 
 use super::peers::{Known, Origin, Peers, takes_mail};
-use crate::directory::ClusterRanges;
+use crate::directory::{ClusterRanges, meets};
 use crate::render;
 
 const TYPE: ConditionType = ConditionType::SourceIPPreserved;
@@ -78,7 +78,7 @@ pub fn balancers(service: &Service) -> BTreeSet<IpAddr> {
 /// Whether a network holds addresses that a node may lend to a client.
 fn meets_own(network: &IpNet, ranges: &ClusterRanges) -> bool {
     let mut own = ranges.nodes.iter().chain(&ranges.pods);
-    own.any(|range| network.contains(range) || range.contains(network))
+    own.any(|range| meets(network, range))
 }
 
 /// What was seen of one server's clients.

@@ -164,6 +164,13 @@ pub async fn clients_addresses_are_measured_and_strangers_refused(client: &Clien
         paquebot_crds::conditions::find(conditions, Type::SourceIPPreserved).cloned()
     };
     assert_eq!(source(&space.get::<MailServer>("mx1").await.unwrap().status), source(&before));
+    // Without a port for strangers nothing is said of what was found at one.
+    let mut spec = spec;
+    spec["listeners"] = json!([{ "name": "pop3", "protocol": "POP3", "port": 1110 }]);
+    space.apply::<MailServer>("mx1", json!({ "spec": spec })).await;
+    let words = space.condition::<MailServer>("mx1", Type::RelayClosed, "Unknown", "NotProbed").await;
+    assert!(words.contains("No listener has the protocol SMTP"), "{words}");
+    assert_eq!(operator.metrics.blind_probes.get(), 0);
     operator.stop().await;
     Api::<Node>::all(client.clone()).delete("exposure", &DeleteParams::default()).await.unwrap();
 }

@@ -134,6 +134,19 @@ pub async fn authorities_follow_their_secret(client: &Client) {
     })
     .await;
     assert!(told.contains("BEGIN CERTIFICATE") && !told.contains("PRIVATE"), "{told}");
+
+    // The Secret goes, and what it held stays, also over a restart.
+    space.api::<Secret>().delete("authorities", &DeleteParams::default()).await.unwrap();
+    let words = space.condition::<MailServer>("mx1", Type::Accepted, "False", "SecretNotFound").await;
+    assert!(words.contains("last good authorities stay"), "{words}");
+    operator.stop().await;
+    let operator = Operator::start(&space, port);
+    space.domain("server1.com", "mx1").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    let words = space.condition::<MailServer>("mx1", Type::Accepted, "False", "SecretNotFound").await;
+    assert!(words.contains("last good authorities stay"), "{words}");
+    let config: ConfigMap = space.exists("mx1-config").await;
+    assert!(config.data.unwrap()["server.json"].contains("BEGIN CERTIFICATE"));
     operator.stop().await;
 }
 

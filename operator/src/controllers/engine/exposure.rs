@@ -218,7 +218,8 @@ impl Engine {
             None => Outcome::TooEarly,
         };
         state.probes.end(outcome, now);
-        if portless {
+        // The pods' rules are the newest, but perhaps others by the time that the look has ended.
+        if portless && current {
             state.closed.nothing_there();
         }
         let (after, stands) = (state.closed.condition().cloned(), state.closed.standing());

@@ -375,6 +375,9 @@ impl Engine {
                 }
                 self.restore_verifiers(&recovered);
                 self.restore_logins(server, recovered.logins);
+                if let Some(pem) = recovered.authorities {
+                    self.restore_authorities(server, pem);
+                }
                 self.check_all_credentials();
             }
             Err(failure) => {

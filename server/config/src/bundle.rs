@@ -227,6 +227,8 @@ fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> 
             bytes.append(&mut json(&name, record)?);
             bytes.push(b'\n');
         }
+        // It is kept until the shard changes.
+        bytes.shrink_to_fit();
         files.insert(name, (!records.is_empty()).then_some((bytes, records.len())));
     }
     for (name, file) in &files {

@@ -37,11 +37,17 @@ pub struct CredentialState {
 /// The resourceVersions of Secrets by name; `None`: there is no such Secret. There are one or two, so that this takes a
 /// tenth of the room of a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Versions(Box<[(Box<str>, Option<Box<str>>)]>);
+struct Versions(Box<[Version]>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Version {
+    secret: Box<str>,
+    version: Option<Box<str>>,
+}
 
 impl Versions {
     fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|(name, version)| (&**name, version.as_deref()))
+        self.0.iter().map(|of| (&*of.secret, of.version.as_deref()))
     }
 
     /// `None`: the Secret is none of these.
@@ -56,7 +62,10 @@ impl Versions {
 
 impl FromIterator<(String, Option<String>)> for Versions {
     fn from_iter<T: IntoIterator<Item = (String, Option<String>)>>(versions: T) -> Self {
-        let boxed = |(name, version): (String, Option<String>)| (name.into(), version.map(Into::into));
+        let boxed = |(name, version): (String, Option<String>)| Version {
+            secret: name.into(),
+            version: version.map(Into::into),
+        };
         Self(versions.into_iter().map(boxed).collect())
     }
 }

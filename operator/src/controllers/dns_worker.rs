@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use paquebot_crds::mail_server::ServerDns;
 use tokio::sync::Semaphore;
 
-use crate::directory::{ClusterRanges, NamespacedName};
+use crate::directory::NamespacedName;
 use crate::dns::compare::Seen;
 use crate::dns::reverse::{Reverse, SeenReverse};
 use crate::dns::seen::{Looker, Settings};
@@ -46,20 +46,20 @@ pub struct Whom {
     shunned: Arc<[IpNet]>,
 }
 
-/// The machine itself and its link (RFC 6890). A private network may well be where an organisation's name servers are.
+/// The machine itself and its link (RFC 6890), where clouds keep what their machines may know. A private network may well be
+/// where an organisation's name servers are, and so may the cluster: its DNS answers every pod that asks.
 const NOBODYS: [&str; 6] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"];
 
 impl Whom {
     /// As a MailServer says. Whoever owns a domain chooses the addresses of its name servers, and reads what they answer in
-    /// the status: so nobody inside the cluster is asked, unless the owner of the MailServer has named resolvers.
+    /// the status: so nothing on the operator's own machine is asked, unless the owner of the MailServer has named resolvers.
     #[must_use]
-    pub fn new(dns: &ServerDns, ranges: &ClusterRanges) -> Self {
+    pub fn new(dns: &ServerDns) -> Self {
         let resolvers = resolver_addresses(&dns.resolvers);
         if !resolvers.is_empty() {
             return Self { resolvers, shunned: Arc::default() };
         }
-        let own = [&ranges.nodes, &ranges.pods, &ranges.services].into_iter().flatten().copied();
-        let shunned = NOBODYS.iter().filter_map(|network| network.parse().ok()).chain(own).collect();
+        let shunned = NOBODYS.iter().filter_map(|network| network.parse().ok()).collect();
         Self { resolvers, shunned }
     }
 }
@@ -118,23 +118,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_inside_is_asked_unless_the_server_names_resolvers() {
-        let ranges = ClusterRanges {
-            nodes: vec!["192.168.7.9/32".parse().unwrap()],
-            services: vec!["10.96.0.0/12".parse().unwrap()],
-            ..ClusterRanges::default()
-        };
+    fn the_machine_itself_is_not_asked_unless_the_server_names_resolvers() {
         let dns = |value| serde_json::from_value::<ServerDns>(value).unwrap();
-        let own = Whom::new(&dns(serde_json::json!({})), &ranges).shunned;
+        let own = Whom::new(&dns(serde_json::json!({}))).shunned;
         let is_shunned =
             |address: &str| own.iter().any(|network| network.contains(&address.parse::<IpAddr>().unwrap()));
-        for address in ["10.96.0.10", "192.168.7.9", "169.254.169.254", "127.0.0.1", "::1", "fe80::1", "0.0.0.0"] {
+        for address in ["169.254.169.254", "127.0.0.1", "::1", "fe80::1", "0.0.0.0"] {
             assert!(is_shunned(address), "{address}");
         }
-        for address in ["192.168.7.10", "10.1.2.3", "203.0.113.1", "2001:db8::1"] {
+        for address in ["10.96.0.10", "192.168.7.10", "203.0.113.1", "2001:db8::1"] {
             assert!(!is_shunned(address), "{address}");
         }
-        assert!(Whom::new(&dns(serde_json::json!({ "resolvers": ["10.96.0.10"] })), &ranges).shunned.is_empty());
+        assert!(Whom::new(&dns(serde_json::json!({ "resolvers": ["10.96.0.10"] }))).shunned.is_empty());
     }
 
     #[test]

@@ -229,8 +229,8 @@ impl Authority {
         }
         if servers.is_empty() && shunned {
             return Place::Unknown(format!(
-                "the name servers of {zone} ({}) have addresses of this cluster or of machines themselves, where nobody is \
-                 asked unless spec.dns.resolvers of the MailServer says through whom",
+                "the name servers of {zone} ({}) have loopback or link-local addresses, where nobody is asked unless \
+                 spec.dns.resolvers of the MailServer says through whom",
                 names.join(", ")
             ));
         }

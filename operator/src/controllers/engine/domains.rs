@@ -215,7 +215,7 @@ impl Engine {
         let Some(state) = self.domains.get_mut(domain).filter(is_due) else { return false };
         state.busy = true;
         let (worker, wanted, domain) = (self.dns.clone(), state.wanted.clone(), domain.clone());
-        let whom = Whom::new(&dns, self.directory.cluster_ranges());
+        let whom = Whom::new(&dns);
         self.tools.metrics.dns_looks.inc();
         self.start(async move { Input::Looked(Box::new(worker.look(domain, wanted, whom).await)) });
         true

@@ -68,8 +68,7 @@ impl Engine {
 
     /// Starts a look.
     pub(super) fn look_back(&mut self, server: &NamespacedName) {
-        let ranges = self.directory.cluster_ranges();
-        let whom = self.directory.server(server).map(|entry| Whom::new(&entry.spec.dns, ranges));
+        let whom = self.directory.server(server).map(|entry| Whom::new(&entry.spec.dns));
         let (Some(whom), Some(state)) = (whom, self.reverse.get_mut(server)) else { return };
         let Some(wanted) = state.wanted.as_ref().ok().filter(|_| !state.busy).cloned() else { return };
         state.busy = true;

@@ -14,6 +14,8 @@ const CUTS: u64 = 20;
 const MOMENTS: (u64, u64) = (30, 900);
 /// Where a large deletion is waited for, at most so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// The same where none was cut in half yet: until the store has written one down, which a slow disk takes long for.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Milliseconds that it takes, about.
 const WITHIN: u64 = 60;
 /// The volume in MiB.
@@ -52,10 +54,12 @@ fn rounds(count: u64, failure: impl Fn(&mut World) -> Home) {
         // One in three times many messages are about to go, or are going, which takes some milliseconds.
         let within = Duration::from_millis(random.below(WITHIN));
         let none_was = round > count / 2 && load.ledger.lock().unwrap().counts.finished_later == 0;
-        let waits = random.one_in(3) || none_was;
+        let waits = random.one_in(3);
         let home = load.run_during(&mut world, seed, |world| {
             std::thread::sleep(moment);
-            if waits {
+            if none_was {
+                world.until_deleting(PATIENCE);
+            } else if waits {
                 load.until_emptied(LONGEST_WAIT);
                 std::thread::sleep(within);
             }

@@ -29,6 +29,15 @@ pub struct Load {
     emptied: AtomicU64,
 }
 
+/// Ends the load when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Load {
     pub fn new() -> Self {
         Self { ledger: Mutex::default(), tokens: AtomicU64::new(1), emptied: AtomicU64::new(0) }
@@ -50,9 +59,9 @@ impl Load {
                 let seed = seed ^ (maildrop as u64 + 100) << 32;
                 scope.spawn(move || self.until(over, seed, |random| self.fetch_some(pop3, maildrop, random)));
             }
-            let outcome = failure(world);
-            over.store(true, Ordering::SeqCst);
-            outcome
+            // Also when the failure itself fails: the clients are waited for.
+            let _ends = Ends(over);
+            failure(world)
         })
     }
 

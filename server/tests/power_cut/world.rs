@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paquebot_config::{Content, RecipientScope, Record, RelayRule, RelaySource, Resolvers};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::dns::Dns;
 use crate::ledger::{Found, Maildrop};
@@ -118,6 +118,20 @@ impl World {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
+    /// Returns as soon as a large deletion has been decided on and is not finished. It looks at the store's own rows, so that
+    /// how fast the volume is makes no difference; nothing of it is open afterwards.
+    pub fn until_deleting(&self, longest: Duration) {
+        let path = self.server().home.data_dir().join("mail.db");
+        let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        store.busy_timeout(longest).unwrap();
+        let mut deletions = store.prepare("SELECT count(*) FROM deletion").unwrap();
+        let begun = Instant::now();
+        while deletions.query_row([], |row| row.get::<_, i64>(0)).unwrap() == 0 {
+            assert!(begun.elapsed() < longest, "no large deletion begins");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// What there is, after [`World::start_again`]; `queued` and `taken` are from before it.
     pub fn find(&self, before: Before) -> Found {
         let maildrops = (0..MAILDROPS.len()).map(|maildrop| fetch_all(self.pop3(), maildrop)).collect();
@@ -183,14 +197,14 @@ pub fn log_in(pop3: SocketAddr, maildrop: Maildrop) -> std::io::Result<(Wire, us
     let mut wire = Wire::connect(pop3)?;
     wire.line()?;
     wire.pop3(&format!("USER {}", MAILDROPS[maildrop]))?;
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let answer = wire.pop3(&format!("PASS {}", password(MAILDROPS[maildrop])))?;
         if answer.starts_with("+OK") {
             break;
         }
         // A session that was cut may hold its lock for a moment.
-        if !answer.contains("[IN-USE]") || std::time::Instant::now() > deadline {
+        if !answer.contains("[IN-USE]") || Instant::now() > deadline {
             return Err(std::io::Error::other(answer));
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -338,11 +338,27 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(
     if steps.is_empty() {
         return Ok(());
     }
-    // What is sorted for an index grows with the mail, and memory does not: it goes to the volume, which has to have room for
-    // the log of a step anyhow. The image's own directories are read-only.
+    let taken = sort_on_volume(connection, path).and_then(|()| take_steps(connection, &steps, newest));
+    // Also when a step failed: the directory is the process's, not the connection's.
+    let restored = sort_in_memory(connection);
+    taken.and(restored)
+}
+
+/// What is sorted for an index grows with the mail, and memory does not: it goes to the volume, which has to have room for
+/// the log of a step anyhow. The image's own directories are read-only.
+fn sort_on_volume(connection: &Connection, path: &Path) -> Result<()> {
     connection.pragma_update(None, "temp_store_directory", path.parent().and_then(Path::to_str).unwrap_or_default())?;
-    connection.pragma_update(None, "temp_store", "FILE")?;
-    for (version, step) in steps {
+    Ok(connection.pragma_update(None, "temp_store", "FILE")?)
+}
+
+fn sort_in_memory(connection: &Connection) -> Result<()> {
+    let memory = connection.pragma_update(None, "temp_store", "MEMORY");
+    connection.pragma_update(None, "temp_store_directory", "")?;
+    Ok(memory?)
+}
+
+fn take_steps(connection: &mut Connection, steps: &[(i64, &&str)], newest: i64) -> Result<()> {
+    for (version, step) in steps.iter().copied() {
         let begun = std::time::Instant::now();
         tracing::info!(version, newest, "bringing the mail store to a newer schema; no mail is served meanwhile");
         take_step(connection, version, step)?;
@@ -350,8 +366,6 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         tracing::info!(version, seconds = begun.elapsed().as_secs_f64(), "the mail store has the newer schema");
     }
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "temp_store_directory", "")?;
     Ok(())
 }
 
@@ -403,6 +417,8 @@ pub(super) fn newest() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::OptionalExtension;
+
     use super::*;
 
     #[test]
@@ -420,6 +436,12 @@ mod tests {
         assert_eq!(version(&connection), newest);
         assert!(migrate(&mut connection, &path, &bad).is_err());
         assert_eq!(version(&connection), newest, "a step that fails leaves the version before it");
+        let temp_store: i64 = connection.query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap();
+        assert_eq!(temp_store, 2, "in memory, as always");
+        let of_process =
+            connection.query_row("PRAGMA temp_store_directory", [], |row| row.get::<_, String>(0)).optional().unwrap();
+        // Other tests of this process may be on their way.
+        assert_ne!(of_process.as_deref(), directory.path().to_str(), "nothing temporary goes there any more");
     }
 
     /// Neither memory nor the log grow with the mail of a store that is brought forward.

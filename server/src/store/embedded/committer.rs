@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::deletion::Deletion;
 use super::error::{is_fatal, was_surely_undone};
 use super::schema::BUSY;
 use super::space::Space;
@@ -41,6 +42,13 @@ const FREE_SHARE: i64 = 4;
 pub(super) struct Job {
     work: Work,
     reply: oneshot::Sender<Result<()>>,
+}
+
+impl Job {
+    /// The next round of a deletion for which nobody waits.
+    pub(super) fn unfinished(deletion: Deletion) -> Self {
+        Self { work: Work::Round(Box::new(deletion)), reply: oneshot::channel().0 }
+    }
 }
 
 /// What is done with the store.
@@ -362,9 +370,7 @@ impl Writer {
                 tracing::warn!(%error, "a deletion of many messages is interrupted");
                 let reason = format!("the deletion was interrupted, and goes on by itself: {error}");
                 let _ = reply.send(Err(StoreError::Failed(reason)));
-                let (nobody, _) = oneshot::channel();
-                let round = Job { work: Work::Round(deletion), reply: nobody };
-                self.stalled.push_back((Instant::now() + STALLED, round));
+                self.stalled.push_back((Instant::now() + STALLED, Job::unfinished(*deletion)));
                 None
             }
             (work, _) => Some((work, reply)),

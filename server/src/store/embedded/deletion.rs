@@ -1,17 +1,20 @@
 //! Deleting messages of a maildrop. A few go in one transaction. Many would keep everybody's mail waiting behind it: they are
 //! decided on in a small transaction, which writes down what is to go, and go in rounds, each of which shares a transaction
 //! with the mail that waits. All or nothing it is all the same (RFC 1939 §6): what was decided on and not finished when the
-//! process ended, the next one finishes before it serves anybody. Called by [`super::committer`] and [`super::recovery`].
+//! process ended, the next one finishes before it serves anybody, or where the volume has no room for that as soon as it has.
+//! Called by [`super::committer`] and [`super::recovery`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
+use paquebot_config::Address;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::MaildropLock;
 use super::transaction::{Unreferenced, find_folder, find_maildrop, release};
+use super::{MaildropLock, OpenMaildrops};
 use crate::store::outgoing::MessageNumber;
-use crate::store::{MaildropName, Result, StoreError};
+use crate::store::{Folder, MailboxName, MaildropName, Result, StoreError};
 
 /// Messages that go at once: a few milliseconds' work, which is what others wait longer for their own.
 pub(super) const ROUND: usize = 256;
@@ -30,12 +33,12 @@ pub(super) struct Deletion {
     done: usize,
     /// Keeps sessions from listing what is half gone, also when the one that asked has ended.
     #[expect(dead_code, reason = "held until the last round")]
-    lock: MaildropLock,
+    lock: Option<Arc<MaildropLock>>,
 }
 
 impl Deletion {
     pub(super) fn new(place: (i64, i64), keys: Vec<i64>, lock: MaildropLock) -> Self {
-        Self { place, keys, done: 0, lock }
+        Self { place, keys, done: 0, lock: Some(Arc::new(lock)) }
     }
 
     /// Writes down what is to go. Once this is durable, it goes.
@@ -99,16 +102,26 @@ pub(super) fn locate(connection: &Connection, maildrop: &MaildropName, keys: &[i
 }
 
 /// Finishes what a process that ended had decided on. Nobody is served yet. One that cannot be finished keeps nobody from
-/// being served: it stays for the next start, and what it was to delete is seen until then.
-pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<()> {
+/// being served: it stays for the next start, and what it was to delete is seen until then. Yields those for which the volume
+/// has no room: they go on when it has ([`resume`]).
+pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<Vec<i64>> {
     let mut statement = connection.prepare("SELECT first FROM deletion ORDER BY first")?;
     let begun: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     drop(statement);
+    let mut without_room = Vec::new();
     for first in begun {
         match finish(connection, bodies, first) {
             Ok(messages) => tracing::info!(messages, "finished a deletion that the last process began"),
             // That is not this row's affair.
             Err(error @ StoreError::Volume(_)) => return Err(error),
+            Err(StoreError::DiskFull) => {
+                without_room.push(first);
+                tracing::warn!(
+                    row = first,
+                    "the volume of the mail store has no room to finish a deletion that the last process began: it goes on by \
+                     itself when there is some; make the volume larger or delete other mail"
+                );
+            }
             Err(error) => tracing::error!(
                 %error,
                 row = first,
@@ -117,7 +130,47 @@ pub(super) fn finish_all(connection: &mut Connection, bodies: &Path) -> Result<(
             ),
         }
     }
-    Ok(())
+    Ok(without_room)
+}
+
+/// The deletions of these rows, to go on beside others' work. Nobody opens their maildrops until they are done.
+pub(super) fn resume(connection: &Connection, rows: &[i64], emptied: &OpenMaildrops) -> Result<Vec<Deletion>> {
+    let mut locks: HashMap<(i64, i64), Option<Arc<MaildropLock>>> = HashMap::new();
+    let mut deletions = Vec::new();
+    for first in rows {
+        let place: (i64, i64) =
+            connection.query_row("SELECT maildrop, folder FROM deletion WHERE first = ?1", [first], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let lock = match locks.get(&place) {
+            Some(lock) => lock.clone(),
+            None => {
+                // One that is taken is another deletion's of the same address.
+                let taken = name_of(connection, place)?.and_then(|name| MaildropLock::take(emptied, &name).ok());
+                let lock = taken.map(Arc::new);
+                locks.insert(place, lock.clone());
+                lock
+            }
+        };
+        deletions.push(Deletion { place, keys: keys_of(connection, *first)?, done: 0, lock });
+    }
+    Ok(deletions)
+}
+
+/// What a maildrop and folder of these numbers are called; `None` where they are not there, so that nobody can open them.
+fn name_of(connection: &Connection, (maildrop, folder): (i64, i64)) -> Result<Option<MaildropName>> {
+    let found: Option<(String, String, String)> = connection
+        .prepare_cached(
+            "SELECT maildrop.name, maildrop.tenant, coalesce(folder.name, '') FROM maildrop \
+             LEFT JOIN folder ON folder.number = ?2 AND folder.maildrop = maildrop.number WHERE maildrop.number = ?1",
+        )?
+        .query_row([maildrop, folder], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    Ok(found.and_then(|(name, tenant, folder)| {
+        let mailbox = MailboxName { address: Address::parse(&name).ok()?, tenant: tenant.into() };
+        let folder = if folder.is_empty() { Folder::inbox() } else { Folder::parse(&folder)? };
+        Some(MaildropName { mailbox, folder })
+    }))
 }
 
 /// Finishes one; yields how many messages it was about.

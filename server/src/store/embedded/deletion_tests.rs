@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use paquebot_config::Address;
 use rusqlite::Connection;
 
-use super::deletion::{Deletion, ROUND, locate};
+use super::deletion::{Deletion, ROUND, finish_all, locate};
 use super::tools::{check, repair};
 use super::transaction::Work;
 use super::{EmbeddedStore, MaildropLock, recovery};
@@ -329,6 +329,49 @@ async fn a_deletion_that_the_database_refuses_can_be_asked_for_again() {
     database.busy_timeout(Duration::from_secs(30)).unwrap();
     database.execute_batch("DROP TRIGGER refuse").unwrap();
     store.delete(&anna, &all).await.unwrap();
+    assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
+    store.close().await;
+    is_whole(directory.path());
+}
+
+/// The volume has no room when the process starts: what was decided on is neither given up nor seen half gone.
+#[tokio::test]
+async fn a_deletion_for_which_there_is_no_room_goes_on_when_there_is_some() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path()).await;
+    let all = keys(&store, "anna@server1.com").await;
+    store.close().await;
+    let mut opened = recovery::open(directory.path()).unwrap();
+    let anna = maildrop("anna@server1.com");
+    let lock = MaildropLock::take(&Arc::default(), &anna).unwrap();
+    let place = locate(&opened.connection, &anna, &all).unwrap();
+    Deletion::new(place, all.clone(), lock).decide(&opened.connection).unwrap();
+    // Each message that goes takes more room than there is.
+    opened
+        .connection
+        .execute_batch(
+            "CREATE TABLE ballast (bytes BLOB) STRICT;
+             CREATE TRIGGER refuse BEFORE DELETE ON entry BEGIN INSERT INTO ballast VALUES (zeroblob(10000000)); END;",
+        )
+        .unwrap();
+    let pages: i64 = opened.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    opened.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    opened.unfinished = finish_all(&mut opened.connection, &opened.bodies).unwrap();
+    assert_eq!(opened.unfinished, [all[0]]);
+
+    let store = EmbeddedStore::serve(directory.path(), opened, None).unwrap();
+    assert!(matches!(store.open_maildrop(&anna).await, Err(StoreError::MaildropInUse)), "nobody sees half of it");
+    assert_eq!(keys(&store, "jack@server1.com").await.len(), 10, "others are served");
+    let database = Connection::open(directory.path().join("mail.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    let begun = || database.query_row("SELECT count(*) FROM deletion", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(begun(), 1, "it is not given up");
+    database.execute_batch("DROP TRIGGER refuse; DROP TABLE ballast").unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while store.open_maildrop(&anna).await.is_err() {
+        assert!(Instant::now() < until, "it does not go on");
+        tokio::task::yield_now().await;
+    }
     assert_eq!(keys(&store, "anna@server1.com").await, Vec::<i64>::new());
     store.close().await;
     is_whole(directory.path());

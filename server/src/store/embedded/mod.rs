@@ -31,6 +31,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -39,7 +40,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio_util::sync::CancellationToken;
 
 pub use self::committer::{Access, Faults};
-use self::committer::{Committer, Writer, stopped};
+use self::committer::{Committer, Job, Writer, stopped};
 use self::deletion::Deletion;
 use self::readers::{MessageFile, PieceReader, Readers};
 pub use self::recovery::is_in_use;
@@ -86,7 +87,12 @@ impl EmbeddedStore {
     }
 
     fn open_with(directory: &Path, in_place: Option<Faults>) -> Result<Arc<Self>> {
-        let opened = recovery::open(directory)?;
+        Self::serve(directory, recovery::open(directory)?, in_place)
+    }
+
+    fn serve(directory: &Path, opened: recovery::Opened, in_place: Option<Faults>) -> Result<Arc<Self>> {
+        let emptied = OpenMaildrops::default();
+        let unfinished = deletion::resume(&opened.connection, &opened.unfinished, &emptied)?;
         let mut run = [0; 8];
         getrandom::fill(&mut run).map_err(|error| StoreError::Failed(error.to_string()))?;
         let space = Space::new(directory.to_owned());
@@ -100,7 +106,7 @@ impl EmbeddedStore {
             lock: opened.lock,
             careful: 0,
             deletions: VecDeque::new(),
-            stalled: VecDeque::new(),
+            stalled: unfinished.into_iter().map(|deletion| (Instant::now(), Job::unfinished(deletion))).collect(),
         };
         let (committer, thread) = match in_place.clone() {
             Some(faults) => (Committer::InPlace(Arc::new(Mutex::new(writer)), faults), None),
@@ -114,7 +120,7 @@ impl EmbeddedStore {
             thread: Mutex::new(thread),
             broken,
             open_maildrops: Arc::default(),
-            emptied: Arc::default(),
+            emptied,
         }))
     }
 

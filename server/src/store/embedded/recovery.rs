@@ -27,6 +27,8 @@ pub(super) struct Opened {
     pub(super) lock: File,
     pub(super) connection: Connection,
     pub(super) bodies: PathBuf,
+    /// Rows of deletions for which there was no room.
+    pub(super) unfinished: Vec<i64>,
 }
 
 /// Opens the store of `directory`, making it where there was none. Blocks.
@@ -52,9 +54,9 @@ pub(super) fn open(directory: &Path) -> Result<Opened> {
     if known.trim() != identity {
         record_identity(&mut lock, &identity).map_err(cannot)?;
     }
-    deletion::finish_all(&mut connection, &bodies)?;
+    let unfinished = deletion::finish_all(&mut connection, &bodies)?;
     sweep(&connection, &bodies, LEFT_BY_A_CRASH)?;
-    Ok(Opened { lock, connection, bodies })
+    Ok(Opened { lock, connection, bodies, unfinished })
 }
 
 /// Takes the directory for this process alone.

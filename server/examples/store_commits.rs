@@ -55,6 +55,7 @@ async fn message(store: &EmbeddedStore, writer: u64, body: &Bytes) -> anyhow::Re
         id: MessageId::generate(),
         received_at: Timestamp::now(),
         reverse_path: Some(Address::parse("tom@server1.com")?),
+        sender_tenant: None,
         trace: Bytes::from_static(b"Received: from a.example by b.example; Mon, 23 Nov 2026 12:00:00 +0000\r\n"),
         body: spool.finish().await?,
         declared: Declared::default(),

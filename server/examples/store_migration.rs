@@ -20,11 +20,12 @@ const WRITERS: u64 = 64;
 /// One message in so many waits in the queue besides.
 const QUEUED: u64 = 1000;
 
-/// What versions 4 to 8 have added goes. A tenth of the messages is named as files, which version 4 makes an index of.
+/// What versions 4 to 9 have added goes. A tenth of the messages is named as files, which version 4 makes an index of.
 const BACK_TO_3: &str = "
     DROP INDEX message_file;
     ALTER TABLE message DROP COLUMN checksums;
     ALTER TABLE message DROP COLUMN unended;
+    ALTER TABLE message DROP COLUMN sender_tenant;
     DROP TABLE deletion;
     ALTER TABLE recipient DROP COLUMN tenant;
     ALTER TABLE maildrop RENAME TO newer;
@@ -114,6 +115,7 @@ fn message(number: u64) -> anyhow::Result<Acceptance> {
         id: MessageId::generate(),
         received_at: Timestamp::now(),
         reverse_path: Some(Address::parse("tom@server1.com")?),
+        sender_tenant: None,
         trace: Bytes::from_static(b"Received: from a.example by b.example; Mon, 23 Nov 2026 12:00:00 +0000\r\n"),
         body: Body::from(Bytes::from_static(&[b'x'; 1024])),
         declared: Declared::default(),

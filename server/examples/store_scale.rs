@@ -107,6 +107,7 @@ fn message(number: u64) -> anyhow::Result<Acceptance> {
         id: MessageId::generate(),
         received_at: Timestamp::now(),
         reverse_path: Some(Address::parse("tom@server1.com")?),
+        sender_tenant: None,
         trace: Bytes::from_static(b"Received: from a.example by b.example; Mon, 23 Nov 2026 12:00:00 +0000\r\n"),
         body: Body::from(Bytes::from_static(&[b'x'; 1024])),
         declared: Declared::default(),

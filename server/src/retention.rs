@@ -156,6 +156,7 @@ mod tests {
             id: MessageId::generate(),
             received_at,
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::new(),
             body: Body::from(Bytes::from_static(b"Subject: x\r\n\r\nx\r\n")),
             declared: Declared::default(),

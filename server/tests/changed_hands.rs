@@ -1,12 +1,12 @@
 //! A domain changes hands while mail for it waits: what was accepted for one tenant's address reaches nobody else who has
-//! the same address by then.
+//! the same address by then, nor does what is reported of what somebody sent.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
 use base64::Engine as _;
-use paquebot_config::{Address, Content, Record};
+use paquebot_config::{Address, AliasRecord, Content, Record};
 use serde_json::{Value, json};
 use support::client::Client;
 use support::{Home, Server, content, wait_for};
@@ -28,7 +28,29 @@ fn wanted(tenant_of_server1: &str, quota_of_anna: Option<u64>) -> Content {
             mailbox.quota = quota_of_anna;
         }
     }
+    for (domain, tenant) in wanted.domains.iter_mut().zip([tenant_of_server1, "other"]) {
+        domain.tenant = tenant.to_owned();
+    }
     wanted
+}
+
+/// server1.com has no mailbox: what is for Anna goes to Jane.
+fn without_mailboxes(tenant_of_server1: &str) -> Content {
+    let mut wanted = wanted(tenant_of_server1, None);
+    wanted.records.retain(
+        |record| !matches!(record, Record::Mailbox(mailbox) if mailbox.address.domain().as_str() == "server1.com"),
+    );
+    let (anna, jane) = ("anna@server1.com", "jane@server2.com");
+    let [address, target] = [anna, jane].map(|text| Address::parse(text).unwrap());
+    wanted.records.push(Record::Alias(AliasRecord { address, targets: vec![target] }));
+    wanted
+}
+
+/// How many reports could not be made.
+fn unreported(server: &Server) -> u64 {
+    let metrics = server.get("/metrics").1;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("paquebot_outbound_total{result=\"unreported\"} "));
+    line.map_or(0, |count| count.parse().unwrap())
 }
 
 fn start(content: Content) -> Server {
@@ -50,7 +72,8 @@ fn submit(server: &Server, login: &str, password: &str, parameters: &str, to: &[
         assert!(client.smtp(&format!("RCPT TO:<{address}>")).starts_with("250"));
     }
     assert!(client.smtp("DATA").starts_with("354"));
-    assert!(client.smtp(&format!("Subject: private\r\nFrom: <{login}>\r\n\r\nbetween us\r\n.")).starts_with("250"));
+    let header = format!("Subject: private\r\nFrom: <{login}>\r\nTo: <{}>\r\n", to.join(">, <"));
+    assert!(client.smtp(&format!("{header}\r\nbetween us\r\n.")).starts_with("250"));
 }
 
 /// All that a mailbox has.
@@ -103,6 +126,7 @@ fn mail_that_was_held_goes_back_when_the_address_is_somebody_elses() {
     let reports = fetched(&server, "jo@server2.com", "a-password");
     assert!(matches!(&reports[..], [report] if tells_of_anna(report)), "{reports:?}");
     assert_eq!(fetched(&server, "jane@server2.com", "a-password").len(), 1, "hers are whose they were");
+    assert_eq!(unreported(&server), 1);
 }
 
 #[test]
@@ -128,4 +152,72 @@ fn mail_that_waits_for_room_comes_when_the_owner_has_some() {
     until_empty(&server);
     assert_eq!(fetched(&server, "anna@server1.com", "anna-password").len(), 1);
     assert_eq!(fetched(&server, "jo@server2.com", "a-password"), Vec::<String>::new());
+}
+
+#[test]
+fn a_domain_that_has_no_mailbox_for_a_moment_is_whose_it_was() {
+    let mut server = start(wanted("first", None));
+    submit(&server, "jo@server2.com", "a-password", " HOLDFOR=3600", &["anna@server1.com"]);
+    server.reconfigure(|content| *content = without_mailboxes("first"));
+    act(&server, "release");
+    until_empty(&server);
+    assert_eq!(fetched(&server, "jane@server2.com", "a-password").len(), 1);
+    assert_eq!(fetched(&server, "jo@server2.com", "a-password"), Vec::<String>::new(), "nothing went wrong");
+}
+
+#[test]
+fn mail_for_a_domain_without_mailboxes_is_its_tenants_too() {
+    let mut server = start(without_mailboxes("first"));
+    submit(&server, "jo@server2.com", "a-password", " HOLDFOR=3600", &["anna@server1.com"]);
+    let listed = server.ask_admin("GET", "/queue", Some(TOKEN), "").1["recipients"][0].clone();
+    assert_eq!(listed["tenant"], "first", "{listed}");
+    let id = listed["message"].as_str().unwrap();
+    let message = server.ask_admin("GET", &format!("/queue/messages/{id}"), Some(TOKEN), "").1;
+    assert_eq!(message["senderTenant"], "other", "{message}");
+    server.reconfigure(|content| *content = wanted("second", None));
+    act(&server, "release");
+    until_empty(&server);
+    assert_eq!(fetched(&server, "anna@server1.com", "anna-password"), Vec::<String>::new());
+    let reports = fetched(&server, "jo@server2.com", "a-password");
+    assert!(matches!(&reports[..], [report] if tells_of_anna(report)), "{reports:?}");
+}
+
+/// An ordinary failure, and a filter's reply: both are for the one who sent.
+#[test]
+fn what_is_told_to_a_sender_goes_to_nobody_else_who_has_the_address() {
+    let mut server = start(wanted("first", None));
+    submit(&server, "tom@server1.com", "tom-password", " HOLDFOR=3600", &["jo@server2.com", "jane@server2.com"]);
+    server.reconfigure(|content| {
+        *content = wanted("second", None);
+        content.records.retain(|record| record.address() != Some(&Address::parse("jo@server2.com").unwrap()));
+        for record in &mut content.records {
+            let Record::Mailbox(mailbox) = record else { continue };
+            if mailbox.address == Address::parse("jane@server2.com").unwrap() {
+                mailbox.filter = Some("require \"vacation\"; vacation \"I am away\";".to_owned());
+            }
+        }
+    });
+    act(&server, "release");
+    until_empty(&server);
+    assert_eq!(fetched(&server, "jane@server2.com", "a-password").len(), 1);
+    assert_eq!(fetched(&server, "tom@server1.com", "tom-password"), Vec::<String>::new());
+    // Of the failure; the reply has the null reverse-path.
+    wait_for("the count", || (unreported(&server) >= 1).then_some(()));
+}
+
+#[test]
+fn what_is_told_to_a_sender_comes_when_the_domain_is_his_again() {
+    let mut server = start(wanted("first", None));
+    submit(&server, "tom@server1.com", "tom-password", " HOLDFOR=3600", &["jo@server2.com"]);
+    for tenant in ["second", "first"] {
+        server.reconfigure(|content| {
+            *content = wanted(tenant, None);
+            content.records.retain(|record| record.address() != Some(&Address::parse("jo@server2.com").unwrap()));
+        });
+    }
+    act(&server, "release");
+    until_empty(&server);
+    let reports = fetched(&server, "tom@server1.com", "tom-password");
+    assert!(matches!(&reports[..], [report] if report.contains("Action: failed")), "{reports:?}");
+    assert_eq!(unreported(&server), 0);
 }

@@ -240,6 +240,7 @@ impl Directory {
         };
         let config = DomainConfig {
             domain,
+            tenant: name.namespace.clone(),
             subaddress_separator: spec.subaddressing.separator(),
             catch_all,
             max_message_size: spec.limits.max_message_size.as_ref().map(paquebot_crds::Quantity::bytes),

@@ -95,7 +95,7 @@ pub struct Configuration {
     mailboxes: HashMap<String, MailboxRecord>,
     aliases: HashMap<String, AliasRecord>,
     most_verifiers: usize,
-    /// Of each domain with mailboxes: whose they are.
+    /// Whose the mailboxes of each domain are, for sets that do not say it of the domain.
     tenants: HashMap<Domain, String>,
 }
 
@@ -249,20 +249,21 @@ impl Configuration {
         self.aliases.get(&canonical).map(Resolution::Alias)
     }
 
-    /// Whose an address is: its mailbox's tenant; where it has none of its own, that of its domain's mailboxes. `None`: the
-    /// set does not say.
+    /// Whose an address is: its mailbox's tenant; where it has none of its own, its domain's, whether the domain has any
+    /// mailbox or not. `None`: the set does not say, or the domain is not served.
     #[must_use]
     pub fn tenant_of(&self, address: &Address) -> Option<&str> {
-        let of_domain = self.tenants.get(address.domain())?;
-        let base = || self.mailbox(&self.subaddress(address)?.0);
-        let own = self.mailbox(address).or_else(base).map(|mailbox| &mailbox.tenant);
-        Some(own.filter(|tenant| !tenant.is_empty()).unwrap_or(of_domain))
+        let domain = self.domains.get(address.domain())?;
+        let base = || self.mailbox(&subaddress(address, domain)?.0);
+        let own = self.mailbox(address).or_else(base).map(|mailbox| mailbox.tenant.as_str());
+        own.filter(|tenant| !tenant.is_empty()).or_else(|| self.tenant_of_domain(address.domain()))
     }
 
-    /// Whether the set says of any mailbox whose it is.
+    /// Whose a domain is. Sets of before domains said so tell it by their mailboxes, where there are any.
     #[must_use]
-    pub fn tells_tenants_apart(&self) -> bool {
-        !self.tenants.is_empty()
+    pub fn tenant_of_domain(&self, domain: &Domain) -> Option<&str> {
+        let own = self.domains.get(domain)?.tenant.as_str();
+        if own.is_empty() { self.tenants.get(domain).map(String::as_str) } else { Some(own) }
     }
 
     /// How many domains, mailboxes and aliases there are.

@@ -55,6 +55,7 @@ fn server() -> ServerConfig {
 fn domain(name: &str) -> DomainConfig {
     DomainConfig {
         domain: Domain::parse(name).unwrap(),
+        tenant: String::new(),
         subaddress_separator: Some('+'),
         catch_all: CatchAll::Reject,
         max_message_size: Some(1 << 20),
@@ -380,8 +381,16 @@ fn any_records() -> impl Strategy<Value = Vec<Record>> {
 
 proptest! {
     #[test]
-    fn any_directory_is_read_back_and_its_order_does_not_matter(records in any_records(), seed in any::<prop::sample::Index>()) {
-        let wanted = Content { records: records.clone(), ..content() };
+    fn any_directory_is_read_back_and_its_order_does_not_matter(
+        records in any_records(),
+        seed in any::<prop::sample::Index>(),
+        tenants in proptest::array::uniform2("[a-z]{0,3}"),
+    ) {
+        let mut wanted = Content { records: records.clone(), ..content() };
+        for (domain, tenant) in wanted.domains.iter_mut().zip(&tenants) {
+            domain.tenant.clone_from(tenant);
+        }
+        let domains = wanted.domains.clone();
         let bundle = Bundle::build(wanted.clone()).unwrap();
         let mut turned = wanted;
         if !turned.records.is_empty() {
@@ -399,6 +408,13 @@ proptest! {
                 Record::Domain(_) => unreachable!(),
             };
             prop_assert_eq!(configuration.resolve(record.address().unwrap()), expected);
+        }
+        for domain in &domains {
+            prop_assert_eq!(configuration.domain(&domain.domain), Some(domain));
+            let told = configuration.tenant_of_domain(&domain.domain);
+            let by_mailboxes = configuration.mailboxes().any(|mailbox| mailbox.address.domain() == &domain.domain);
+            let expected = if domain.tenant.is_empty() && by_mailboxes { "team-a" } else { &domain.tenant };
+            prop_assert_eq!(told.unwrap_or_default(), expected);
         }
         let (_, mailboxes, aliases) = configuration.counts();
         prop_assert_eq!(mailboxes + aliases, records.len());
@@ -470,17 +486,35 @@ fn a_servers_own_key_for_rewritten_senders_comes_after_those_of_the_set() {
 
 #[test]
 fn a_set_says_whose_an_address_is() {
+    let of_team = |name: &str| DomainConfig { tenant: "team-b".to_owned(), ..domain(name) };
     let mut wanted = content();
-    wanted.domains.push(domain("plain.example"));
+    wanted.domains.extend([domain("plain.example"), of_team("aliases.example"), of_team("empty.example")]);
+    wanted.domains.push(DomainConfig { suspended: true, ..of_team("closed.example") });
     wanted.records.push(Record::Mailbox(MailboxRecord { tenant: String::new(), ..mailbox("jo@plain.example") }));
+    wanted.records.push(alias("all@aliases.example", &["tom@server1.com"]));
     let bundle = Bundle::build(wanted).unwrap();
     let configuration = Configuration::read(bundle.files(), VERSION).unwrap();
     let whose = |text: &str| configuration.tenant_of(&address(text)).map(str::to_owned);
     for of_team in ["tom@server1.com", "TOM+news@server1.com", "all@server1.com", "nobody@server1.com"] {
         assert_eq!(whose(of_team).as_deref(), Some("team-a"), "{of_team}");
     }
+    for of_domain in ["all@aliases.example", "gone@aliases.example", "x+y@empty.example", "x@closed.example"] {
+        assert_eq!(whose(of_domain).as_deref(), Some("team-b"), "{of_domain}: it has no mailbox");
+    }
     for of_nobody in ["x@other.example", "x@elsewhere.example", "jo@plain.example"] {
         assert_eq!(whose(of_nobody), None, "{of_nobody}");
     }
-    assert!(configuration.tells_tenants_apart());
+}
+
+#[test]
+fn a_domain_without_a_tenant_is_written_as_before_there_were_any() {
+    let line = |tenant: &str| {
+        let config = DomainConfig { tenant: tenant.to_owned(), ..domain("server1.com") };
+        serde_json::to_string(&Record::Domain(config)).unwrap()
+    };
+    assert!(!line("").contains("tenant"), "{}", line(""));
+    let read: Record = serde_json::from_str(&line("")).unwrap();
+    assert_eq!(read, Record::Domain(domain("server1.com")));
+    let read: Record = serde_json::from_str(&line("team-a")).unwrap();
+    assert!(matches!(read, Record::Domain(config) if config.tenant == "team-a"));
 }

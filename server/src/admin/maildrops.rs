@@ -140,6 +140,9 @@ fn in_service(configuration: &Configuration, whose: &Whose, tenant: Option<&str>
 fn is_free_for(configuration: &Configuration, address: &Address, tenant: Option<&str>) -> bool {
     let Some(tenant) = tenant else { return true };
     let domain = address.domain();
+    if configuration.tenant_of_domain(domain).is_some_and(|owner| owner != tenant) {
+        return false;
+    }
     let is_others = |mailbox: &MailboxRecord| mailbox.address.domain() == domain && mailbox.tenant != tenant;
     let mailbox = Whose::Mailbox(address.clone());
     !in_service(configuration, &mailbox, Some(tenant)) && !configuration.mailboxes().any(is_others)
@@ -187,5 +190,12 @@ mod tests {
         }
         assert!(!is_free(&with("a", false), "gone@server1.com"), "the domain is another's");
         assert!(is_free(&with("a", false), "anna@server9.com"));
+        let mut without_mailboxes = content(Vec::new());
+        without_mailboxes.records.clear();
+        for domain in &mut without_mailboxes.domains {
+            domain.tenant = "a".to_owned();
+            domain.catch_all = paquebot_config::CatchAll::Reject;
+        }
+        assert!(!is_free(&configuration_of(without_mailboxes), "gone@server1.com"), "the domain is another's");
     }
 }

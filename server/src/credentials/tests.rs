@@ -47,6 +47,7 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
         },
         domains: vec![DomainConfig {
             domain,
+            tenant: String::new(),
             subaddress_separator: Some('+'),
             catch_all: paquebot_config::CatchAll::Reject,
             max_message_size: None,

@@ -33,6 +33,7 @@ fn forwards(configuration: &Configuration, distribution: &Distribution, incoming
     let forward = |(via, remote): (Address, Vec<RemoteRecipient>)| Derived {
         id: MessageId::generate(),
         reverse_path: onward_path(configuration, incoming.reverse_path, &via, incoming.received_at),
+        sender_tenant: None,
         trace: [format!("Delivered-To: {}\r\n", via.canonical()).as_bytes(), incoming.trace].concat().into(),
         content: Content::Same { from: 0 },
         declared: incoming.declared.clone(),

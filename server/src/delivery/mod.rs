@@ -12,7 +12,8 @@ use bytes::Bytes;
 use paquebot_config::{Address, AliasRecord, Configuration, MailboxRecord, Resolution};
 
 use crate::smtp::machine::EnvelopeRecipient;
-use crate::store::{Folder, LocalDelivery, MailboxName, MaildropName, RemoteRecipient};
+use crate::store::outgoing::QueuedMessage;
+use crate::store::{Derived, Folder, LocalDelivery, MailboxName, MaildropName, RemoteRecipient};
 use crate::trace;
 
 /// Addresses that one recipient may stand for, over all aliases and forwardings. More is a mailing list, which needs a
@@ -180,20 +181,63 @@ pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<Loca
     plan.local.iter().map(delivery).collect()
 }
 
-/// Notes whose the addresses here are. What waits for one goes to nobody else who gets its domain meanwhile.
-pub fn note_tenants(configuration: &Configuration, recipients: &mut [RemoteRecipient]) {
-    for recipient in recipients.iter_mut().filter(|recipient| recipient.tenant.is_none()) {
-        recipient.tenant = configuration.tenant_of(&recipient.address).map(Into::into);
+/// The sender of a message, and whose his address was when the message was accepted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sender<'a> {
+    /// The reverse-path; `None` is the null one.
+    pub reverse_path: Option<&'a Address>,
+    /// Whose it was, where it was somebody's here.
+    pub tenant: Option<&'a str>,
+}
+
+impl<'a> Sender<'a> {
+    /// Of a message that comes now.
+    #[must_use]
+    pub fn now(configuration: &'a Configuration, reverse_path: Option<&'a Address>) -> Self {
+        Self { reverse_path, tenant: reverse_path.and_then(|address| configuration.tenant_of(address)) }
+    }
+
+    /// Of a message that waits in the queue.
+    #[must_use]
+    pub fn of_queued(message: &'a QueuedMessage) -> Self {
+        Self { reverse_path: message.reverse_path.as_ref(), tenant: message.sender_tenant.as_deref() }
+    }
+
+    /// Whether the address is another tenant's by now.
+    #[must_use]
+    pub fn has_changed_hands(&self, configuration: &Configuration) -> bool {
+        self.reverse_path.is_some_and(|address| has_changed_hands(configuration, address, self.tenant))
+    }
+
+    /// Whose an address is. What goes to the sender is for the one who sent, also when his domain is another's by now.
+    fn tenant_of(&self, configuration: &Configuration, address: &Address) -> Option<Box<str>> {
+        let own = self.tenant.filter(|_| self.reverse_path == Some(address));
+        own.or_else(|| configuration.tenant_of(address)).map(Into::into)
+    }
+
+    /// Notes whose the addresses are to which the message, or a report to the sender, goes. What waits for one goes to nobody
+    /// else who gets its domain meanwhile.
+    pub fn note_tenants(&self, configuration: &Configuration, recipients: &mut [RemoteRecipient]) {
+        for recipient in recipients.iter_mut().filter(|recipient| recipient.tenant.is_none()) {
+            recipient.tenant = self.tenant_of(configuration, &recipient.address);
+        }
+    }
+
+    /// The same for messages that come of the sender's, and whose their own reverse-paths are.
+    pub fn note_tenants_of_derived(&self, configuration: &Configuration, derived: &mut [Derived]) {
+        for derived in derived {
+            let path = derived.reverse_path.as_ref();
+            derived.sender_tenant = path.and_then(|address| self.tenant_of(configuration, address));
+            self.note_tenants(configuration, &mut derived.remote);
+        }
     }
 }
 
-/// Whether an address has changed hands since the queue took a message for it. Where the configuration tells tenants apart
-/// and does not say whose the address is, it is not taken for the same one's.
+/// Whether an address is another tenant's by now than `before`. Where either is unknown, as that of a domain that was not, or
+/// is not, served, it is not.
 #[must_use]
-pub fn has_changed_hands(configuration: &Configuration, recipient: &RemoteRecipient) -> bool {
-    recipient.tenant.as_deref().is_some_and(|before| {
-        configuration.tells_tenants_apart() && configuration.tenant_of(&recipient.address) != Some(before)
-    })
+pub fn has_changed_hands(configuration: &Configuration, address: &Address, before: Option<&str>) -> bool {
+    before.zip(configuration.tenant_of(address)).is_some_and(|(before, now)| before != now)
 }
 
 struct Expansion<'a> {

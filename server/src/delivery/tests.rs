@@ -99,3 +99,57 @@ fn aliases_reach_mailboxes_through_aliases_only() {
     assert!(!reaches("away-alias@server1.com", "jack@server2.com"));
     assert!(!reaches("circle@server1.com", "tom@server1.com"));
 }
+
+/// server1.com of this tenant, whether it has mailboxes or not.
+fn owned_by(tenant: &str) -> Configuration {
+    let mut content = content(Vec::new());
+    for domain in content.domains.iter_mut().filter(|domain| domain.domain.as_str() == "server1.com") {
+        domain.tenant = tenant.to_owned();
+    }
+    configuration_of(content)
+}
+
+#[test]
+fn an_address_has_changed_hands_where_both_tenants_are_known() {
+    let ghost = address("ghost@server1.com");
+    for (before, now, expected) in [
+        (Some("first"), "second", true),
+        (Some("first"), "first", false),
+        (Some("first"), "", false),
+        (None, "second", false),
+        (None, "", false),
+    ] {
+        assert_eq!(has_changed_hands(&owned_by(now), &ghost, before), expected, "{before:?} {now}");
+    }
+    let elsewhere = address("jack@server2.com");
+    assert!(!has_changed_hands(&owned_by("second"), &elsewhere, Some("first")), "not served any more");
+}
+
+/// What comes of a queued message is its sender's, not his who has the sender's address by then.
+#[test]
+fn what_comes_of_a_message_keeps_whose_the_sender_was() {
+    let configuration = owned_by("second");
+    let (tom, anna) = (address("tom@server1.com"), address("anna@server1.com"));
+    let sender = Sender { reverse_path: Some(&tom), tenant: Some("first") };
+    assert!(sender.has_changed_hands(&configuration));
+    assert!(!Sender::now(&configuration, Some(&tom)).has_changed_hands(&configuration));
+    let mut recipients: Vec<RemoteRecipient> = [&tom, &anna].map(|to| to.clone().into()).into();
+    sender.note_tenants(&configuration, &mut recipients);
+    let tenants: Vec<_> = recipients.iter().map(|recipient| recipient.tenant.as_deref()).collect();
+    assert_eq!(tenants, [Some("first"), Some("second")]);
+    let derived = |reverse_path: Option<Address>| Derived {
+        id: crate::store::MessageId::generate(),
+        reverse_path,
+        sender_tenant: None,
+        trace: Bytes::new(),
+        content: crate::store::Content::Same { from: 0 },
+        declared: crate::store::Declared::default(),
+        local: Vec::new(),
+        remote: vec![tom.clone().into()],
+    };
+    let mut all = [Some(tom.clone()), Some(anna), Some(address("jack@server2.com")), None].map(derived);
+    sender.note_tenants_of_derived(&configuration, &mut all);
+    let tenants = all.each_ref().map(|derived| derived.sender_tenant.as_deref());
+    assert_eq!(tenants, [Some("first"), Some("second"), None, None]);
+    assert!(all.iter().all(|derived| derived.remote[0].tenant.as_deref() == Some("first")));
+}

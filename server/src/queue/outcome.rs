@@ -11,7 +11,7 @@ use super::client::machine::{Accepted, Outcome, Taker};
 use super::dsn::{Action, Original, Report, Reported};
 use super::schedule::{Next, Schedule};
 use super::status::{Refusal, Severity};
-use crate::delivery;
+use crate::delivery::{self, Sender};
 use crate::store::envelope::{ByMode, Notify};
 use crate::store::outgoing::{Deferral, QueuedMessage, QueuedRecipient};
 use crate::store::{Acceptance, Body, Declared, LocalDelivery, MessageId, RemoteRecipient};
@@ -134,6 +134,7 @@ impl Notice {
             received_at: self.at,
             // RFC 5321 §4.5.5: a report has the null reverse-path, so that nobody reports about reports.
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::new(),
             body: Body::from(self.bytes.clone()),
             declared: self.declared.clone(),
@@ -170,9 +171,12 @@ pub enum Unreportable {
     NullReversePath,
     /// The sender's address leads to nobody here.
     NoSuchSender,
+    /// The sender's address is another tenant's by now, who must not read it.
+    ChangedHands,
 }
 
-/// Makes the report `id` about some recipients of a message, addressed to where its sender's mail goes now.
+/// Makes the report `id` about some recipients of a message, addressed to where its sender's mail goes now, unless that is
+/// somebody else's by now.
 ///
 /// # Errors
 /// [`Unreportable`]: the report is dropped, and counted.
@@ -185,6 +189,10 @@ pub fn notice(
     now: Timestamp,
 ) -> Result<Notice, Unreportable> {
     let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
+    let whose = Sender::of_queued(message);
+    if whose.has_changed_hands(configuration) {
+        return Err(Unreportable::ChangedHands);
+    }
     let plan = delivery::arrival::plan_of_report(configuration, sender).ok_or(Unreportable::NoSuchSender)?;
     let report = Report {
         id: &id,
@@ -205,7 +213,7 @@ pub fn notice(
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
     let mut remote: Vec<RemoteRecipient> = plan.remote.into_iter().map(Into::into).collect();
-    delivery::note_tenants(configuration, &mut remote);
+    whose.note_tenants(configuration, &mut remote);
     Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote })
 }
 

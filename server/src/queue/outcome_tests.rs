@@ -15,6 +15,7 @@ fn message(declared: Declared) -> QueuedMessage {
         id: MessageId::generate(),
         received_at: Timestamp::UNIX_EPOCH,
         reverse_path: None,
+        sender_tenant: None,
         declared,
         octets: 1,
     }

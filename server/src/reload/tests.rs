@@ -43,6 +43,7 @@ fn content(domains: &[&str]) -> Content {
             .iter()
             .map(|domain| DomainConfig {
                 domain: Domain::parse(domain).unwrap(),
+                tenant: String::new(),
                 subaddress_separator: None,
                 catch_all: CatchAll::Reject,
                 max_message_size: None,

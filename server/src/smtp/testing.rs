@@ -30,6 +30,7 @@ pub(crate) fn alias(text: &str, targets: &[&str]) -> Record {
 fn served(text: &str) -> DomainConfig {
     DomainConfig {
         domain: domain(text),
+        tenant: String::new(),
         subaddress_separator: Some('+'),
         catch_all: CatchAll::Reject,
         max_message_size: None,

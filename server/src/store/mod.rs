@@ -162,6 +162,11 @@ pub struct Acceptance {
     pub received_at: Timestamp,
     /// The envelope's reverse-path; `None` is the null reverse-path `<>`.
     pub reverse_path: Option<Address>,
+    /// Whose the reverse-path is, where it is somebody's here (see [`Configuration::tenant_of`]): nobody else who gets its
+    /// domain is told what became of the message.
+    ///
+    /// [`Configuration::tenant_of`]: paquebot_config::Configuration::tenant_of
+    pub sender_tenant: Option<Box<str>>,
     /// Trace fields that every copy starts with, CRLF included (RFC 5321 §4.4).
     pub trace: Bytes,
     /// The message as received, CRLF line ends, without dot-stuffing.
@@ -185,6 +190,8 @@ pub struct Derived {
     pub id: MessageId,
     /// Its reverse-path.
     pub reverse_path: Option<Address>,
+    /// As [`Acceptance::sender_tenant`].
+    pub sender_tenant: Option<Box<str>>,
     /// What it begins with, CRLF included: trace fields, or a whole header that was edited.
     pub trace: Bytes,
     /// What follows.

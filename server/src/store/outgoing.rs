@@ -51,6 +51,8 @@ pub struct QueuedMessage {
     pub received_at: Timestamp,
     /// To whom failures are reported; `None` is the null reverse-path.
     pub reverse_path: Option<Address>,
+    /// Whose the reverse-path was when the message was accepted, where it was somebody's here.
+    pub sender_tenant: Option<Box<str>>,
     /// What the sender declared.
     pub declared: Declared,
     /// Octets of what is sent, without dot-stuffing.

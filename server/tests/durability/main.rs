@@ -68,6 +68,7 @@ async fn commit(store: &EmbeddedStore, octets: usize, queued: bool) -> Result<St
         id: id.clone(),
         received_at: Timestamp::now(),
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         body: spool.finish().await?,
         declared: Declared::default(),

@@ -73,6 +73,7 @@ fn read(content: Content) -> Configuration {
 fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Content {
     let served = |name: &&str| DomainConfig {
         domain: domain(name),
+        tenant: String::new(),
         subaddress_separator: None,
         catch_all: Default::default(),
         max_message_size: None,
@@ -162,6 +163,7 @@ impl World {
             id: id.clone(),
             received_at: Timestamp::now(),
             reverse_path: from.map(address),
+            sender_tenant: None,
             trace: Bytes::from_static(TRACE.as_bytes()),
             body: spool.finish().await.unwrap(),
             declared,

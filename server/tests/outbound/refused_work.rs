@@ -50,6 +50,7 @@ async fn what_a_person_drops_leaves_the_queue_when_the_volume_has_room_again() {
             id: MessageId::generate(),
             received_at: Timestamp::now(),
             reverse_path: Some(address("tom@server1.com")),
+            sender_tenant: None,
             trace: Bytes::new(),
             body: paquebot_server::store::Body::from(Bytes::from_static(b"\r\n")),
             declared: Declared::default(),

@@ -225,6 +225,7 @@ impl Simulation {
             id: MessageId::generate(),
             received_at: accepted,
             reverse_path: sender.as_deref().map(|text| Address::parse(text).unwrap()),
+            sender_tenant: None,
             trace: Bytes::from_static(b"Received: by here\r\n"),
             body: Body::from(Bytes::from(format!("Subject: m{number}\r\n\r\n.\r\n{}\r\n", "x".repeat(500)))),
             declared: Declared {

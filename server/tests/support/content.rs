@@ -63,6 +63,7 @@ pub fn server(hostname: &str) -> ServerConfig {
 pub fn domain(name: &str) -> DomainConfig {
     DomainConfig {
         domain: Domain::parse(name).unwrap(),
+        tenant: String::new(),
         subaddress_separator: Some('+'),
         catch_all: CatchAll::Reject,
         max_message_size: None,

@@ -15,6 +15,10 @@ use crate::shard::ShardName;
 pub struct DomainConfig {
     /// The domain.
     pub domain: Domain,
+    /// Whose it is: the namespace of its MailDomain. The same as its mailboxes'
+    /// [`tenant`](super::MailboxRecord::tenant), and known also while it has none. Empty: nobody is told apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
     /// What divides a mailbox's name from a detail (RFC 5233 §4), such as `+`; absent: no subaddresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subaddress_separator: Option<char>,

@@ -131,6 +131,7 @@ fn shown(listed: &ListedRecipient) -> Value {
         "message": listed.message_id.as_str(),
         "sender": listed.sender,
         "recipient": recipient.address.to_string(),
+        "tenant": recipient.tenant,
         "destination": recipient.address.domain().as_str(),
         "route": recipient.route.as_ref().map(crate::store::envelope::Route::to_text),
         "state": listed.state,
@@ -171,6 +172,7 @@ async fn message(
     let mut answer = json!({
         "message": known.id.as_str(),
         "sender": known.reverse_path.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string),
+        "senderTenant": known.sender_tenant,
         "receivedAt": known.received_at,
         "octets": known.octets,
         "envelopeId": known.declared.envelope_id,

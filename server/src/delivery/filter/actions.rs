@@ -114,6 +114,7 @@ fn redirected(case: &Case<'_>, to: Address, header: EditedHeader, replaced: u64)
             case.mailbox,
             case.incoming.received_at,
         ),
+        sender_tenant: None,
         trace,
         content: Content::Same { from },
         declared: case.incoming.declared.clone(),
@@ -153,6 +154,7 @@ pub(super) fn own(case: &Case<'_>, id: MessageId, octets: Vec<u8>, to: Address) 
     Derived {
         id,
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         content: Content::Own(octets.into()),
         declared,

@@ -49,13 +49,22 @@ pub struct Incoming<'a> {
     /// The trace fields that the store puts before it. Scripts see them as part of the header.
     pub trace: &'a Bytes,
     /// The message as received.
-    pub body: &'a Body,
+    pub body: IncomingBody<'a>,
     /// Its size.
     pub octets: u64,
     /// What the sender declared.
     pub declared: &'a Declared,
     /// The envelope's recipients.
     pub recipients: &'a [Address],
+}
+
+/// The octets of a message on its way.
+#[derive(Debug, Clone, Copy)]
+pub enum IncomingBody<'a> {
+    /// All of them, to be stored.
+    Whole(&'a Body),
+    /// The first ones: the store has the message already.
+    Beginning(&'a [u8]),
 }
 
 /// What filters make of a message.
@@ -288,13 +297,14 @@ impl Incoming<'_> {
     /// [`StoreError`] when it cannot be read.
     pub async fn beginning(&self, limit: u64) -> Result<Vec<u8>, StoreError> {
         let mut octets = self.trace.to_vec();
+        let up_to_limit = |body: &[u8]| body.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
         match self.body {
-            Body::Memory(body) => {
+            IncomingBody::Beginning(body) => octets.extend_from_slice(&body[..up_to_limit(body)]),
+            IncomingBody::Whole(Body::Memory(body)) => {
                 let body = body.bytes();
-                let length = body.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
-                octets.extend_from_slice(&body[..length]);
+                octets.extend_from_slice(&body[..up_to_limit(body)]);
             }
-            Body::File(file) => {
+            IncomingBody::Whole(Body::File(file)) => {
                 let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
                 let file = tokio::fs::File::open(&file.path).await.map_err(failed)?;
                 file.take(limit).read_to_end(&mut octets).await.map_err(failed)?;

@@ -331,6 +331,7 @@ async fn deliver_with(bench: &Bench, maildrop: MaildropName, message: &[u8], dec
         id: MessageId::generate(),
         received_at: jiff::Timestamp::now(),
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         body,
         declared,

@@ -15,13 +15,13 @@ use super::letter::{Letter, unreadable};
 use super::settle::{Done, Elsewhere, OverQuota};
 use crate::delivery::arrival;
 use crate::delivery::distribution::Distribution;
-use crate::delivery::filter::Incoming;
+use crate::delivery::filter::{Incoming, IncomingBody};
 use crate::delivery::{self, Undeliverable};
 use crate::smtp::content::HeaderReader;
 use crate::smtp::machine::EnvelopeRecipient;
 use crate::store::envelope::{ByMode, Notify, Route};
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient};
-use crate::store::{Body, Declared, Result};
+use crate::store::{Declared, Result};
 
 impl Courier {
     /// Each recipient by himself, for one full maildrop must not hold up the others.
@@ -46,7 +46,11 @@ impl Courier {
         message: &Arc<QueuedMessage>,
         recipient: QueuedRecipient,
     ) {
-        if delivery::has_changed_hands(configuration, &recipient.recipient) {
+        if delivery::has_changed_hands(
+            configuration,
+            &recipient.recipient.address,
+            recipient.recipient.tenant.as_deref(),
+        ) {
             self.return_to_former(configuration, number, message, recipient).await;
             return;
         }
@@ -68,7 +72,7 @@ impl Courier {
     }
 
     /// The address is another tenant's by now, who gets nothing of what was its former owner's, nor a report of it: a sender of
-    /// the same domain has changed hands with it.
+    /// the same domain has changed hands with it, also where nobody wrote down whose he was.
     async fn return_to_former(
         &self,
         configuration: &Configuration,
@@ -78,7 +82,8 @@ impl Courier {
     ) {
         let address = recipient.recipient.address.clone();
         tracing::warn!(message_id = %message.id, recipient = %address, "the address has changed hands since the message was accepted");
-        if message.reverse_path.as_ref().is_some_and(|sender| sender.domain() == address.domain()) {
+        let is_of_domain = |sender: &Address| sender.domain() == address.domain();
+        if message.sender_tenant.is_none() && message.reverse_path.as_ref().is_some_and(is_of_domain) {
             self.count("unreported", 1);
             recipient.recipient.notify = Notify::Never;
         }
@@ -126,7 +131,7 @@ impl Courier {
             .local
             .iter()
             .any(|maildrop| delivery::filter::is_filtered(configuration, &maildrop.address));
-        let mut beginning = Bytes::new();
+        let mut beginning = Vec::new();
         if is_filtered || !distribution.forwards().is_empty() {
             beginning = self.beginning(number).await.map_err(|error| unreadable(&error))?;
             let mut header = HeaderReader::default();
@@ -147,7 +152,7 @@ impl Courier {
             received_at: self.environment.clock.now(),
             reverse_path: message.reverse_path.as_ref(),
             trace: &Bytes::new(),
-            body: &Body::from(beginning),
+            body: IncomingBody::Beginning(&beginning),
             octets: message.octets,
             // What comes of it is not held again.
             declared: &Declared { hold_until: None, ..message.declared.clone() },
@@ -163,11 +168,15 @@ impl Courier {
             Some((_, false)) => Taker::Maildrop,
             None => Taker::Onward,
         };
-        Ok((taker, Elsewhere { remote: distribution.remote(), filtered }))
+        let mut remote = distribution.remote();
+        for same in remote.iter_mut().filter(|other| other.address == recipient.address) {
+            same.tenant.clone_from(&recipient.tenant);
+        }
+        Ok((taker, Elsewhere { remote, filtered }))
     }
 
     /// As much of a message as filters may see.
-    async fn beginning(&self, number: MessageNumber) -> Result<Bytes> {
+    async fn beginning(&self, number: MessageNumber) -> Result<Vec<u8>> {
         let mut reader = self.store.read_queued(number).await?;
         let mut beginning = Vec::new();
         while (beginning.len() as u64) < self.filters.seen_octets()
@@ -175,7 +184,7 @@ impl Courier {
         {
             beginning.extend_from_slice(&piece);
         }
-        Ok(beginning.into())
+        Ok(beginning)
     }
 }
 

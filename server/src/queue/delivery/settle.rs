@@ -16,7 +16,7 @@ use super::super::schedule::Schedule;
 use super::super::status::Refusal;
 use super::Courier;
 use super::letter::read_whole;
-use crate::delivery::{self, filter::Filtered};
+use crate::delivery::{Sender, filter::Filtered};
 use crate::store::envelope::Ret;
 use crate::store::outgoing::{MessageNumber, QueuedMessage, QueuedRecipient, Settlement};
 use crate::store::{MessageId, RemoteRecipient, Result, StoreError};
@@ -165,10 +165,9 @@ impl Courier {
             true => None,
             false => self.notice(configuration, number, &message, &decision.reported, now).await,
         };
-        delivery::note_tenants(configuration, &mut elsewhere.remote);
-        for derived in &mut elsewhere.filtered.derived {
-            delivery::note_tenants(configuration, &mut derived.remote);
-        }
+        let sender = Sender::of_queued(&message);
+        sender.note_tenants(configuration, &mut elsewhere.remote);
+        sender.note_tenants_of_derived(configuration, &mut elsewhere.filtered.derived);
         Some(Entry { number, message, attempts, decision, notice, elsewhere })
     }
 

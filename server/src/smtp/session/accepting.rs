@@ -8,8 +8,8 @@ use paquebot_config::{Address, Configuration};
 
 use super::{Session, Transaction, out_of_step, path, reporting};
 use crate::delivery::distribution::Distribution;
-use crate::delivery::filter::{Filtered, Incoming};
-use crate::delivery::{self, Plan, arrival};
+use crate::delivery::filter::{Filtered, Incoming, IncomingBody};
+use crate::delivery::{self, Plan, Sender, arrival};
 use crate::smtp::command::{Hold, Mail};
 use crate::smtp::machine::Envelope;
 use crate::smtp::policy;
@@ -88,7 +88,7 @@ impl Session {
             received_at,
             reverse_path: envelope.mail.reverse_path.as_ref(),
             trace: &trace,
-            body: &body,
+            body: IncomingBody::Whole(&body),
             octets: envelope.octets,
             declared: &declared,
             recipients: &recipients,
@@ -104,10 +104,12 @@ impl Session {
         let succeeded = distribution.succeeded(&filtered.rejected);
         filtered.derived.extend(reporting::at_once(configuration, &succeeded, &cut, &incoming).await?);
         let wakes_queue = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
+        let sender = Sender::now(configuration, envelope.mail.reverse_path.as_ref());
         let mut acceptance = Acceptance {
             id: id.clone(),
             received_at,
             reverse_path: envelope.mail.reverse_path.clone(),
+            sender_tenant: sender.tenant.map(Into::into),
             trace,
             body,
             declared,
@@ -116,10 +118,8 @@ impl Session {
             derived: std::mem::take(&mut filtered.derived),
             remember: std::mem::take(&mut filtered.remember),
         };
-        delivery::note_tenants(configuration, &mut acceptance.remote);
-        for derived in &mut acceptance.derived {
-            delivery::note_tenants(configuration, &mut derived.remote);
-        }
+        sender.note_tenants(configuration, &mut acceptance.remote);
+        sender.note_tenants_of_derived(configuration, &mut acceptance.derived);
         self.store(acceptance).await?;
         if wakes_queue {
             self.services.queue.notify_one();

@@ -48,6 +48,7 @@ pub(super) async fn at_once(
         id: incoming.id.clone(),
         received_at: incoming.received_at,
         reverse_path: incoming.reverse_path.cloned(),
+        sender_tenant: None,
         declared: incoming.declared.clone(),
         octets: incoming.octets,
     };
@@ -60,6 +61,7 @@ pub(super) async fn at_once(
     Ok(Some(Derived {
         id: report.id,
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         content: Content::Own(text.bytes().clone()),
         declared: report.declared,

@@ -17,6 +17,7 @@ fn job(number: usize) -> (Job, oneshot::Receiver<Result<()>>) {
         id: MessageId::generate(),
         received_at: Timestamp::UNIX_EPOCH,
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         body: Body::from(Bytes::from_static(b"\r\n")),
         declared: Declared::default(),

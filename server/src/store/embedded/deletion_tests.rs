@@ -43,6 +43,7 @@ fn to(body: Body, names: &[&str]) -> Acceptance {
         id: MessageId::generate(),
         received_at: Timestamp::now(),
         reverse_path: None,
+        sender_tenant: None,
         trace: Bytes::new(),
         body,
         declared: Declared::default(),

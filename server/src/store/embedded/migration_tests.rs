@@ -96,6 +96,7 @@ async fn holds_its_mail(directory: &Path, version: usize) {
             _ => (None, b"X: 1\r\n\r\nhello\n".to_vec()),
         };
         assert_eq!((message.reverse_path, message.octets), (sender, content.len() as u64), "version {version}");
+        assert_eq!(message.sender_tenant, None, "version {version}: nobody knows");
         assert_eq!(collect(store.read_queued(row.message).await.unwrap()).await, content, "version {version}");
     }
     store.close().await;

@@ -171,7 +171,7 @@ impl QueueStore for EmbeddedStore {
 fn queued_message(connection: &Connection, number: MessageNumber) -> Result<QueuedMessage> {
     let mut statement = connection.prepare_cached(
         "SELECT id, received_at, reverse_path, body_octets + length(trace), body_type, smtputf8, require_tls, \
-         priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode FROM message WHERE number = ?1",
+         priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode, sender_tenant FROM message WHERE number = ?1",
     )?;
     let mut rows = statement.query([number.0])?;
     let row = rows.next()?.ok_or(StoreError::NotFound)?;
@@ -180,6 +180,7 @@ fn queued_message(connection: &Connection, number: MessageNumber) -> Result<Queu
         id: MessageId::from_stored(row.get(0)?),
         received_at: timestamp(row.get(1)?)?,
         reverse_path: reverse_path.map(|text| stored(Address::parse(&text))).transpose()?,
+        sender_tenant: row.get::<_, Option<String>>(13)?.map(Into::into),
         octets: from_sql(row.get(3)?),
         declared: declared(row)?,
     })

@@ -23,7 +23,8 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
+const MIGRATIONS: &[&str] =
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -178,6 +179,9 @@ const VERSION_7: &str = "
 
 // Whose an address here was when its row was made; without: nobody was told apart, or it was not served here.
 const VERSION_8: &str = "ALTER TABLE recipient ADD COLUMN tenant TEXT;";
+
+// The same of the reverse-path, for what is reported to it.
+const VERSION_9: &str = "ALTER TABLE message ADD COLUMN sender_tenant TEXT;";
 
 /// Opens the database of `directory`, making it when `may_create`.
 pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {

@@ -49,6 +49,7 @@ fn acceptance(body: Body, local: &[&str], remote: &[&str]) -> Acceptance {
         id: MessageId::generate(),
         received_at: Timestamp::now(),
         reverse_path: Some(address("tom@server1.com")),
+        sender_tenant: None,
         trace: Bytes::from_static(b"Received: from there\r\n by here\r\n"),
         body,
         declared: Declared::eight_bit(true),

@@ -151,6 +151,7 @@ struct MessageRow<'a> {
     id: &'a MessageId,
     received_at: Timestamp,
     reverse_path: Option<String>,
+    sender_tenant: Option<&'a str>,
     declared: &'a Declared,
     trace: &'a Bytes,
     body_octets: u64,
@@ -170,8 +171,8 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
         .prepare_cached(
             "INSERT INTO message (id, received_at, reverse_path, body_type, smtputf8, trace, body_octets, file, \
              message_references, require_tls, priority, ret, envelope_id, hold_until, deliver_by, deliver_by_mode, \
-             content_of, body_from, checksums, unended) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+             content_of, body_from, checksums, unended, sender_tenant) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
         )?
         .execute(params![
             row.id.as_str(),
@@ -194,6 +195,7 @@ fn insert_row(connection: &Connection, row: &MessageRow<'_>) -> Result<Stored> {
             to_sql(row.body_from),
             row.checksums,
             row.is_unended,
+            row.sender_tenant,
         ])?;
     Ok(Stored {
         number: MessageNumber(connection.last_insert_rowid()),
@@ -228,6 +230,7 @@ fn insert_original(connection: &Connection, acceptance: &Acceptance, references:
             id: &acceptance.id,
             received_at: acceptance.received_at,
             reverse_path: acceptance.reverse_path.as_ref().map(ToString::to_string),
+            sender_tenant: acceptance.sender_tenant.as_deref(),
             declared: &acceptance.declared,
             trace: &acceptance.trace,
             body_octets,
@@ -275,6 +278,7 @@ pub(super) fn insert_derived(
             id: &derived.id,
             received_at,
             reverse_path: derived.reverse_path.as_ref().map(ToString::to_string),
+            sender_tenant: derived.sender_tenant.as_deref(),
             declared: &derived.declared,
             trace: &derived.trace,
             body_octets,

@@ -56,6 +56,7 @@ async fn a_derived_message_has_the_same_bytes_until_the_last_is_gone() {
         message.derived.push(Derived {
             id: MessageId::generate(),
             reverse_path: Some(address("srs0=x@server1.com")),
+            sender_tenant: None,
             trace: Bytes::from_static(b"Received: again\r\n"),
             content: Content::Same { from: 10 },
             declared: Declared::default(),
@@ -65,6 +66,7 @@ async fn a_derived_message_has_the_same_bytes_until_the_last_is_gone() {
         message.derived.push(Derived {
             id: MessageId::generate(),
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::new(),
             content: Content::Own(Bytes::from_static(b"I am away\r\n")),
             declared: Declared::default(),
@@ -163,6 +165,7 @@ async fn a_last_line_without_an_end_counts_as_it_is_sent() {
         message.derived.push(Derived {
             id: MessageId::generate(),
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::from_static(b"Received: again\r\n"),
             content: Content::Same { from: 0 },
             declared: Declared::default(),

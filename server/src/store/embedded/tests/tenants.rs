@@ -196,3 +196,32 @@ async fn an_erasure_takes_what_is_its_own_and_ends() {
         1
     );
 }
+
+/// A report must find it when the sender's domain has changed hands meanwhile.
+#[tokio::test]
+async fn whose_the_sender_is_stays_with_a_queued_message_and_what_comes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let mut message = acceptance(Body::from(Bytes::from_static(b"x\r\n")), &[], &["jack@server2.com"]);
+    message.sender_tenant = Some("team-a".into());
+    message.derived.push(Derived {
+        id: MessageId::generate(),
+        reverse_path: Some(address("srs0=x@server3.com")),
+        sender_tenant: Some("team-b".into()),
+        trace: Bytes::new(),
+        content: Content::Same { from: 0 },
+        declared: Declared::default(),
+        local: Vec::new(),
+        remote: vec![address("sue@server2.com").into()],
+    });
+    store.commit(message).await.unwrap();
+    store.commit(acceptance(Body::from(Bytes::from_static(b"x\r\n")), &[], &["eve@server2.com"])).await.unwrap();
+    store.close().await;
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let due = store.due_recipients(&Domain::parse("server2.com").unwrap(), Timestamp::now(), 10).await.unwrap();
+    let mut whose = Vec::new();
+    for row in due {
+        whose.push(store.queued_message(row.message).await.unwrap().sender_tenant);
+    }
+    assert_eq!(whose.iter().map(Option::as_deref).collect::<Vec<_>>(), [Some("team-a"), Some("team-b"), None]);
+}

@@ -95,6 +95,7 @@ async fn what_comes_of_a_damaged_or_missing_message_is_set_aside_as_it_can_be_re
         let derived = Derived {
             id: MessageId::from_stored(format!("derived{number}")),
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::from_static(b"Received: again\r\n"),
             content: Content::Same { from: 5 },
             declared: Declared::default(),
@@ -105,6 +106,7 @@ async fn what_comes_of_a_damaged_or_missing_message_is_set_aside_as_it_can_be_re
             id: MessageId::generate(),
             received_at: Timestamp::now(),
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::from_static(b"Received: by us\r\n"),
             body: Body::from(Bytes::from_static(b"X: 1\r\n\r\nhello\r\n")),
             declared: Declared::default(),

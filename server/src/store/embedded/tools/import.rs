@@ -138,6 +138,7 @@ impl Import<'_> {
             id: MessageId::generate(),
             received_at: Timestamp::now(),
             reverse_path: None,
+            sender_tenant: None,
             trace: Bytes::new(),
             body: spool.finish().await?,
             declared: Declared { body: BodyType::EightBitMime, ..Declared::default() },

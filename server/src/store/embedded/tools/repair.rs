@@ -118,7 +118,10 @@ fn quarantine(connection: &Connection, directory: &Path, number: i64, why: &str)
             "SELECT trim(name || ' ' || tenant) FROM maildrop WHERE number IN (SELECT maildrop FROM entry WHERE message = ?1)",
         ),
         ("recipient", "SELECT trim(address || ' ' || coalesce(tenant, '')) FROM recipient WHERE message = ?1"),
-        ("reverse-path", "SELECT coalesce(reverse_path, '<>') FROM message WHERE number = ?1"),
+        (
+            "reverse-path",
+            "SELECT trim(coalesce(reverse_path, '<>') || ' ' || coalesce(sender_tenant, '')) FROM message WHERE number = ?1",
+        ),
     ] {
         let mut statement = connection.prepare(query)?;
         for name in statement.query_map([number], |row| row.get::<_, String>(0))? {

@@ -510,7 +510,8 @@ pub struct RecoveredVerifiers {
     pub app_passwords: BTreeMap<String, Verifier>,
 }
 
-/// Reads a server's directory. A line that cannot be read is passed over: its mailbox is hashed again.
+/// Reads a server's directory. A line that cannot be read is passed over: its mailbox is hashed again. Secrets that the
+/// index names are read also where somebody has taken their label, or an operator wrote them that knew none.
 ///
 /// # Errors
 /// What the API server says.
@@ -539,9 +540,15 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(recovered),
+            None => break,
         }
     }
+    for name in recovered.unlisted(&server.name) {
+        if let Some(secret) = optional(api.get(&name)).await? {
+            recovered.take(&server, secret);
+        }
+    }
+    Ok(recovered)
 }
 
 fn authorities(config: &ConfigMap) -> Option<String> {
@@ -557,6 +564,12 @@ fn digests(config: Option<ConfigMap>) -> HashMap<String, String> {
 }
 
 impl Recovered {
+    /// The Secrets with files of the index that no list has brought.
+    fn unlisted(&self, server: &str) -> Vec<String> {
+        let names = self.digests.keys().filter_map(|file| render::secret_of_file(server, file));
+        names.filter(|name| !self.shards.contains(name)).collect()
+    }
+
     fn take(&mut self, server: &NamespacedName, secret: Secret) {
         let name = secret.metadata.name.unwrap_or_default();
         let Some(file) = name.strip_prefix(&format!("{}-", server.name)) else { return };

@@ -59,10 +59,19 @@ pub fn secret_name(server: &str, file: &str) -> String {
     }
 }
 
+/// The name of the Secret with a file, if the file has one of its own.
+#[must_use]
+pub fn secret_of_file(server: &str, file: &str) -> Option<String> {
+    is_secret(file).then(|| secret_name(server, file))
+}
+
+fn is_secret(file: &str) -> bool {
+    file == SECRETS_FILE || ShardName::from_file_name(file).is_some()
+}
+
 /// Puts a bundle into objects.
 #[must_use]
 pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
-    let is_secret = |file: &str| file == SECRETS_FILE || ShardName::from_file_name(file).is_some();
     let secrets = bundle.index().shards.iter().filter(|entry| is_secret(&entry.name));
     let plain = bundle.files().iter().filter(|(file, _)| !is_secret(file));
     // JSON is UTF-8 always, so nothing is lost.

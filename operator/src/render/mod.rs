@@ -26,7 +26,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
-pub use configuration::{Configuration, configuration, secret_name};
+pub use configuration::{Configuration, configuration, secret_name, secret_of_file};
 pub(crate) use content::protocol;
 pub use content::{RenderError, bundle, content, refresh, server_config};
 pub use network_policy::network_policy;

@@ -15,6 +15,7 @@ mod scenarios;
 mod smart_hosts;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 
 use support::{server, world};
 
@@ -28,6 +29,8 @@ async fn the_operator_on_a_real_api_server() {
     scenarios::objects_become_a_server(&client).await;
     eprintln!("passwords follow their Secrets");
     scenarios::passwords_follow_their_secrets(&client).await;
+    eprintln!("what an older operator has written is recovered");
+    upgrade::secrets_without_their_label_are_recovered(&client).await;
     eprintln!("logins of smart hosts follow their Secrets");
     smart_hosts::logins_follow_their_secrets(&client).await;
     eprintln!("authorities of clients' certificates follow their Secret");

@@ -368,6 +368,9 @@ impl Engine {
                 state.failure = None;
                 state.found = recovered.digests.clone();
                 state.shards = recovered.shards.iter().cloned().collect();
+                // One that no index names and that has no label of its content is taken away with the others.
+                let secrets = state.seen.iter().filter(|(target, token)| target.kind == "Secret" && !token.is_empty());
+                state.shards.extend(secrets.map(|(target, _)| target.name.name.clone()));
                 state.touch(Instant::now());
                 for (domain, filters) in &recovered.filters {
                     let changes = self.directory.recall_filters(server, domain, filters);

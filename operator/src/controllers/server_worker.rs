@@ -22,7 +22,7 @@ use super::beside::{Absent, Beside, is_foreign_api};
 use super::certificate::{self, Judged};
 use super::{apis, cert_manager, volumes_worker};
 use crate::credentials;
-use crate::directory::NamespacedName;
+use crate::directory::{NamespacedName, SecretReference};
 use crate::render::volumes::Volumes;
 use crate::render::{self, Configuration, Server, Workload, names};
 
@@ -493,8 +493,8 @@ pub struct Recovered {
     pub shards: Vec<String>,
     /// The logins in `secrets.json`, so that a Secret that went meanwhile keeps its last good login.
     pub logins: BTreeMap<String, Login>,
-    /// The authorities of clients' certificates in `server.json`, for the same reason.
-    pub authorities: Option<String>,
+    /// The authorities of clients' certificates in `server.json`, for the same reason, and whose they are.
+    pub authorities: Option<(SecretReference, String)>,
     /// The digests of the files in the index that is there.
     pub digests: HashMap<String, String>,
 }
@@ -551,9 +551,13 @@ pub async fn recover(client: Client, server: NamespacedName) -> Result<Recovered
     Ok(recovered)
 }
 
-fn authorities(config: &ConfigMap) -> Option<String> {
+/// Authorities of which it is not said whose they are, are nobody's.
+fn authorities(config: &ConfigMap) -> Option<(SecretReference, String)> {
+    let of = config.metadata.annotations.as_ref()?.get(names::AUTHORITIES_ANNOTATION)?;
+    let (name, key) = of.split_once('/')?;
     let text = config.data.as_ref()?.get(SERVER_FILE)?;
-    serde_json::from_str::<ServerConfig>(text).ok()?.tls.client_authorities
+    let pem = serde_json::from_str::<ServerConfig>(text).ok()?.tls.client_authorities?;
+    Some((SecretReference { name: name.to_owned(), key: Some(key.to_owned()) }, pem))
 }
 
 /// The digests of a ConfigMap's index; none where it cannot be read.

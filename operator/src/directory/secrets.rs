@@ -191,12 +191,18 @@ impl Directory {
         changes
     }
 
-    /// Takes over the authorities that lie in a server's `server.json`, as long as their Secret has not been read. The caller
-    /// knows that the MailServer named the same Secret then.
-    pub fn restore_authorities(&mut self, server: &NamespacedName, pem: String) -> Changes {
+    /// Takes over the authorities that lie in a server's `server.json` and are of the Secret that is given, as long as the
+    /// MailServer names that one and it has not been read.
+    pub fn restore_authorities(
+        &mut self,
+        server: &NamespacedName,
+        reference: &SecretReference,
+        pem: String,
+    ) -> Changes {
         let object = ObjectKey::new(Kind::MailServer, server.clone());
         let used = SecretUse { object, purpose: SecretPurpose::ClientAuthorities };
-        match self.held.get_mut(&used).filter(|held| held.value.is_none()) {
+        let held = self.held.get_mut(&used);
+        match held.filter(|held| held.value.is_none() && held.reference == *reference) {
             Some(held) => {
                 held.value = Some(SecretValue::ClientAuthorities(pem));
                 self.secret_settled(&used, true)

@@ -76,10 +76,15 @@ pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
     let plain = bundle.files().iter().filter(|(file, _)| !is_secret(file));
     // JSON is UTF-8 always, so nothing is lost.
     let plain = plain.map(|(file, bytes)| (file.clone(), String::from_utf8_lossy(bytes).into_owned()));
+    let mut metadata = metadata(server, names::config_map(&server.name.name));
+    if let Some(reference) = &server.spec.tls.client_ca_secret_ref {
+        let of = format!("{}/{}", reference.name, reference.key);
+        metadata.annotations.get_or_insert_default().insert(names::AUTHORITIES_ANNOTATION.to_owned(), of);
+    }
     Configuration {
         secrets: secrets.map(|entry| (entry.name.clone(), entry.sha256.clone())).collect(),
         config_map: ConfigMap {
-            metadata: metadata(server, names::config_map(&server.name.name)),
+            metadata,
             data: Some(plain.collect()),
             ..ConfigMap::default()
         },

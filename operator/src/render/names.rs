@@ -86,6 +86,10 @@ pub fn labels(server: &str) -> BTreeMap<String, String> {
 /// server's keys and its certificate have none.
 pub const FILE_LABEL: (&str, &str) = ("paquebot.dev/content", "configuration");
 
+/// The annotation of the ConfigMap that says of which Secret and key the authorities of clients' certificates in
+/// `server.json` are, as `NAME/KEY`: the operator takes them over when it starts, and never for another Secret's.
+pub const AUTHORITIES_ANNOTATION: &str = "paquebot.dev/client-authorities-of";
+
 /// The labels that select a MailServer's pods. They never change: a StatefulSet's selector cannot.
 #[must_use]
 pub fn selector(server: &str) -> BTreeMap<String, String> {

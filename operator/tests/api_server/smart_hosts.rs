@@ -147,6 +147,31 @@ pub async fn authorities_follow_their_secret(client: &Client) {
     assert!(words.contains("last good authorities stay"), "{words}");
     let config: ConfigMap = space.exists("mx1-config").await;
     assert!(config.data.unwrap()["server.json"].contains("BEGIN CERTIFICATE"));
+
+    // Another Secret is named, which is not there, while nothing is written: what the first one held does not come back.
+    let naming_another = |paused: bool| {
+        let tls = json!({ "clientCASecretRef": { "name": "others" } });
+        let dns = json!({ "resolvers": ["127.0.0.1:1"] });
+        let operations = json!({ "paused": paused });
+        json!({ "spec": { "hostname": "mx1.server1.com", "dns": dns, "tls": tls, "operations": operations } })
+    };
+    space.apply::<MailServer>("mx1", naming_another(true)).await;
+    let nobody_is_asked = async || {
+        let words = space.condition::<MailServer>("mx1", Type::Accepted, "False", "SecretNotFound").await;
+        words.contains("others") && words.contains("no client is asked")
+    };
+    eventually("the new Secret is missed", async || nobody_is_asked().await.then_some(())).await;
+    operator.stop().await;
+    let operator = Operator::start(&space, port);
+    space.domain("server2.com", "mx1").await;
+    space.condition::<MailDomain>("server2.com", Type::Accepted, "True", "Accepted").await;
+    space.apply::<MailServer>("mx1", naming_another(false)).await;
+    eventually("no client is asked any more", async || {
+        let config: ConfigMap = space.get("mx1-config").await?;
+        (!config.data?["server.json"].contains("BEGIN CERTIFICATE")).then_some(())
+    })
+    .await;
+    assert!(nobody_is_asked().await);
     operator.stop().await;
 }
 

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paquebot_config::Login;
-use paquebot_crds::Kind;
-use paquebot_crds::conditions::{self, ConditionType};
 use tokio::time::Instant;
 
 use super::objects::is_older;
@@ -125,18 +123,10 @@ impl Engine {
         self.absorb(changes);
     }
 
-    /// The same for the authorities of clients' certificates. Which Secret they are from is not said there, but the status
-    /// says whether the MailServer is the same as when they were written.
-    pub(super) fn restore_authorities(&mut self, server: &NamespacedName, pem: String) {
-        let key = ObjectKey::new(Kind::MailServer, server.clone());
-        let seen = self.objects.get(&key).and_then(|live| {
-            let conditions = live.status.conditions();
-            conditions::find(&conditions, ConditionType::Accepted)?.observed_generation
-        });
-        if seen.is_some() && seen == self.directory.report(&key).map(|report| report.generation) {
-            let changes = self.directory.restore_authorities(server, pem);
-            self.absorb(changes);
-        }
+    /// The same for the authorities of clients' certificates.
+    pub(super) fn restore_authorities(&mut self, server: &NamespacedName, reference: &SecretReference, pem: String) {
+        let changes = self.directory.restore_authorities(server, reference, pem);
+        self.absorb(changes);
     }
 
     pub(super) fn forget_secrets_of(&mut self, object: &ObjectKey) {

@@ -378,8 +378,8 @@ impl Engine {
                 }
                 self.restore_verifiers(&recovered);
                 self.restore_logins(server, recovered.logins);
-                if let Some(pem) = recovered.authorities {
-                    self.restore_authorities(server, pem);
+                if let Some((reference, pem)) = recovered.authorities {
+                    self.restore_authorities(server, &reference, pem);
                 }
                 self.check_all_credentials();
             }

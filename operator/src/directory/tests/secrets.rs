@@ -111,6 +111,31 @@ fn a_login_that_the_servers_have_survives_a_restart_of_the_operator() {
     assert_eq!(passwords(&directory), one("one/p smart", "new"), "what was read goes before what lay there");
 }
 
+#[test]
+fn authorities_that_the_server_has_survive_a_restart_and_are_never_another_secrets() {
+    let with = |name: &str, key: &str| {
+        let tls = json!({"clientCASecretRef": {"name": name, "key": key}});
+        object(Kind::MailServer, "mail/default", 0, json!({"hostname": "mx.example.net", "tls": tls}))
+    };
+    let reference = |name: &str, key: &str| SecretReference { name: name.to_owned(), key: Some(key.to_owned()) };
+    let server = default_server();
+    let mut directory = directory([with("first", "ca.crt")]);
+    for other in [reference("second", "ca.crt"), reference("first", "other.crt")] {
+        assert!(directory.restore_authorities(&server, &other, "theirs".to_owned()).is_empty());
+        assert_eq!(directory.client_authorities(&server), None, "{other:?}");
+    }
+    let changes = directory.restore_authorities(&server, &reference("first", "ca.crt"), "kept".to_owned());
+    assert!(changes.servers[&server].server);
+    assert_eq!(directory.client_authorities(&server).as_deref(), Some("kept"));
+    // What names another Secret by now has nothing, also while that one is missing.
+    directory.apply(with("second", "ca.crt"));
+    assert!(directory.restore_authorities(&server, &reference("first", "ca.crt"), "kept".to_owned()).is_empty());
+    assert_eq!(directory.client_authorities(&server), None);
+    let used = SecretUse { object: key(Kind::MailServer, "mail/default"), purpose: SecretPurpose::ClientAuthorities };
+    directory.apply_secret(&used, &reference("second", "ca.crt"), Err(gone()));
+    assert_eq!(directory.client_authorities(&server), None);
+}
+
 fn smart_server(host: &str) -> Object {
     let smart_host = json!({"host": host, "port": 465, "tls": "Implicit", "credentialsSecretRef": {"name": "smart"}});
     let spec = json!({"hostname": "mx.example.net", "allowedNamespaces": {"from": "All"}, "outbound": {"smartHost": smart_host}});

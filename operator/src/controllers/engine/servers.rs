@@ -26,10 +26,11 @@ use crate::render::{self, RenderError, names};
 /// also renews the certificate in time.
 pub(super) const RESYNC: Duration = Duration::from_secs(3600);
 /// How long a change waits for Secrets that are being read and passwords that are being hashed, so that a new mailbox is
-/// written once: long enough for one, longer while many wait, and never long enough for somebody to notice.
+/// written once: long enough for one, longer while many wait, and never long enough for somebody to notice. Relay rules
+/// and what the MailServer says wait for nobody's password.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_FOR_EACH: Duration = Duration::from_millis(1);
-const LONGEST_SETTLE: Duration = Duration::from_secs(5);
+const LONGEST_SETTLE: Duration = Duration::from_secs(2);
 /// How soon a directory that could not be read is read again, and from which failure on that is said in statuses.
 const RECOVER_RETRY: Duration = Duration::from_secs(5);
 const TELLING_FAILURES: u32 = 3;
@@ -187,6 +188,12 @@ impl ServerState {
         self.not_before = failure.invalid.then_some(now + delay);
         self.failure = Some(failure);
         delay
+    }
+
+    /// Whether what is to be written has more in it than what mailboxes and domains say. The first configuration of a
+    /// process has everything in it, and would be written twice.
+    fn is_urgent(&self) -> bool {
+        self.bundle.is_some() && (self.dirty_files.relay || self.dirty_files.server)
     }
 
     /// Since when something is to be written that may be tried now.
@@ -439,9 +446,10 @@ impl Engine {
         let due: Vec<(NamespacedName, Instant)> =
             self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.due_since(now)?))).collect();
         for (server, since) in due {
-            let unread =
-                self.directory.pending_count(&server) + usize::from(self.directory.has_unread_secrets(&server));
-            let settled = since + settling(unread);
+            let mailboxes = self.directory.pending_count(&server);
+            let own = self.directory.has_unread_secrets(&server);
+            let urgent = self.servers.get(&server).is_some_and(ServerState::is_urgent);
+            let settled = since + settling(mailboxes, own, urgent);
             if now < settled {
                 self.timers.set_by(Timer::Settled(server), settled);
                 continue;
@@ -807,8 +815,9 @@ impl Engine {
     }
 }
 
-/// How long a change waits for so many Secrets.
-fn settling(unread: usize) -> Duration {
+/// How long a change waits for the Secrets of so many mailboxes, and for one that the server's own files need.
+fn settling(mailboxes: usize, own: bool, urgent: bool) -> Duration {
+    let unread = if urgent { 0 } else { mailboxes } + usize::from(own);
     match u32::try_from(unread).unwrap_or(u32::MAX) {
         0 => Duration::ZERO,
         unread => SETTLE_FOR_EACH.saturating_mul(unread).clamp(SETTLE, LONGEST_SETTLE),
@@ -821,8 +830,31 @@ mod tests {
 
     #[test]
     fn a_change_waits_for_one_password_hardly_and_for_many_a_while() {
-        let waits = [0, 1, 20, 1000, usize::MAX].map(|unread| settling(unread).as_millis());
-        assert_eq!(waits, [0, 300, 300, 1000, 5000]);
+        let waits = [0, 1, 20, 1000, usize::MAX - 1].map(|mailboxes| settling(mailboxes, false, false).as_millis());
+        assert_eq!(waits, [0, 300, 300, 1000, 2000]);
+        assert_eq!(settling(1000, true, false).as_millis(), 1001);
+    }
+
+    #[test]
+    fn rules_and_the_server_s_own_words_wait_for_nobody_s_password() {
+        assert_eq!(settling(100_000, false, true), Duration::ZERO);
+        assert_eq!(settling(100_000, true, true), SETTLE, "a login of their own is read in a moment");
+        let server: paquebot_crds::MailServer = serde_json::from_value(serde_json::json!({
+            "apiVersion": "paquebot.dev/v1alpha1", "kind": "MailServer",
+            "metadata": { "name": "default", "namespace": "mail" }, "spec": { "hostname": "mx.server1.com" },
+        }))
+        .unwrap();
+        let mut directory = crate::directory::Directory::new(crate::directory::Options::default());
+        directory.apply(server);
+        let bundle = render::bundle(&directory, &NamespacedName::new("mail", "default")).unwrap();
+        let urgent = |relay: bool, server: bool, is_first: bool| {
+            let mut state = ServerState { bundle: (!is_first).then(|| bundle.clone()), ..ServerState::default() };
+            state.change(&DirtyFiles { relay, server, ..DirtyFiles::default() }, Instant::now());
+            state.is_urgent()
+        };
+        assert!(urgent(true, false, false) && urgent(false, true, false));
+        assert!(!urgent(false, false, false), "a mailbox");
+        assert!(!urgent(true, true, true), "everything, when nothing was written before");
     }
 
     #[test]

@@ -83,11 +83,7 @@ pub fn configuration(server: &Server, bundle: &Bundle) -> Configuration {
     }
     Configuration {
         secrets: secrets.map(|entry| (entry.name.clone(), entry.sha256.clone())).collect(),
-        config_map: ConfigMap {
-            metadata,
-            data: Some(plain.collect()),
-            ..ConfigMap::default()
-        },
+        config_map: ConfigMap { metadata, data: Some(plain.collect()), ..ConfigMap::default() },
         files: bundle.shared_files(),
     }
 }

@@ -23,7 +23,7 @@ use support::{server, world};
 async fn the_operator_on_a_real_api_server() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let api_server = server::ApiServer::start();
-    let client = api_server.client().await;
+    let (client, config) = (api_server.client().await, api_server.config().await);
     world::install_definitions(&client).await;
     eprintln!("objects become a server, and the second pass writes nothing");
     scenarios::objects_become_a_server(&client).await;
@@ -33,6 +33,8 @@ async fn the_operator_on_a_real_api_server() {
     upgrade::secrets_without_their_label_are_recovered(&client).await;
     eprintln!("logins of smart hosts follow their Secrets");
     smart_hosts::logins_follow_their_secrets(&client).await;
+    eprintln!("a login that is named again is read again");
+    smart_hosts::a_login_that_is_named_again_is_read_again(&client, &config).await;
     eprintln!("authorities of clients' certificates follow their Secret");
     smart_hosts::authorities_follow_their_secret(&client).await;
     eprintln!("a fleet's passwords are hashed in the open, and one change is one");

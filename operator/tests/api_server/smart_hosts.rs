@@ -1,14 +1,16 @@
 //! Logins of smart hosts: from the Secret that somebody else keeps to the server's own, and nowhere else.
 
+use http::Method;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::Client;
 use kube::api::{DeleteParams, ListParams};
+use kube::{Client, Config};
 use paquebot_config::{RelayRule, Secrets};
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailDomain, MailServer, RelayPolicy};
 use serde_json::{Value, json};
 
+use crate::support::gate::Gate;
 use crate::world::{Operator, Space, eventually, serve_configz};
 
 async fn login(space: &Space, name: &str, password: &str) {
@@ -103,6 +105,33 @@ pub async fn logins_follow_their_secrets(client: &Client) {
     space.apply::<MailServer>("mx1", server(&Value::Null)).await;
     eventually("the Secret is deleted", async || space.get::<Secret>("mx1-secrets").await.is_none().then_some(()))
         .await;
+    operator.stop().await;
+}
+
+/// A policy names another Secret, which cannot be read, and then the first one again.
+pub async fn a_login_that_is_named_again_is_read_again(client: &Client, config: &Config) {
+    let space = Space::new(client, "named-again").await;
+    let port = serve_configz(&space, "mx1").await;
+    let gate = Gate::new();
+    let operator = Operator::start(&gate.before(config, &space), port);
+    login(&space, "first", "password-first").await;
+    login(&space, "second", "password-second").await;
+    space.apply::<MailServer>("mx1", server(&Value::Null)).await;
+    let naming = |secret: &str| {
+        let upstream = json!({ "smartHost": "policy.provider.example", "credentialsSecretRef": { "name": secret } });
+        let from = json!([{ "cidrs": ["192.0.2.0/24"] }]);
+        json!({ "spec": { "serverRef": { "name": "mx1" }, "from": from, "upstream": upstream } })
+    };
+    space.apply::<RelayPolicy>("office", naming("first")).await;
+    let first = [format!("{}/office first password-first", space.name)];
+    until_written(&space, &first).await;
+    gate.refuse(Method::GET, "/secrets/second");
+    space.apply::<RelayPolicy>("office", naming("second")).await;
+    space.condition::<RelayPolicy>("office", Type::Accepted, "Unknown", "Pending").await;
+    until_written(&space, &[]).await;
+    space.apply::<RelayPolicy>("office", naming("first")).await;
+    space.condition::<RelayPolicy>("office", Type::Accepted, "True", "Accepted").await;
+    until_written(&space, &first).await;
     operator.stop().await;
 }
 

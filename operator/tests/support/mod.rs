@@ -3,5 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod external_dns;
+pub mod gate;
 pub mod server;
 pub mod world;

@@ -64,8 +64,10 @@ impl Engine {
         };
         let secret = NamespacedName::new(&used.object.name.namespace, &reference.name);
         let version = self.secret_versions.get(&secret).cloned();
+        // What is named anew counts as never read, also when it was read before another was named.
+        let unread = self.directory.is_unread(used);
         let state = self.secrets.entry(used.clone()).or_default();
-        if state.busy || !state.needs_read(&reference, version.as_ref()) {
+        if state.busy || !(unread || state.needs_read(&reference, version.as_ref())) {
             return;
         }
         state.busy = true;

@@ -38,7 +38,7 @@ async fn the_operator_on_a_real_api_server() {
     eprintln!("authorities of clients' certificates follow their Secret");
     smart_hosts::authorities_follow_their_secret(&client).await;
     eprintln!("a fleet's passwords are hashed in the open, and one change is one");
-    fleet::a_fleet_is_hashed_in_the_open_and_one_change_is_one(&client).await;
+    fleet::a_fleet_is_hashed_in_the_open_and_one_change_is_one(&client, &config).await;
     eprintln!("references that appear later heal, and conflicts are settled");
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");

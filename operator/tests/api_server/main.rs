@@ -12,6 +12,7 @@ mod honesty;
 mod operations;
 mod reclaim;
 mod scenarios;
+mod slow_writes;
 mod smart_hosts;
 #[path = "../support/mod.rs"]
 mod support;
@@ -39,6 +40,8 @@ async fn the_operator_on_a_real_api_server() {
     smart_hosts::authorities_follow_their_secret(&client).await;
     eprintln!("a fleet's passwords are hashed in the open, and one change is one");
     fleet::a_fleet_is_hashed_in_the_open_and_one_change_is_one(&client, &config).await;
+    eprintln!("a slow file holds up no other");
+    slow_writes::a_slow_file_holds_up_no_other(&client, &config).await;
     eprintln!("references that appear later heal, and conflicts are settled");
     scenarios::references_heal(&client).await;
     eprintln!("what somebody else has changed is put right");

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Method, Request};
@@ -31,11 +32,36 @@ struct Rule {
 
 /// Everything passes at first. Clones are the same.
 #[derive(Clone)]
-pub struct Gate(Arc<watch::Sender<Vec<Rule>>>);
+pub struct Gate(Arc<Shared>);
+
+struct Shared {
+    rules: watch::Sender<Vec<Rule>>,
+    /// How many requests are held now, and how many ever were.
+    waiting: AtomicUsize,
+    held: AtomicUsize,
+}
+
+/// A request while it is held. Whoever asks may give up.
+struct Waiting(Arc<Shared>);
+
+impl Waiting {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.held.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Gate {
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Vec::new())))
+        let rules = watch::Sender::new(Vec::new());
+        Self(Arc::new(Shared { rules, waiting: AtomicUsize::default(), held: AtomicUsize::default() }))
     }
 
     /// The same namespace, looked at through the gate.
@@ -52,13 +78,18 @@ impl Gate {
         self.add(method, path, Manner::Held);
     }
 
+    /// How many requests are held now, and how many have been ever.
+    pub fn held(&self) -> (usize, usize) {
+        (self.0.waiting.load(Ordering::Relaxed), self.0.held.load(Ordering::Relaxed))
+    }
+
     /// Everything passes again, and what was held goes on.
     pub fn open(&self) {
-        self.0.send_modify(Vec::clear);
+        self.0.rules.send_modify(Vec::clear);
     }
 
     fn add(&self, method: Method, path: &str, manner: Manner) {
-        self.0.send_modify(|rules| rules.push(Rule { method, path: path.to_owned(), manner }));
+        self.0.rules.send_modify(|rules| rules.push(Rule { method, path: path.to_owned(), manner }));
     }
 }
 
@@ -91,14 +122,18 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (service, mut rules) = (self.inner.clone(), self.gate.0.subscribe());
+        let (service, shared) = (self.inner.clone(), Arc::clone(&self.gate.0));
         Box::pin(async move {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             let meets = |rule: &Rule| rule.method == method && path.contains(&rule.path);
-            if rules.borrow().iter().any(|rule| rule.manner == Manner::Refused && meets(rule)) {
+            let is = |rules: &Vec<Rule>, manner| rules.iter().any(|rule| rule.manner == manner && meets(rule));
+            if is(&shared.rules.borrow(), Manner::Refused) {
                 return Err(format!("{method} {path} is refused at the gate").into());
             }
-            rules.wait_for(|rules| !rules.iter().any(|rule| rule.manner == Manner::Held && meets(rule))).await?;
+            if is(&shared.rules.borrow(), Manner::Held) {
+                let _waiting = Waiting::new(&shared);
+                shared.rules.subscribe().wait_for(|rules| !is(rules, Manner::Held)).await?;
+            }
             service.oneshot(request).await
         })
     }

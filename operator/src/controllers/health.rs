@@ -12,6 +12,8 @@ const WATCH_FAILURE: Duration = Duration::from_secs(600);
 /// What is known of the process.
 pub struct Health {
     begin: Instant,
+    /// How long a watch may fail in a row.
+    watch_failure: Duration,
     engine_beat: AtomicU64,
     leading: AtomicBool,
     synced: AtomicBool,
@@ -47,6 +49,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             begin: Instant::now(),
+            watch_failure: WATCH_FAILURE,
             engine_beat: AtomicU64::new(0),
             leading: AtomicBool::new(false),
             synced: AtomicBool::new(false),
@@ -56,6 +59,12 @@ impl Default for Health {
 }
 
 impl Health {
+    /// One for which a watch may fail for another time than the usual ten minutes.
+    #[must_use]
+    pub fn with_watch_failure(longest: Duration) -> Self {
+        Self { watch_failure: longest, ..Self::default() }
+    }
+
     /// Registers a watch.
     pub fn watch(&self, name: &'static str) -> WatchTicket {
         let state = Arc::new(WatchState { name, failing_since: AtomicU64::new(0) });
@@ -91,7 +100,11 @@ impl Health {
         if !self.is_leading() {
             return None;
         }
-        let now = self.begin.elapsed().as_secs();
+        self.illness_at(self.begin.elapsed().as_secs())
+    }
+
+    /// The same, so many seconds after the beginning.
+    fn illness_at(&self, now: u64) -> Option<String> {
         let silence = now.saturating_sub(self.engine_beat.load(Ordering::Relaxed));
         if silence > ENGINE_SILENCE.as_secs() {
             return Some(format!("the engine has not turned for {silence} seconds"));
@@ -100,7 +113,7 @@ impl Health {
         watches.iter().find_map(|watch| {
             let since = watch.failing_since.load(Ordering::Relaxed);
             let failing = now.saturating_sub(since.saturating_sub(1));
-            (since > 0 && failing > WATCH_FAILURE.as_secs())
+            (since > 0 && failing > self.watch_failure.as_secs())
                 .then(|| format!("the watch of {} has failed for {failing} seconds", watch.name))
         })
     }
@@ -130,5 +143,28 @@ mod tests {
         assert_eq!(health.illness(), None);
         watch.moved();
         assert_eq!(watch.state.failing_since.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_watch_that_fails_for_more_than_ten_minutes_is_an_illness_until_it_moves() {
+        let health = Health::default();
+        let (one, other) = (health.watch("Mailbox"), health.watch("Secret"));
+        health.lead();
+        let at = |now: u64| {
+            health.engine_beat.store(now, Ordering::Relaxed);
+            health.illness_at(now)
+        };
+        one.failed();
+        other.failed();
+        other.moved();
+        assert_eq!(at(600), None);
+        // A later failure does not begin anew.
+        one.failed();
+        assert_eq!(at(602).as_deref(), Some("the watch of Mailbox has failed for 602 seconds"));
+        one.moved();
+        assert_eq!(at(10_000), None);
+        health.engine_beat.store(10_000, Ordering::Relaxed);
+        assert_eq!(health.illness_at(10_060), None);
+        assert!(health.illness_at(10_061).is_some_and(|words| words.contains("engine has not turned")));
     }
 }

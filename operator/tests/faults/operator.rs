@@ -30,8 +30,8 @@ pub struct Operator {
 
 impl Operator {
     /// Looks after one namespace. Its log is kept under the name of its threads.
-    pub fn start(config: &Config, namespace: &str, pod_admin_port: u16, faults: Faults) -> Self {
-        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+    pub fn start(config: &Config, namespace: &str, pod_admin_port: u16, faults: Faults, health: Health) -> Self {
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(health));
         health.lead();
         let stop = CancellationToken::new();
         let runtime =

@@ -7,6 +7,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Config};
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailDomain, Mailbox};
+use paquebot_operator::controllers::health::Health;
 use serde_json::{Value, json};
 
 use crate::crashes::Reference;
@@ -54,6 +55,37 @@ pub async fn outage(config: &Config, added: &Reference) -> Result<String, String
     }
     operator.stop().await;
     Ok(format!("{asked} requests while away, recovered {} s after it was back", begin.elapsed().as_secs()))
+}
+
+/// How long watches may fail in a row here; the operator that people run waits for ten minutes.
+const LONGEST_FAILURE: Duration = Duration::from_secs(12);
+
+/// Watches that fail for longer than a process may: liveness names one, though the engine turns, and is silent again when
+/// they are back, without a restart.
+pub async fn liveness(config: &Config) -> Result<String, String> {
+    let mut stage = Stage::new(config, "liveness").await;
+    let operator = stage.operator_with(Plan::default(), Health::with_watch_failure(LONGEST_FAILURE));
+    stage.install().await;
+    stage.rests(&[&operator]).await?;
+    if let Some(illness) = operator.health.illness() {
+        return Err(format!("all is well, but liveness says: {illness}"));
+    }
+    operator.faults.set_away(true);
+    let begin = Instant::now();
+    let words = eventually("liveness says that watches fail", async || operator.health.illness()).await;
+    let after = begin.elapsed();
+    if after < LONGEST_FAILURE || !words.starts_with("the watch of ") {
+        return Err(format!("after {} s liveness says: {words}", after.as_secs()));
+    }
+    operator.faults.set_away(false);
+    let begin = Instant::now();
+    eventually("liveness is silent again", async || operator.health.illness().is_none().then_some(())).await;
+    let recovered = begin.elapsed();
+    stage.set_password("anna", 1).await;
+    Scenario::MailboxAdded.act(&mut stage, 1).await;
+    stage.rests(&[&operator]).await?;
+    operator.stop().await;
+    Ok(format!("said after {} s, silent {} s after it was back", after.as_secs(), recovered.as_secs()))
 }
 
 /// Two operators that both believe to lead, through an installation and a change.

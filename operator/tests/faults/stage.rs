@@ -9,6 +9,7 @@ use kube::Config;
 use kube::api::{DeleteParams, ListParams};
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailAlias, MailServer, Mailbox, RelayPolicy};
+use paquebot_operator::controllers::health::Health;
 use serde_json::json;
 
 use crate::dump::Dump;
@@ -46,8 +47,13 @@ impl Stage {
     }
 
     pub fn operator(&self, plan: Plan) -> Operator {
+        self.operator_with(plan, Health::default())
+    }
+
+    /// One whose liveness has limits of its own.
+    pub fn operator_with(&self, plan: Plan, health: Health) -> Operator {
         let faults = Faults::new(plan, Arc::clone(&self.memory));
-        Operator::start(&self.config, &self.space.name, self.pods.port, faults)
+        Operator::start(&self.config, &self.space.name, self.pods.port, faults, health)
     }
 
     /// What a person applies at first: a server, a domain, mailboxes with each kind of credentials, an alias, a policy.

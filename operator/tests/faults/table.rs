@@ -137,6 +137,8 @@ impl Run {
         let mut runs: Vec<(String, LocalBoxFuture<'_, Result<String, String>>)> = Vec::new();
         let outage = special::outage(&self.config, added).boxed_local();
         runs.push(("the API server is away for 35 s".to_owned(), outage));
+        let liveness = special::liveness(&self.config).boxed_local();
+        runs.push(("watches fail for longer than a process may".to_owned(), liveness));
         let leaders = special::two_leaders(&self.config, installed, changed).boxed_local();
         runs.push(("two operators lead".to_owned(), leaders));
         for (number, weather) in Weather::all(self.seed, if self.all { 12 } else { 2 }).into_iter().enumerate() {

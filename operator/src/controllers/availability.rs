@@ -231,9 +231,11 @@ mod tests {
     fn ready_pods_are_available_and_complete_or_rolling() {
         let pod = ready();
         let [available, progressing] = conditions(&spec(json!({})), Some(&stateful_set("a")), &[&pod]);
-        assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::Complete));
+        assert_eq!((available.status, available.reason), (ConditionStatus::True, Reason::PodsReady));
+        assert_eq!((progressing.status, progressing.reason), (ConditionStatus::False, Reason::Complete));
         let [available, progressing] = conditions(&spec(json!({})), Some(&stateful_set("b")), &[&pod]);
-        assert_eq!((available.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
+        assert_eq!((available.status, available.reason), (ConditionStatus::True, Reason::PodsReady));
+        assert_eq!((progressing.status, progressing.reason), (ConditionStatus::True, Reason::RollingOut));
     }
 
     #[test]

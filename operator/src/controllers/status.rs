@@ -455,7 +455,7 @@ pub fn resource(kind: Kind) -> ApiResource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Refusal, Verdict};
+    use crate::directory::{CredentialFailure, FilterFailure, Refusal, Verdict};
 
     const TYPE: ConditionType = ConditionType::Accepted;
 
@@ -583,6 +583,48 @@ mod tests {
         assert_eq!(status(&report(CredentialsReport::Pending, "1"), false, &written), written);
         let edited = Report { generation: 4, ..report(CredentialsReport::Pending, "1") };
         assert_eq!(reason(&status(&edited, false, &written)), "Pending");
+    }
+
+    #[test]
+    fn each_report_of_a_mailbox_has_its_condition() {
+        let key = ObjectKey::new(Kind::Mailbox, NamespacedName::new("mail", "anna"));
+        let status = |credentials: CredentialsReport, filter: FilterReport, generated: bool| {
+            let details = Details::Mailbox { address: None, versions: Vec::new(), credentials, filter };
+            let verdict = Verdict::Accepted { message: "served".to_owned() };
+            let report = Report { generation: 3, verdict, details };
+            let facts = Facts::Mailbox { generated, written: true };
+            wanted(&key, &report, programmed(), &facts, &Status::empty(Kind::Mailbox), at(100))
+        };
+        let words = |status: &Status, part: ConditionType| {
+            let condition = conditions::find(status.conditions(), part).unwrap();
+            (condition.status.clone(), condition.reason.clone())
+        };
+        let is = |status: &str, reason: Reason| (status.to_owned(), reason.to_string());
+        let wrong = |reason: Reason| CredentialFailure { reason, message: "See the Secret.".to_owned() };
+        for (report, generated, expected) in [
+            (CredentialsReport::ReceiveOnly, false, is("True", Reason::ReceiveOnly)),
+            (CredentialsReport::Ready, false, is("True", Reason::Hashed)),
+            (CredentialsReport::Ready, true, is("True", Reason::Generated)),
+            (CredentialsReport::Pending, false, is("Unknown", Reason::Pending)),
+            (CredentialsReport::Failed(wrong(Reason::EmptyPassword)), false, is("False", Reason::EmptyPassword)),
+            (CredentialsReport::Failed(wrong(Reason::UnsupportedHash)), false, is("False", Reason::UnsupportedHash)),
+        ] {
+            let status = status(report.clone(), FilterReport::NoFilter, generated);
+            assert_eq!(words(&status, ConditionType::CredentialsReady), expected, "{report:?}");
+            assert_eq!(words(&status, ConditionType::Ready).0, expected.0, "{report:?}");
+        }
+        let wrong = |reason: Reason| FilterFailure { reason, message: "Line 3, column 7.".to_owned() };
+        for (report, expected) in [
+            (FilterReport::NoFilter, is("True", Reason::NoFilter)),
+            (FilterReport::Compiled, is("True", Reason::Compiled)),
+            (FilterReport::Pending, is("Unknown", Reason::Pending)),
+            (FilterReport::Failed(wrong(Reason::ScriptInvalid)), is("False", Reason::ScriptInvalid)),
+            (FilterReport::Failed(wrong(Reason::ConfigMapNotFound)), is("False", Reason::ConfigMapNotFound)),
+        ] {
+            let status = status(CredentialsReport::Ready, report.clone(), false);
+            assert_eq!(words(&status, ConditionType::FilterReady), expected, "{report:?}");
+            assert_eq!(words(&status, ConditionType::Ready).0, expected.0, "{report:?}");
+        }
     }
 
     #[test]

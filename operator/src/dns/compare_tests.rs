@@ -168,6 +168,21 @@ fn reasons_are_documented() {
     }
 }
 
+/// What this release does not do is not said to be in order.
+#[test]
+fn dkim_and_mta_sts_say_that_they_are_not_looked_at() {
+    use ConditionStatus::{True, Unknown};
+    let comparison = compare(&wanted_with("{}", public()), &right());
+    for part in [ConditionType::DKIMReady, ConditionType::MTASTSReady, ConditionType::TLSRPTReady] {
+        let (status, reason, message) = verdict(&comparison, part);
+        assert_eq!((status, reason), (True, Reason::Disabled), "{part}: {message}");
+    }
+    let comparison = compare(&wanted_with("{mtaSTS: {mode: Testing}}", public()), &right());
+    let (status, reason, message) = verdict(&comparison, ConditionType::MTASTSReady);
+    assert_eq!((status, reason), (Unknown, Reason::Pending));
+    assert!(message.contains("spec.dns.mtaSTS") && message.contains("remove it"), "{message}");
+}
+
 #[test]
 fn what_others_publish_is_bounded() {
     let long = "x".repeat(5000);

@@ -8,7 +8,7 @@ use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailDomain, MailServer, Mailbox, RelayPolicy};
 use serde_json::json;
 
-use crate::world::{Operator, Space, serve_configz, serve_frozen_configz};
+use crate::world::{Operator, Space, serve_configz, serve_frozen_configz, serve_refusing_configz};
 
 async fn server(space: &Space, refused: bool) {
     let spec = json!({
@@ -88,5 +88,35 @@ pub async fn what_changed_meanwhile_is_observed(client: &Client) {
     let words = space.condition::<Mailbox>("tom", Type::Programmed, "Unknown", "Propagating").await;
     assert_eq!(words, "0 of 1 replicas serve it.");
     space.condition::<Mailbox>("tom", Type::CredentialsReady, "False", "SecretNotFound").await;
+    operator.stop().await;
+}
+
+/// A pod that refuses what is written: its own words are told of what it does not serve, and of nothing else.
+pub async fn a_refusal_is_told_in_the_servers_own_words(client: &Client) {
+    let space = Space::new(client, "rejected").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    space.server("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    space.exists::<StatefulSet>("mx1").await;
+    space.pod("mx1").await;
+    space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    operator.stop().await;
+
+    let refusing = serve_refusing_configz(&space, "mx1", "directory-07: line 3 has no address").await;
+    let operator = Operator::start(&space, refusing);
+    mailbox(&space, "1Gi").await;
+    for words in [
+        space.condition::<Mailbox>("anna", Type::Programmed, "False", "ReplicaRejected").await,
+        space.condition::<Mailbox>("anna", Type::Ready, "False", "ReplicaRejected").await,
+        space.condition::<MailServer>("mx1", Type::Programmed, "False", "ReplicaRejected").await,
+    ] {
+        assert!(words.contains("Pod mx1-0") && words.contains("directory-07: line 3 has no address"), "{words}");
+    }
+    space.condition::<MailDomain>("server1.com", Type::Programmed, "True", "Programmed").await;
+    operator.stop().await;
+    let operator = Operator::start(&space, port);
+    space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
     operator.stop().await;
 }

@@ -56,6 +56,8 @@ async fn the_operator_on_a_real_api_server() {
     honesty::refused_servers_objects_have_statuses(&client).await;
     eprintln!("what changed while no operator ran is looked at before it is said");
     honesty::what_changed_meanwhile_is_observed(&client).await;
+    eprintln!("a refusal is told in the server's own words");
+    honesty::a_refusal_is_told_in_the_servers_own_words(&client).await;
     eprintln!("clients' addresses are measured, and strangers are refused");
     exposure::clients_addresses_are_measured_and_strangers_refused(&client).await;
     eprintln!("a Service has its variants, and goes back");

@@ -50,6 +50,7 @@ pub async fn objects_become_a_server(client: &Client) {
     space.pod("mx1").await;
     space.condition::<MailServer>("mx1", Type::Ready, "True", "Ready").await;
     space.condition::<MailDomain>("server1.com", Type::Programmed, "True", "Programmed").await;
+    space.condition::<MailDomain>("server1.com", Type::OwnershipVerified, "True", "NotRequired").await;
     space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
     space.condition::<MailAlias>("info", Type::Ready, "True", "Ready").await;
     space.condition::<RelayPolicy>("office", Type::Ready, "True", "Ready").await;

@@ -234,6 +234,17 @@ pub async fn serve_frozen_configz(space: &Space, server: &str) -> u16 {
     port
 }
 
+/// The same, which refuses what is written from now on in these words.
+pub async fn serve_refusing_configz(space: &Space, server: &str, words: &str) -> u16 {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut answer = configz(State((space.clone(), server.to_owned()))).await.0;
+    answer["error"] = json!(words);
+    let router = Router::new().route("/configz", get(async move || Json(answer.clone())));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    port
+}
+
 /// What such a server answers.
 pub async fn configz(State((space, server)): State<(Space, String)>) -> Json<Value> {
     let Some(index) = space.index(&server).await else {

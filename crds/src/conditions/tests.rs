@@ -137,6 +137,32 @@ fn dns_is_ready_when_each_record_is_and_disabled_when_none_is_looked_at() {
     assert_eq!(dns_ready(&conditions).message, "Publish the record.");
 }
 
+#[test]
+fn dns_ready_copies_the_first_part_that_fails_else_the_first_that_is_not_known() {
+    let right = || {
+        let mut conditions = Vec::new();
+        for part in DNS_PARTS {
+            set_condition(&mut conditions, &ConditionUpdate::yes(part, Reason::RecordsMatch, ""), None, at(1));
+        }
+        conditions
+    };
+    for reason in reasons(ConditionType::MXReady).when_unknown {
+        let mut conditions = right();
+        let unknown = ConditionUpdate::unknown(ConditionType::DMARCReady, *reason, "nobody knows");
+        set_condition(&mut conditions, &unknown, None, at(1));
+        let summary = dns_ready(&conditions);
+        assert_eq!((summary.status, summary.reason), (ConditionStatus::Unknown, *reason));
+        // What fails goes before it, whatever its place.
+        for reason in reasons(ConditionType::MXReady).when_false {
+            let wrong = ConditionUpdate::no(ConditionType::TLSRPTReady, *reason, "publish it");
+            set_condition(&mut conditions, &wrong, None, at(1));
+            let summary = dns_ready(&conditions);
+            assert_eq!((summary.status, summary.reason), (ConditionStatus::False, *reason));
+            assert_eq!(summary.message, "publish it");
+        }
+    }
+}
+
 /// Every word that people may script against, as the table in the documentation lists them.
 #[test]
 fn words_are_stable() {

@@ -18,7 +18,7 @@ use kube::{Client, Config};
 use tower::retry::RetryLayer;
 use tower::{BoxError, Layer, Service, ServiceExt};
 
-use crate::controllers::apply::DEADLINE;
+use crate::controllers::calls::DEADLINE;
 
 /// Distances of the retries of 429, 503 and 504 where the answer names none, and how many there are.
 const FIRST_RETRY: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@
 use kube::Client;
 use kube::core::ApiResource;
 
-use super::apply::{CallError, optional};
+use super::calls::{CallError, optional};
 
 /// Whether the API server knows a kind, in this version.
 ///

@@ -1,11 +1,9 @@
-//! Writes Kubernetes objects: server-side apply, compared before it is written, each call with a deadline.
+//! Writes Kubernetes objects: server-side apply, compared before it is written.
 //!
 //! An object that is as wanted is not written: what was wanted is remembered beside it as a digest in an annotation, so
 //! that a field that is no longer wanted is noticed as well. What was written is remembered by the caller as
 //! [`Applied`], so that an object that nobody touched since then is not even read. An object of somebody else is never
 //! written, whatever its name.
-
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -14,83 +12,12 @@ use kube::{Client, Resource};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::calls::{CallError, optional, within_deadline};
+use super::comparison::{contains, strip_nulls};
 use crate::directory::NamespacedName;
 
-/// How long one call to the API server may take, its retries included.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 /// The annotation that remembers what was wanted.
 const DIGEST: &str = "paquebot.dev/applied-digest";
-
-/// Why a call to the API server failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// No answer in time.
-    #[error("the API server did not answer within {} seconds", DEADLINE.as_secs())]
-    Deadline,
-    /// The API server refused, or could not be reached.
-    #[error("{}", said(.0))]
-    Kube(#[from] kube::Error),
-    /// A password could not be made.
-    #[error("{0}")]
-    Password(#[from] crate::credentials::HashError),
-    /// An object of that name belongs to somebody else.
-    #[error(
-        "it is there already and does not belong to this MailServer, so it is left as it is; rename or delete it, or \
-         give the MailServer another name"
-    )]
-    Foreign,
-    /// An object could not be written as JSON.
-    #[error("an object cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-/// What the API server says, for people; the library would show its whole answer.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
-        error => error.to_string(),
-    }
-}
-
-impl CallError {
-    /// The HTTP status that the API server answered with.
-    #[must_use]
-    pub fn code(&self) -> Option<u16> {
-        match self {
-            Self::Kube(kube::Error::Api(status)) => Some(status.code),
-            _ => None,
-        }
-    }
-
-    /// Whether the object itself was refused: writing it again will not help.
-    #[must_use]
-    pub fn is_invalid(&self) -> bool {
-        matches!(self, Self::Foreign) || self.code() == Some(422)
-    }
-}
-
-/// Gives a call its deadline.
-///
-/// # Errors
-/// [`CallError::Deadline`], or what the call says.
-pub async fn within_deadline<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(CallError::Deadline),
-    }
-}
-
-/// A call that finds something or nothing.
-///
-/// # Errors
-/// As [`within_deadline`], but "not found" is `None`.
-pub async fn optional<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<Option<T>, CallError> {
-    match within_deadline(call).await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.code() == Some(404) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
 
 /// Identifies an object: kind, namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -356,110 +283,11 @@ fn is_as_wanted(live: &DynamicObject, desired: &Desired) -> Result<bool, CallErr
     Ok(digest == Some(&desired.digest) && contains(&serde_json::to_value(live)?, &desired.body))
 }
 
-/// Whether a live value has everything that is wanted; the API server adds defaults and status beside it.
-#[must_use]
-pub fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
-            Some(live) if matches!(key.as_str(), "limits" | "requests") => has_amounts(live, wanted),
-            Some(live) => contains(live, wanted),
-            None => is_empty(wanted),
-        }),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-        }
-        _ => live == wanted,
-    }
-}
-
-/// Amounts of resources, which the API server writes in its own way: 1024Mi becomes 1Gi.
-fn has_amounts(live: &Value, wanted: &Value) -> bool {
-    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else { return contains(live, wanted) };
-    wanted.iter().all(|(name, wanted)| {
-        let amount = |value: &Value| billionths(value.as_str()?);
-        live.get(name).is_some_and(|live| {
-            live == wanted || amount(live).is_some_and(|amount_live| amount(wanted) == Some(amount_live))
-        })
-    })
-}
-
-/// A Kubernetes quantity in billionths, the smallest unit that there is; `None` if it is none, or out of all bounds.
-fn billionths(text: &str) -> Option<i128> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let ten = |exponent: u32| 10_i128.checked_pow(exponent);
-    let factor = match suffix {
-        "n" => 1,
-        "u" => ten(3)?,
-        "m" => ten(6)?,
-        "" => ten(9)?,
-        "k" => ten(12)?,
-        "M" => ten(15)?,
-        "G" => ten(18)?,
-        "T" => ten(21)?,
-        "P" => ten(24)?,
-        "E" => ten(27)?,
-        "Ki" => ten(9)? << 10,
-        "Mi" => ten(9)? << 20,
-        "Gi" => ten(9)? << 30,
-        "Ti" => ten(9)? << 40,
-        "Pi" => ten(9)? << 50,
-        "Ei" => ten(9)? << 60,
-        _ => {
-            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            ten(u32::try_from(exponent.checked_add(9)?).ok()?)?
-        }
-    };
-    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let scaled = digits.checked_mul(factor)?;
-    let divisor = ten(u32::try_from(fraction.len()).ok()?)?;
-    // The API server rounds up what is smaller than a billionth; such a wish simply counts as another amount.
-    (scaled % divisor == 0).then_some(scaled / divisor)
-}
-
-/// What the API server leaves away.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Null => true,
-        Value::String(_) | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-fn strip_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields.values_mut().for_each(strip_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn defaults_do_not_count_and_differences_do() {
-        let live = json!({"a": 1, "list": [{"name": "x", "default": true}], "empty": null});
-        for (wanted, as_wanted) in [
-            (json!({"a": 1}), true),
-            (json!({"list": [{"name": "x"}]}), true),
-            (json!({"nothing": {}, "none": []}), true),
-            (json!({"a": 2}), false),
-            (json!({"b": 1}), false),
-            (json!({"list": []}), false),
-            (json!({"list": [{"name": "x"}, {"name": "y"}]}), false),
-        ] {
-            assert_eq!(contains(&live, &wanted), as_wanted, "{wanted}");
-        }
-    }
 
     #[test]
     fn objects_of_others_are_not_ours() {
@@ -481,45 +309,5 @@ mod tests {
         ] {
             assert_eq!(is_ours(&object(labels, owners), &wanted), is, "{sentence}");
         }
-    }
-
-    #[test]
-    fn amounts_are_the_same_however_they_are_written() {
-        for (live, wanted, same) in [
-            ("1Gi", "1024Mi", true),
-            ("500m", "0.5", true),
-            ("1", "1000m", true),
-            ("1k", "1e3", true),
-            ("1536Mi", "1.5Gi", true),
-            ("100m", "100M", false),
-            ("1G", "1Gi", false),
-            ("1", "", false),
-            ("1", "one", false),
-        ] {
-            let resources = |amount: &str| json!({ "resources": { "limits": { "memory": amount } } });
-            assert_eq!(contains(&resources(live), &resources(wanted)), same, "{live} {wanted}");
-            let labels = |value: &str| json!({ "labels": { "memory": value } });
-            assert!(!contains(&labels(live), &labels(wanted)), "only amounts are amounts");
-        }
-        assert!(!contains(&json!({ "limits": {} }), &json!({ "limits": { "cpu": "1" } })));
-    }
-
-    #[test]
-    fn a_refusal_is_said_in_the_words_of_the_api_server() {
-        let status = kube::core::Status {
-            code: 500,
-            message: "etcd is away".to_owned(),
-            reason: "InternalError".to_owned(),
-            ..kube::core::Status::default()
-        };
-        let error = CallError::from(kube::Error::Api(Box::new(status)));
-        assert_eq!(error.to_string(), "etcd is away (500 InternalError)");
-    }
-
-    #[test]
-    fn nulls_are_absent() {
-        let mut value = json!({"a": null, "b": {"c": null, "d": 1}, "e": [{"f": null}]});
-        strip_nulls(&mut value);
-        assert_eq!(value, json!({"b": {"d": 1}, "e": [{}]}));
     }
 }

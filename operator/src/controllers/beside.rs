@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::apply::{CallError, Desired};
+use super::apply::Desired;
+use super::calls::CallError;
 use crate::render::pod_monitor;
 
 /// What is wanted; `None`: what is there is to go.

@@ -9,7 +9,8 @@ use paquebot_crds::conditions::{ConditionStatus, ConditionType, ConditionUpdate,
 use paquebot_crds::mail_server::{CertManager, IssuerKind};
 use serde_json::{Value, json};
 
-use super::apply::{CallError, Desired, optional};
+use super::apply::Desired;
+use super::calls::{CallError, optional};
 use super::certificate::Judged;
 use crate::render::{Server, names};
 

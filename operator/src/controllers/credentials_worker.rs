@@ -12,7 +12,7 @@ use paquebot_config::Verifier;
 use paquebot_crds::Mailbox;
 use paquebot_crds::mailbox::{CredentialSource, Credentials};
 
-use super::apply::{CallError, optional, within_deadline};
+use super::calls::{CallError, optional, within_deadline};
 use crate::credentials::{Access, HashError, Hasher, Material, generated, material, together};
 use crate::directory::{CredentialOutcome, NamespacedName, SecretVersion};
 

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::apis;
-use super::apply::{Applied, Applier, CallError, Desired, optional, version_token};
+use super::apply::{Applied, Applier, Desired, version_token};
+use super::calls::{CallError, optional};
 use super::watches::{Scope, name_of};
 use crate::directory::NamespacedName;
 

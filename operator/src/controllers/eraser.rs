@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::apply::optional;
+use super::calls::optional;
 use super::configz::Poller;
 use super::status;
 use super::token::Token;

@@ -5,7 +5,7 @@ use kube::Client;
 use kube::api::Api;
 use paquebot_crds::mailbox::ConfigMapKeyReference;
 
-use super::apply::optional;
+use super::calls::optional;
 use crate::directory::{ConfigMapContent, NamespacedName};
 
 /// What came of it.

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paquebot_crds::{MailAlias, MailDomain, MailServer, Mailbox, RelayPolicy};
 
-use super::apply::CallError;
+use super::calls::CallError;
 use super::certificate::Judged;
 use super::configz::Configz;
 use super::credentials_worker::CredentialsRead;

@@ -4,16 +4,18 @@
 //! starts workers: [`server_worker`] writes a MailServer's objects by [`apply`], [`configz`] asks pods what they serve,
 //! [`exposure_worker`] asks them who connected and probes them, [`dns_worker`] asks name servers, [`credentials_worker`] and
 //! [`secrets_worker`] read Secrets, [`status`] writes statuses. What a worker
-//! learns comes back to the engine as an [`input::Input`]. Pure parts: [`availability`], [`certificate`],
-//! [`propagation`], [`timers`], and `wanted` of [`status`].
+//! learns comes back to the engine as an [`input::Input`]. All of them ask the API server by [`calls`]. Pure parts:
+//! [`availability`], [`certificate`], [`comparison`], [`propagation`], [`timers`], and `wanted` of [`status`].
 
 pub mod allowance;
 pub mod apis;
 pub mod apply;
 pub mod availability;
 pub mod beside;
+pub mod calls;
 pub mod cert_manager;
 pub mod certificate;
+pub mod comparison;
 pub mod configz;
 pub mod credentials_worker;
 pub mod dns_worker;

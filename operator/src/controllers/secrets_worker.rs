@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::Api;
 
-use super::apply::optional;
+use super::calls::optional;
 use crate::directory::{CredentialFailure, SecretReference, SecretUse, SecretValue};
 use crate::secrets;
 

@@ -17,8 +17,9 @@ use paquebot_config::{Filters, Login, Record, Secrets, ServerConfig, ShardName, 
 use paquebot_crds::mail_server::{CertManager, CertificateSource};
 use serde_json::json;
 
-use super::apply::{Applied, Applier, CallError, Desired, Outcome, Target, optional, within_deadline};
+use super::apply::{Applied, Applier, Desired, Outcome, Target};
 use super::beside::{Absent, Beside, is_foreign_api};
+use super::calls::{CallError, optional, within_deadline};
 use super::certificate::{self, Judged};
 use super::{apis, cert_manager, volumes_worker};
 use crate::credentials;

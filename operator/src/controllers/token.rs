@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::Api;
 use zeroize::Zeroizing;
 
-use super::apply::optional;
+use super::calls::optional;
 use crate::directory::NamespacedName;
 use crate::render::names;
 

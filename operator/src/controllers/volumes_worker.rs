@@ -5,7 +5,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::apply::{CallError, optional, within_deadline};
+use super::calls::{CallError, optional, within_deadline};
 use super::server_worker::Failure;
 use crate::directory::NamespacedName;
 use crate::render::volumes::{self, Step, Volumes};

@@ -11,7 +11,8 @@ use paquebot_crds::mail_server::DnsMode;
 use tokio::time::Instant;
 
 use super::{Engine, Timer};
-use crate::controllers::apply::{Applied, CallError};
+use crate::controllers::apply::Applied;
+use crate::controllers::calls::CallError;
 use crate::controllers::endpoints_worker::{API_VERSION, EndpointDone, Survey};
 use crate::controllers::input::Input;
 use crate::directory::{NamespacedName, ObjectKey};

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::objects::{Live, is_older};
 use super::{Engine, Timer};
-use crate::controllers::apply::within_deadline;
 use crate::controllers::availability;
+use crate::controllers::calls::within_deadline;
 use crate::controllers::certificate::Judged;
 use crate::controllers::input::Input;
 use crate::controllers::remembered::Remembered;

@@ -8,7 +8,7 @@ use paquebot_crds::{Kind, MailAlias, MailDomain, MailServer, Mailbox, RelayPolic
 use serde_json::json;
 
 use super::Status;
-use crate::controllers::apply::{CallError, within_deadline};
+use crate::controllers::calls::{CallError, within_deadline};
 use crate::directory::ObjectKey;
 
 /// The field manager of all statuses.

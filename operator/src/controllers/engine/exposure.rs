@@ -12,7 +12,7 @@ use paquebot_crds::conditions::{self, ConditionStatus, ConditionType, ConditionU
 use paquebot_crds::mail_server::{Listener, Protocol, ProxyProtocolMode};
 use tokio::time::Instant;
 
-use super::servers::PodState;
+use super::pods::PodState;
 use super::{Engine, Timer};
 use crate::controllers::exposure_worker::{self, Look, Looked, Probe, ProbePort};
 use crate::controllers::input::Input;

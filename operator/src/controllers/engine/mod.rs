@@ -2,11 +2,13 @@
 //! after each handful starts what follows from them: passes over MailServers, looks at DNS, reads of Secrets, writes of
 //! statuses. Those run beside it and report back as inputs, so nothing here waits, and no lock is held over an await.
 //!
-//! - [`objects`]: what the watches say; - [`servers`]: passes, polls, what has arrived where;
+//! - [`objects`]: what the watches say; - [`servers`]: what is known of each MailServer; - [`recovery`]: what lies there at the
+//!   start; - [`passes`]: when it is written; - [`pods`], [`arrival`]: what pods serve, what has arrived where;
 //! - [`domains`]: DNS; - [`exposure`]: who connects, and the probe; - [`mailboxes`], [`secrets`]: Secrets;
 //! - [`statuses`]: what is reported;
 //! - [`operations`]: pauses, certificates that end; - [`reclaim`]: mail that goes with its object.
 
+mod arrival;
 mod domains;
 mod endpoints;
 mod exposure;
@@ -14,7 +16,10 @@ mod filters;
 mod mailboxes;
 mod objects;
 mod operations;
+mod passes;
+mod pods;
 pub mod reclaim;
+mod recovery;
 mod reverse;
 mod secrets;
 mod servers;
@@ -158,7 +163,7 @@ pub struct Engine {
     secret_versions: HashMap<NamespacedName, String>,
     config_map_versions: HashMap<NamespacedName, String>,
     servers: HashMap<NamespacedName, servers::ServerState>,
-    observed: HashMap<NamespacedName, servers::Observed>,
+    observed: HashMap<NamespacedName, pods::Observed>,
     pod_servers: HashMap<NamespacedName, NamespacedName>,
     /// Where an object's entry was when it was last looked at.
     homes: HashMap<ObjectKey, NamespacedName>,

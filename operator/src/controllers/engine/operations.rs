@@ -4,7 +4,8 @@ use kube::runtime::events::EventType;
 use paquebot_crds::Kind;
 use tokio::time::Instant;
 
-use super::servers::{LONGEST_RETRY, RESYNC};
+use super::passes::RESYNC;
+use super::servers::LONGEST_RETRY;
 use super::{Engine, Timer};
 use crate::controllers::certificate::Judged;
 use crate::controllers::input::Input;

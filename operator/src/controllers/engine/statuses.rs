@@ -165,7 +165,7 @@ impl Engine {
             let message = format!("An object of the server could not be written: {}", failure.message);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Propagating, message));
         }
-        let asked = self.observed.get(&server).is_none_or(super::servers::Observed::asked);
+        let asked = self.observed.get(&server).is_none_or(super::pods::Observed::asked);
         if unwritten || !asked {
             state.held.insert(key.clone());
             if let Some(until) = moment {
@@ -328,7 +328,7 @@ impl Engine {
         let told = state.revisions_told.is_some_and(|told| now < told + REVISIONS_TOLD);
         let fresh = state.written_at.is_some_and(|written| now < written + GRACE);
         let serves =
-            |pod: &super::servers::PodState| pod.configz().is_some_and(|configz| configz.revision == state.revision);
+            |pod: &super::pods::PodState| pod.configz().is_some_and(|configz| configz.revision == state.revision);
         let arrived = self.observed.get(server).is_none_or(|observed| observed.ready().all(|(_, pod)| serves(pod)));
         told || (fresh && !arrived)
     }

@@ -20,13 +20,15 @@ const WRITERS: u64 = 64;
 /// One message in so many waits in the queue besides.
 const QUEUED: u64 = 1000;
 
-/// What versions 4 to 9 have added goes. A tenth of the messages is named as files, which version 4 makes an index of.
+/// What versions 4 to 10 have added goes. A tenth of the messages is named as files, which version 4 makes an index of.
 const BACK_TO_3: &str = "
     DROP INDEX message_file;
     ALTER TABLE message DROP COLUMN checksums;
     ALTER TABLE message DROP COLUMN unended;
     ALTER TABLE message DROP COLUMN sender_tenant;
     DROP TABLE deletion;
+    DROP INDEX entry_in_ascii;
+    ALTER TABLE entry DROP COLUMN ascii_octets;
     ALTER TABLE recipient DROP COLUMN tenant;
     ALTER TABLE maildrop RENAME TO newer;
     CREATE TABLE maildrop (
@@ -119,7 +121,7 @@ fn message(number: u64) -> anyhow::Result<Acceptance> {
         trace: Bytes::from_static(b"Received: from a.example by b.example; Mon, 23 Nov 2026 12:00:00 +0000\r\n"),
         body: Body::from(Bytes::from_static(&[b'x'; 1024])),
         declared: Declared::default(),
-        local: vec![LocalDelivery { maildrop, fields, body_from: None, quota: None }],
+        local: vec![LocalDelivery { maildrop, fields, body_from: None, quota: None, ascii_growth: None }],
         remote: if number.is_multiple_of(QUEUED) { vec![elsewhere.into()] } else { Vec::new() },
         derived: Vec::new(),
         remember: Vec::new(),

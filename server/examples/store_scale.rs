@@ -116,6 +116,7 @@ fn message(number: u64) -> anyhow::Result<Acceptance> {
             fields: Bytes::from_static(b"Return-Path: <tom@server1.com>\r\n"),
             body_from: None,
             quota: None,
+            ascii_growth: None,
         }],
         remote: Vec::new(),
         derived: Vec::new(),

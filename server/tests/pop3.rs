@@ -277,3 +277,84 @@ fn a_large_message_is_fetched_in_little_memory() {
     assert!(grown < 4 << 10, "{grown} KiB more");
     assert!(client.say("QUIT").starts_with("+OK"));
 }
+
+/// Every message of a maildrop is as long as LIST, STAT and RETR say; yields their octets and what they are together.
+fn sizes_are_exact(client: &mut Client) -> (usize, Vec<u8>) {
+    let answer = client.say("STAT");
+    let numbers: Vec<usize> = answer.split(' ').skip(1).map(|number| number.parse().unwrap()).collect();
+    assert!(client.say("LIST").starts_with("+OK "));
+    let listing = String::from_utf8(client.multi_line()).unwrap();
+    let (mut total, mut all) = (0, Vec::new());
+    for line in listing.lines() {
+        let (number, listed) = line.split_once(' ').unwrap();
+        assert_eq!(client.say(&format!("LIST {number}")), format!("+OK {line}"));
+        assert_eq!(client.say(&format!("RETR {number}")), format!("+OK {listed} octets"));
+        let message = client.multi_line();
+        assert_eq!(listed, message.len().to_string(), "message {number}");
+        total += message.len();
+        all.extend(message);
+    }
+    assert_eq!(numbers, [listing.lines().count(), total], "{answer}");
+    (total, all)
+}
+
+/// RFC 1939 §11: also of what a client gets in ASCII that has not said UTF8 (RFC 6856 §4), however it was delivered.
+#[test]
+fn sizes_are_those_of_what_each_client_gets() {
+    let mut wanted = content::story();
+    for record in &mut wanted.records {
+        if let paquebot_config::Record::Mailbox(mailbox) = record
+            && mailbox.address.to_string().starts_with("anna")
+        {
+            mailbox.filter = Some("require \"editheader\"; addheader \"X-Seen\" \"yes\";".to_owned());
+        }
+    }
+    let server = Server::start(wanted);
+    let header = "From: J\u{fc}rgen <someone@example.net>\r\nSubject: Gr\u{fc}\u{df}e\r\n\r\n";
+    let messages = [
+        format!("{header}Hallo\r\n"),
+        format!("{header}does not end"),
+        format!("{header}{}", "Hallo, Hallo\r\n".repeat(20_000)),
+        "Subject: plain\r\n\r\nHallo\r\n".to_owned(),
+    ];
+    let mut client = Client::connect_tls(server.address("submissions"));
+    client.reply();
+    client.smtp("EHLO client.example");
+    // tom@server1.com and his password.
+    assert!(client.smtp("AUTH PLAIN AHRvbUBzZXJ2ZXIxLmNvbQB0b20tcGFzc3dvcmQ=").starts_with("235"));
+    for held in ["", " HOLDFOR=1"] {
+        for message in &messages {
+            let mail = format!("MAIL FROM:<tom@server1.com> SMTPUTF8 BODY=8BITMIME{held}");
+            for command in [&mail, "RCPT TO:<anna@server1.com>", "RCPT TO:<tom@server1.com>"] {
+                let reply = client.smtp(command);
+                assert!(reply.starts_with("250 "), "{command}: {reply}");
+            }
+            client.send(format!("BDAT {} LAST\r\n{message}", message.len()).as_bytes());
+            let reply = client.reply().join("\n");
+            assert!(reply.starts_with("250 "), "{reply}");
+        }
+    }
+    for user in ["anna", "tom"] {
+        let mut in_ascii = wait_for("all messages", || {
+            let mut client = log_in(&server, user);
+            let all = client.say("STAT").starts_with("+OK 8 ");
+            if all {
+                return Some(client);
+            }
+            client.say("QUIT");
+            None
+        });
+        let (octets, all) = sizes_are_exact(&mut in_ascii);
+        let shown = String::from_utf8(all).unwrap();
+        assert_eq!(shown.matches("Subject: =?UTF-8?B?R3LDvMOfZQ==?=\r\n").count(), 6, "{user}");
+        assert_eq!(shown.matches("X-Seen: yes\r\n").count(), if user == "anna" { 8 } else { 0 });
+        in_ascii.say("QUIT");
+        let mut in_utf8 = Client::connect_tls(server.address("pop3s"));
+        in_utf8.line();
+        assert!(in_utf8.say("UTF8").starts_with("+OK"));
+        in_utf8.say(&format!("USER {user}@server1.com"));
+        assert!(in_utf8.say(&format!("PASS {user}-password")).starts_with("+OK "));
+        let (stored, all) = sizes_are_exact(&mut in_utf8);
+        assert!(stored < octets && String::from_utf8(all).unwrap().contains("Subject: Gr\u{fc}\u{df}e\r\n"));
+    }
+}

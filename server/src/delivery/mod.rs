@@ -4,6 +4,7 @@
 pub mod arrival;
 pub mod distribution;
 pub mod filter;
+pub mod listing;
 pub mod srs;
 
 use std::collections::{HashSet, VecDeque};
@@ -177,6 +178,7 @@ pub fn local_deliveries(plan: &Plan, reverse_path: Option<&Address>) -> Vec<Loca
         fields: fields.clone(),
         body_from: None,
         quota: maildrop.quota,
+        ascii_growth: None,
     };
     plan.local.iter().map(delivery).collect()
 }

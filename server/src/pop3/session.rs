@@ -12,12 +12,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::ahead::ReadAhead;
 use super::machine::{Machine, Output, Security, Settings};
 use super::phrase::Phrase;
-use super::surrogate;
+use super::surrogate::{self, LONGEST_HEADER};
 use super::text::{Extent, Transfer};
 use crate::credentials::{Access, Failure, Identity, Password};
 use crate::net::Stream;
 use crate::services::{Services, SharedServices};
-use crate::store::{Maildrop, MaildropName, StoreError, StoredMessage};
+use crate::store::{Maildrop, MaildropEntry, MaildropName, StoreError, StoredMessage};
 
 /// How long a client that has logged in may say nothing; RFC 1939 §3 wants at least ten minutes.
 const IDLE_LOGGED_IN: Duration = Duration::from_secs(10 * 60);
@@ -30,8 +30,6 @@ const READ_SIZE: usize = 4096;
 /// Replies wait for one another up to this size, so that pipelined commands and short messages are answered with one
 /// packet. They are sent before the session waits for the client.
 const WRITE_BUFFER: usize = 64 * 1024;
-/// Octets of a header that is rewritten; a longer one is refused with `[UTF8]`.
-const LONGEST_HEADER: usize = 256 * 1024;
 /// A client that is silent for so long gets its buffers back when it speaks: thousands that wait cost little memory.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -96,8 +94,14 @@ struct Presented {
     octets: Option<u64>,
 }
 
-/// A header in UTF-8 becomes one in ASCII for a client that has not said UTF8 (RFC 6856 §4, RFC 6858).
-async fn present(mut message: StoredMessage, machine: &Machine, index: usize) -> Result<Presented, Phrase> {
+/// A header in UTF-8 becomes one in ASCII for a client that has not said UTF8 (RFC 6856 §4, RFC 6858). The listing tells how
+/// long the message is then, but for those that an older version delivered.
+async fn present(
+    mut message: StoredMessage,
+    machine: &Machine,
+    index: usize,
+    is_listed: bool,
+) -> Result<Presented, Phrase> {
     if !message.smtputf8 || machine.is_utf8() {
         return Ok(Presented { message, octets: None });
     }
@@ -119,9 +123,10 @@ async fn present(mut message: StoredMessage, machine: &Machine, index: usize) ->
         return Ok(Presented { message, octets: None });
     };
     let stored = machine.entries_from(index).next().map_or(0, |entry| entry.octets);
-    let octets = (stored + header.len() as u64).saturating_sub(end as u64);
+    let growth = surrogate::growth(&message.beginning, message.rest.is_none()).unwrap_or_default();
+    let octets = (!is_listed).then(|| stored.saturating_add_signed(growth));
     message.beginning = [&header, &message.beginning[end..]].concat().into();
-    Ok(Presented { message, octets: Some(octets) })
+    Ok(Presented { message, octets })
 }
 
 /// Why a maildrop was not opened.
@@ -243,7 +248,10 @@ impl Session {
         let name = identity.maildrop();
         match open_maildrop(&self.services, &name).await {
             Ok(mut maildrop) => {
-                let entries = std::mem::take(&mut maildrop.entries);
+                let mut entries = std::mem::take(&mut maildrop.entries);
+                if !machine.is_utf8() {
+                    list_in_ascii(&mut entries, &maildrop.in_ascii);
+                }
                 tracing::info!(%client, maildrop = %name, messages = entries.len(), "maildrop open");
                 self.login = Some(Login { identity, maildrop: name, revision });
                 self.maildrop = Some(maildrop);
@@ -275,7 +283,11 @@ impl Session {
                 return Ok(());
             }
         };
-        let presented = match present(message, machine, index).await {
+        let is_listed = self
+            .maildrop
+            .as_ref()
+            .is_some_and(|maildrop| maildrop.in_ascii.binary_search_by_key(&message.key, |(key, _)| *key).is_ok());
+        let presented = match present(message, machine, index, is_listed).await {
             Ok(presented) => presented,
             Err(phrase) => {
                 machine.message_opened(Err(phrase));
@@ -358,6 +370,15 @@ impl Session {
         let written = timeout(WRITE_TIMEOUT, write).await;
         self.unsent.clear();
         written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+/// Lists what RETR sends to a client that has not said UTF8. Both are in the order of their keys.
+fn list_in_ascii(entries: &mut [MaildropEntry], in_ascii: &[(i64, u64)]) {
+    for (key, octets) in in_ascii {
+        if let Ok(at) = entries.binary_search_by_key(key, |entry| entry.key) {
+            entries[at].octets = *octets;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a client gets of a message with a header in UTF-8 (RFC 6532) when it has not said UTF8: the same message with a
 //! header in ASCII that tells most of it, as RFC 6858 describes ("surrogate"). The stored message stays as it is. Pure;
-//! used by [`super::session`] for messages whose sender declared SMTPUTF8; what others send is passed on as it came.
+//! used by [`super::session`] for messages whose sender declared SMTPUTF8, and by [`crate::delivery::listing`], which finds out
+//! how long they will be; what others send is passed on as it came.
 
 use base64::Engine as _;
 
@@ -34,6 +35,24 @@ pub fn header_end(message: &[u8]) -> Option<usize> {
         return Some(2);
     }
     memchr::memmem::find(message, b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Octets of a header that is rewritten; a message with a longer one is refused with `[UTF8]`.
+pub const LONGEST_HEADER: usize = 256 * 1024;
+
+/// By how many octets a message becomes longer with a header in ASCII, the end of its last line counted that RETR adds where
+/// there is none. `beginning` are its first octets, or all of them; `None`: the header is in ASCII, or does not end in them.
+#[must_use]
+pub fn growth(beginning: &[u8], is_whole: bool) -> Option<i64> {
+    let end = header_end(beginning).or(is_whole.then_some(beginning.len()))?;
+    let header = &beginning[..end];
+    let surrogate = surrogate(header)?;
+    let is_all = is_whole && end == beginning.len();
+    let octets = |text: &[u8]| {
+        let needs_end = is_all && !text.is_empty() && !text.ends_with(b"\r\n");
+        i64::try_from(text.len() + if needs_end { 2 } else { 0 }).unwrap_or(i64::MAX)
+    };
+    Some(octets(&surrogate) - octets(header))
 }
 
 /// A header in ASCII in place of one in UTF-8; `None` for one that is in ASCII already.
@@ -248,6 +267,38 @@ mod tests {
             .map(|octets| String::from_utf8(octets).unwrap())
             .collect();
         assert_eq!(decoded, subject);
+    }
+
+    #[test]
+    fn a_message_grows_by_what_its_header_does() {
+        let long = |header: &str, body: &str| {
+            let text = format!("{header}{body}");
+            let end = if body.is_empty() { text.len() } else { header.len() };
+            let surrogate = surrogate(&text.as_bytes()[..end]).unwrap();
+            let shown = [&surrogate[..], &text.as_bytes()[end..]].concat();
+            let octets = |text: &[u8]| {
+                let mut transfer = crate::pop3::text::Transfer::new(crate::pop3::text::Extent::Whole);
+                let mut out = Vec::new();
+                transfer.push(text, &mut out);
+                transfer.finish(&mut out);
+                out.len() as i64
+            };
+            (growth(text.as_bytes(), true), octets(&shown) - octets(text.as_bytes()))
+        };
+        for (header, body) in [
+            ("Subject: Grüße\r\n\r\n", "body\r\n"),
+            ("Subject: Grüße\r\n\r\n", "does not end"),
+            ("Subject: Grüße\r\nReceived: ü\r\n", ""),
+            ("X-Other: Grüße", ""),
+            ("Subject: Grüße", ""),
+            ("Received: Grüße\r\nX: y", ""),
+        ] {
+            let (told, shown) = long(header, body);
+            assert_eq!(told, Some(shown), "{header:?} {body:?}");
+        }
+        assert_eq!(growth("Subject: Grüße\r\n".as_bytes(), false), None, "its end is not there");
+        assert!(growth("Subject: Grüße\r\n\r\n".as_bytes(), false).is_some());
+        assert_eq!(growth(b"Subject: plain\r\n\r\n", true), None);
     }
 
     #[test]

@@ -212,6 +212,9 @@ pub fn notice(
     let mut local = delivery::local_deliveries(&plan, None);
     // A full mailbox must not keep the queue from settling: reports are small, and rare.
     local.iter_mut().for_each(|delivery| delivery.quota = None);
+    if smtputf8 {
+        delivery::listing::note(0, &bytes, true, &mut local);
+    }
     let mut remote: Vec<RemoteRecipient> = plan.remote.into_iter().map(Into::into).collect();
     whose.note_tenants(configuration, &mut remote);
     Ok(Notice { id, at: now, bytes: bytes.into(), declared, local, remote })

@@ -229,6 +229,9 @@ pub struct LocalDelivery {
     pub body_from: Option<u64>,
     /// Octets that the mailbox may hold; the transaction fails with [`StoreError::OverQuota`] beyond.
     pub quota: Option<u64>,
+    /// By how many octets the message becomes longer with a header in ASCII (RFC 6856 §4); `None`: its header is in ASCII, or
+    /// nobody declared SMTPUTF8.
+    pub ascii_growth: Option<i64>,
 }
 
 impl LocalDelivery {
@@ -392,6 +395,9 @@ impl MaildropEntry {
 pub struct Maildrop {
     /// The messages when it was opened; what arrives later appears in the next session.
     pub entries: Vec<MaildropEntry>,
+    /// Octets that RETR sends of messages with a header in UTF-8 to a client that has not said UTF8, where they are known: by
+    /// the message's key, in ascending order.
+    pub in_ascii: Vec<(i64, u64)>,
     /// Held for as long as the session.
     pub lock: Box<dyn Send + Sync>,
 }

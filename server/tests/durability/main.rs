@@ -62,6 +62,7 @@ async fn commit(store: &EmbeddedStore, octets: usize, queued: bool) -> Result<St
         maildrop: mailbox.into(),
         fields: Bytes::new(),
         quota: None,
+        ascii_growth: None,
         body_from: None,
     };
     let acceptance = Acceptance {

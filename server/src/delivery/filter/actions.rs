@@ -94,7 +94,7 @@ fn local(whole: &LocalDelivery, folder: Folder, header: EditedHeader, replaced: 
         None => LocalDelivery { maildrop, ..whole.clone() },
         Some(header) => {
             let fields = [&whole.fields[..], &header[..]].concat();
-            LocalDelivery { maildrop, fields: fields.into(), body_from: Some(replaced), quota: whole.quota }
+            LocalDelivery { maildrop, fields: fields.into(), body_from: Some(replaced), ..whole.clone() }
         }
     }
 }

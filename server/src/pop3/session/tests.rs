@@ -335,7 +335,7 @@ async fn deliver_with(bench: &Bench, maildrop: MaildropName, message: &[u8], dec
         trace: Bytes::new(),
         body,
         declared,
-        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
+        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None, ascii_growth: None }],
         remote: Vec::new(),
         derived: Vec::new(),
         remember: Vec::new(),

@@ -16,7 +16,7 @@ use super::settle::{Done, Elsewhere, OverQuota};
 use crate::delivery::arrival;
 use crate::delivery::distribution::Distribution;
 use crate::delivery::filter::{Incoming, IncomingBody};
-use crate::delivery::{self, Undeliverable};
+use crate::delivery::{self, Undeliverable, listing};
 use crate::smtp::content::HeaderReader;
 use crate::smtp::machine::EnvelopeRecipient;
 use crate::store::envelope::{ByMode, Notify, Route};
@@ -132,7 +132,7 @@ impl Courier {
             .iter()
             .any(|maildrop| delivery::filter::is_filtered(configuration, &maildrop.address));
         let mut beginning = Vec::new();
-        if is_filtered || !distribution.forwards().is_empty() {
+        if is_filtered || !distribution.forwards().is_empty() || message.declared.smtputf8 {
             beginning = self.beginning(number).await.map_err(|error| unreadable(&error))?;
             let mut header = HeaderReader::default();
             header.look(&beginning);
@@ -159,7 +159,8 @@ impl Courier {
             recipients: std::slice::from_ref(&recipient.address),
         };
         let filtered = arrival::distribute(&self.filters, &*self.store, configuration, &distribution, &incoming).await;
-        let filtered = filtered.map_err(|error| unreadable(&error))?;
+        let mut filtered = filtered.map_err(|error| unreadable(&error))?;
+        listing::note_growth(&incoming, &mut filtered.local).await.map_err(|error| unreadable(&error))?;
         if let Some(reason) = &filtered.refusal {
             return Err(Refusal::permanent(7, 1, format!("rejected by the recipient's filter: {}", one_line(reason))));
         }

@@ -9,7 +9,7 @@ use paquebot_config::{Address, Configuration};
 use super::{Session, Transaction, out_of_step, path, reporting};
 use crate::delivery::distribution::Distribution;
 use crate::delivery::filter::{Filtered, Incoming, IncomingBody};
-use crate::delivery::{self, Plan, Sender, arrival};
+use crate::delivery::{self, Plan, Sender, arrival, listing};
 use crate::smtp::command::{Hold, Mail};
 use crate::smtp::machine::Envelope;
 use crate::smtp::policy;
@@ -100,6 +100,7 @@ impl Session {
             self.count_message("refused");
             return Ok(rejected(reason));
         }
+        listing::note_growth(&incoming, &mut filtered.local).await?;
         let is_queued = !plan.remote.is_empty() || filtered.derived.iter().any(|derived| !derived.remote.is_empty());
         let succeeded = distribution.succeeded(&filtered.rejected);
         filtered.derived.extend(reporting::at_once(configuration, &succeeded, &cut, &incoming).await?);

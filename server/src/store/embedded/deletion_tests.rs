@@ -38,6 +38,7 @@ fn to(body: Body, names: &[&str]) -> Acceptance {
         fields: fields.clone(),
         body_from: None,
         quota: None,
+        ascii_growth: None,
     });
     Acceptance {
         id: MessageId::generate(),

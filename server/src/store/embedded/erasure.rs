@@ -5,7 +5,7 @@ use paquebot_config::{Address, Domain};
 use rusqlite::{Connection, params};
 
 use super::transaction::{Work, find_maildrop, to_sql};
-use super::{EmbeddedStore, Result, list};
+use super::{EmbeddedStore, Listed, Result, list};
 use crate::store::{Folder, KnownMailbox, MailboxName, MaildropName, Store as _, StoreError};
 
 impl EmbeddedStore {
@@ -20,7 +20,7 @@ impl EmbeddedStore {
                 // No session may have it open.
                 let _held = self.hold(&name)?;
                 let name = name.clone();
-                let (entries, _) = self.readers.query(move |connection| list(connection, &name)).await?;
+                let Listed { entries, .. } = self.readers.query(move |connection| list(connection, &name)).await?;
                 entries.iter().map(|entry| entry.key).collect()
             };
             self.delete(&name, &keys).await?;

@@ -298,18 +298,19 @@ impl Store for EmbeddedStore {
         // It frees itself, whatever happens.
         let held = self.hold(maildrop)?;
         let name = maildrop.clone();
-        let (mut entries, is_nobodys) = self.readers.query(move |connection| list(connection, &name)).await?;
-        if is_nobodys {
+        let mut listed = self.readers.query(move |connection| list(connection, &name)).await?;
+        if listed.is_nobodys {
             let name = maildrop.clone();
             match self.commit_work(Work::Claim(maildrop.mailbox.clone())).await {
-                Ok(()) => (entries, _) = self.readers.query(move |connection| list(connection, &name)).await?,
+                Ok(()) => listed = self.readers.query(move |connection| list(connection, &name)).await?,
                 // Whoever cannot write must be able to read, and to make room: it is claimed another time.
                 Err(error) => {
                     tracing::warn!(%error, %maildrop, "mail that was nobody's could not be given to its owner")
                 }
             }
         }
-        Ok(Maildrop { entries, lock: Box::new(held) })
+        let Listed { entries, in_ascii, .. } = listed;
+        Ok(Maildrop { entries, in_ascii, lock: Box::new(held) })
     }
 
     async fn read(&self, maildrop: &MaildropName, key: i64) -> Result<Box<dyn MessageReader>> {
@@ -410,19 +411,36 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// The messages of a maildrop, and whether there are some at its address that are nobody's yet.
-fn list(connection: &Connection, name: &MaildropName) -> Result<(Vec<MaildropEntry>, bool)> {
-    let Some(maildrop) = find_maildrop(connection, &name.mailbox)? else { return Ok((Vec::new(), false)) };
+/// The messages of a maildrop.
+#[derive(Default)]
+struct Listed {
+    entries: Vec<MaildropEntry>,
+    /// As [`Maildrop::in_ascii`].
+    in_ascii: Vec<(i64, u64)>,
+    /// Whether there are some at its address that are nobody's yet.
+    is_nobodys: bool,
+}
+
+fn list(connection: &Connection, name: &MaildropName) -> Result<Listed> {
+    let Some(maildrop) = find_maildrop(connection, &name.mailbox)? else { return Ok(Listed::default()) };
     let is_nobodys = !name.mailbox.tenant.is_empty()
         && connection
             .prepare_cached("SELECT 1 FROM maildrop WHERE name = ?1 AND tenant = ''")?
             .exists([name.mailbox.address.canonical()])?;
-    let Some(folder) = find_folder(connection, maildrop, &name.folder)? else { return Ok((Vec::new(), is_nobodys)) };
+    let Some(folder) = find_folder(connection, maildrop, &name.folder)? else {
+        return Ok(Listed { is_nobodys, ..Listed::default() });
+    };
     let mut statement = connection
         .prepare_cached("SELECT key, octets, run FROM entry WHERE maildrop = ?1 AND folder = ?2 ORDER BY key")?;
     let entries = statement.query_map([maildrop, folder], |row| {
         let (key, octets, run) = (row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?);
         Ok(MaildropEntry { key, run, octets: from_sql(octets) })
     })?;
-    Ok((entries.collect::<rusqlite::Result<_>>()?, is_nobodys))
+    let entries = entries.collect::<rusqlite::Result<_>>()?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key, ascii_octets FROM entry INDEXED BY entry_in_ascii \
+         WHERE maildrop = ?1 AND folder = ?2 AND ascii_octets IS NOT NULL ORDER BY key",
+    )?;
+    let in_ascii = statement.query_map([maildrop, folder], |row| Ok((row.get(0)?, from_sql(row.get(1)?))))?;
+    Ok(Listed { entries, in_ascii: in_ascii.collect::<rusqlite::Result<_>>()?, is_nobodys })
 }

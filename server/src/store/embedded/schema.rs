@@ -24,7 +24,7 @@ const QUICK_CHECK_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// Each step brings a database from the version of its position to the next. Steps are only ever added.
 const MIGRATIONS: &[&str] =
-    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9];
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8, VERSION_9, VERSION_10];
 
 // Numbers that are given once in a store's life (AUTOINCREMENT) keep unique-ids unique. `message_references` counts
 // maildrop entries and queued recipients together. A body has a table of its own, so that counting does not rewrite it.
@@ -182,6 +182,13 @@ const VERSION_8: &str = "ALTER TABLE recipient ADD COLUMN tenant TEXT;";
 
 // The same of the reverse-path, for what is reported to it.
 const VERSION_9: &str = "ALTER TABLE message ADD COLUMN sender_tenant TEXT;";
+
+// What RETR sends of a message with a header in UTF-8 to a client that has not said UTF8. Few have it, so that the listing
+// finds those by an index of their own. Entries that an older version made do not.
+const VERSION_10: &str = "
+    ALTER TABLE entry ADD COLUMN ascii_octets INTEGER;
+    CREATE INDEX entry_in_ascii ON entry (maildrop, folder, key, ascii_octets) WHERE ascii_octets IS NOT NULL;
+";
 
 /// Opens the database of `directory`, making it when `may_create`.
 pub(super) fn open_database(directory: &Path, may_create: bool) -> Result<Connection> {

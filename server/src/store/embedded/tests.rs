@@ -26,7 +26,7 @@ fn address(text: &str) -> Address {
 
 fn delivery(maildrop: &str) -> LocalDelivery {
     let fields = Bytes::from_static(b"Return-Path: <tom@server1.com>\r\n");
-    LocalDelivery { maildrop: address(maildrop).into(), fields, body_from: None, quota: None }
+    LocalDelivery { maildrop: address(maildrop).into(), fields, body_from: None, quota: None, ascii_growth: None }
 }
 
 /// Bytes that show where one is missing or out of place. They end a line where they are long enough.

@@ -356,8 +356,8 @@ pub(super) fn insert_entry(
     let folder = make_folder(connection, maildrop, &delivery.maildrop.folder)?;
     connection
         .prepare_cached(
-            "INSERT INTO entry (maildrop, folder, message, octets, run, fields, body_from) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO entry (maildrop, folder, message, octets, run, fields, body_from, ascii_octets) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             maildrop,
@@ -366,7 +366,8 @@ pub(super) fn insert_entry(
             to_sql(octets),
             run,
             &delivery.fields[..],
-            delivery.body_from.map(to_sql)
+            delivery.body_from.map(to_sql),
+            delivery.ascii_growth.map(|growth| to_sql(octets).saturating_add(growth)),
         ])?;
     Ok(())
 }

@@ -147,6 +147,7 @@ impl Import<'_> {
                 fields: Bytes::new(),
                 body_from: None,
                 quota: None,
+                ascii_growth: None,
             }],
             remote: Vec::new(),
             derived: Vec::new(),

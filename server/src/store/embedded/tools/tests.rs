@@ -42,7 +42,13 @@ pub(super) async fn deliver(store: &EmbeddedStore, number: usize, folder: Folder
         trace: Bytes::from_static(b"Received: by us\r\n"),
         body: spool.finish().await.unwrap(),
         declared: Declared::default(),
-        local: vec![LocalDelivery { maildrop: anna(folder), fields: Bytes::new(), body_from: None, quota: None }],
+        local: vec![LocalDelivery {
+            maildrop: anna(folder),
+            fields: Bytes::new(),
+            body_from: None,
+            quota: None,
+            ascii_growth: None,
+        }],
         remote: vec![Address::parse("x@elsewhere.example").unwrap().into()],
         derived: Vec::new(),
         remember: Vec::new(),
@@ -273,7 +279,13 @@ async fn mailboxes_of_several_tenants_are_told_apart() {
     };
     let store = EmbeddedStore::open(&data).unwrap();
     for tenant in ["team-a", "team-b"] {
-        let local = vec![LocalDelivery { maildrop: of(tenant), fields: Bytes::new(), body_from: None, quota: None }];
+        let local = vec![LocalDelivery {
+            maildrop: of(tenant),
+            fields: Bytes::new(),
+            body_from: None,
+            quota: None,
+            ascii_growth: None,
+        }];
         let acceptance = Acceptance {
             id: MessageId::generate(),
             received_at: Timestamp::now(),
@@ -361,7 +373,7 @@ async fn what_is_set_aside_says_whose_it_was() {
         trace: Bytes::new(),
         body: spool.finish().await.unwrap(),
         declared: Declared::default(),
-        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None }],
+        local: vec![LocalDelivery { maildrop, fields: Bytes::new(), body_from: None, quota: None, ascii_growth: None }],
         remote: Vec::new(),
         derived: Vec::new(),
         remember: Vec::new(),

@@ -118,13 +118,13 @@ impl Directory {
             if *counts == (0, 0) {
                 self.counts.remove(&old);
             }
-            work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, old));
+            work.changes.counted.insert(old);
         }
         if let Some(new) = domain {
             let counts = self.counts.entry(new.clone()).or_default();
             let number = if kind == Kind::Mailbox { &mut counts.0 } else { &mut counts.1 };
             *number += 1;
-            work.changes.statuses.insert(ObjectKey::new(Kind::MailDomain, new.clone()));
+            work.changes.counted.insert(new.clone());
             *counted_in = Some(new.clone());
         }
     }

@@ -11,15 +11,18 @@ use super::key::{NamespacedName, ObjectKey};
 pub struct Changes {
     /// The MailServers whose configuration has changed, and which of its files.
     pub servers: BTreeMap<NamespacedName, DirtyFiles>,
-    /// The objects whose verdict, counts or generation has changed, or that are gone.
+    /// The objects whose verdict or generation has changed, or that are gone.
     pub statuses: BTreeSet<ObjectKey>,
+    /// The MailDomains that have gained or lost a mailbox or an alias, and perhaps nothing else: what they have in the
+    /// configuration is as it was.
+    pub counted: BTreeSet<NamespacedName>,
 }
 
 impl Changes {
     /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.servers.is_empty() && self.statuses.is_empty()
+        self.servers.is_empty() && self.statuses.is_empty() && self.counted.is_empty()
     }
 
     /// Adds what another call has changed, so that one pass can follow many calls.
@@ -28,6 +31,7 @@ impl Changes {
             self.servers.entry(server).or_default().merge(files);
         }
         self.statuses.extend(other.statuses);
+        self.counted.extend(other.counted);
     }
 
     pub(super) fn files(&mut self, server: &NamespacedName) -> &mut DirtyFiles {

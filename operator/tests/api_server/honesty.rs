@@ -4,11 +4,12 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::DeleteParams;
+use paquebot_config::ShardName;
 use paquebot_crds::conditions::ConditionType as Type;
 use paquebot_crds::{MailDomain, MailServer, Mailbox, RelayPolicy};
 use serde_json::json;
 
-use crate::world::{Operator, Space, serve_configz, serve_frozen_configz, serve_refusing_configz};
+use crate::world::{Operator, Space, eventually, serve_configz, serve_frozen_configz, serve_refusing_configz};
 
 async fn server(space: &Space, refused: bool) {
     let spec = json!({
@@ -118,5 +119,38 @@ pub async fn a_refusal_is_told_in_the_servers_own_words(client: &Client) {
     operator.stop().await;
     let operator = Operator::start(&space, port);
     space.condition::<Mailbox>("anna", Type::Ready, "True", "Ready").await;
+    operator.stop().await;
+}
+
+/// The mailboxes' entries lie in the same file as the domain's, so that it is rewritten with each of them.
+pub async fn a_domain_is_not_on_its_way_with_its_mailboxes(client: &Client) {
+    let space = Space::new(client, "counted").await;
+    let port = serve_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, port);
+    space.server("mx1").await;
+    space.domain("server1.com", "mx1").await;
+    space.exists::<StatefulSet>("mx1").await;
+    space.pod("mx1").await;
+    space.condition::<MailDomain>("server1.com", Type::Ready, "True", "Ready").await;
+    operator.stop().await;
+
+    // From here on the pod gets nothing new: what is on its way stays on its way.
+    let frozen = serve_frozen_configz(&space, "mx1").await;
+    let operator = Operator::start(&space, frozen);
+    let names = (0..).map(|number| format!("m{number}"));
+    let beside_domain =
+        names.filter(|name| ShardName::of(&format!("{name}@server1.com")) == ShardName::of("server1.com"));
+    for (before, name) in beside_domain.take(2).enumerate() {
+        let spec = json!({ "domainRef": { "name": "server1.com" }, "localPart": name });
+        space.apply::<Mailbox>(&name, json!({ "spec": spec })).await;
+        let words = space.condition::<Mailbox>(&name, Type::Programmed, "Unknown", "Propagating").await;
+        assert_eq!(words, "0 of 1 replicas serve it.");
+        eventually("the domain counts it", async || {
+            let status = space.get::<MailDomain>("server1.com").await?.status?;
+            (usize::try_from(status.mailbox_count) == Ok(before + 1)).then_some(())
+        })
+        .await;
+        space.condition::<MailDomain>("server1.com", Type::Programmed, "True", "Programmed").await;
+    }
     operator.stop().await;
 }

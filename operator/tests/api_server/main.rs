@@ -82,6 +82,11 @@ async fn the_operator_on_a_real_api_server() {
     )
     .await;
     scenario(
+        "a domain is not on its way with its mailboxes",
+        honesty::a_domain_is_not_on_its_way_with_its_mailboxes(&client),
+    )
+    .await;
+    scenario(
         "a refusal is told in the server's own words",
         honesty::a_refusal_is_told_in_the_servers_own_words(&client),
     )

@@ -411,6 +411,13 @@ impl Engine {
                 state.discard();
             }
         }
+        // Their place in the configuration stays as it is, so that a domain is not on its way to the pods for as long as
+        // mailboxes are added to it.
+        for name in &changes.counted {
+            let key = ObjectKey::new(Kind::MailDomain, name.clone());
+            self.reclaim_soon(&key);
+            self.status_dirty.insert(key);
+        }
         for key in &changes.statuses {
             self.reclaim_soon(key);
             if self.directory.report(key).is_none() {

@@ -339,7 +339,10 @@ fn check_changes(
     for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
         let told = match name.strip_prefix("content of ") {
             Some(server) => changes.servers.contains_key(&NamespacedName::parse(server).unwrap()),
-            None => changes.statuses.iter().any(|key| key.to_string() == *name),
+            None => {
+                let counted = changes.counted.iter().map(|domain| ObjectKey::new(Kind::MailDomain, domain.clone()));
+                changes.statuses.iter().cloned().chain(counted).any(|key| key.to_string() == *name)
+            }
         };
         prop_assert!(
             told,

@@ -200,9 +200,10 @@ start_daemons() {
     --kubeconfig="$kubeconfig" --directory="$state/volumes"
 }
 
-# start_etcd DIR CLIENT-ADDRESS PEER-ADDRESS. Its data is not worth an fsync.
+# start_etcd DIR CLIENT-ADDRESS PEER-ADDRESS. Its data is not worth an fsync; a hundred thousand mailboxes with their
+# Secrets take more than the 2 GiB that it would stop at.
 start_etcd() {
-  process_start "$1" etcd etcd --data-dir "$1/etcd" --unsafe-no-fsync \
+  process_start "$1" etcd etcd --data-dir "$1/etcd" --unsafe-no-fsync --quota-backend-bytes=8589934592 \
     --listen-client-urls "http://$2" --advertise-client-urls "http://$2" \
     --listen-peer-urls "http://$3" --initial-advertise-peer-urls "http://$3" --initial-cluster "default=http://$3"
 }

@@ -137,6 +137,7 @@ pub async fn a_domain_is_not_on_its_way_with_its_mailboxes(client: &Client) {
     // From here on the pod gets nothing new: what is on its way stays on its way.
     let frozen = serve_frozen_configz(&space, "mx1").await;
     let operator = Operator::start(&space, frozen);
+    eventually("a pass", async || (operator.metrics.passes.get() > 0).then_some(())).await;
     let names = (0..).map(|number| format!("m{number}"));
     let beside_domain =
         names.filter(|name| ShardName::of(&format!("{name}@server1.com")) == ShardName::of("server1.com"));

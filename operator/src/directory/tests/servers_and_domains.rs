@@ -212,3 +212,22 @@ fn an_older_domain_of_another_namespace_is_not_named() {
     assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
     assert!(!message.contains("secret"), "{message}");
 }
+
+/// The server has to know it also while the domain has no mailbox.
+#[test]
+fn the_line_of_a_domain_says_whose_it_is_and_follows_its_holder() {
+    let mut directory = directory([
+        server("mail/default"),
+        domain("two/d", 2, "a.example", json!({})),
+        domain("one/d", 1, "a.example", json!({})),
+    ]);
+    let tenants = |directory: &Directory| -> Vec<String> {
+        let server = default_server();
+        directory.domain_configs(&server, None).map(|config| config.into_inner().tenant.clone()).collect()
+    };
+    assert_eq!(tenants(&directory), ["one"]);
+    let changes = directory.delete(&key(Kind::MailDomain, "one/d"));
+    assert_eq!(tenants(&directory), ["two"]);
+    let shards = &changes.servers[&default_server()].shards;
+    assert!(shards.contains(&paquebot_config::ShardName::of("a.example")), "{shards:?}");
+}

@@ -118,6 +118,14 @@ impl Health {
         })
     }
 
+    /// The watches that fail now.
+    #[cfg(test)]
+    pub(super) fn failing(&self) -> Vec<&'static str> {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = watches.iter().filter(|watch| watch.failing_since.load(Ordering::Relaxed) > 0);
+        failing.map(|watch| watch.name).collect()
+    }
+
     /// What keeps the process from doing its work; `None`: nothing. A process that waits to lead is ready to.
     #[must_use]
     pub fn unreadiness(&self) -> Option<&'static str> {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -246,6 +247,11 @@ fn is_denied(error: &watcher::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404))
 }
 
+/// After a failure, a watch that has said nothing for so long has got through, and has nothing to say: that a try failed
+/// would have been told by then, after the longest distance between two tries (30 s, twice that with its jitter) and the
+/// longest wait for an answer (20 s).
+const GOT_THROUGH: Duration = Duration::from_secs(90);
+
 /// Sends what a watch reports until nobody listens. Without a ticket a refusal counts as complete, see [`is_denied`].
 async fn follow<K>(
     name: &'static str,
@@ -259,8 +265,16 @@ async fn follow<K>(
     let stream = stream.modify(|object| object.managed_fields_mut().clear()).default_backoff();
     let mut stream = std::pin::pin!(stream);
     let mut known = Known::default();
-    let mut completed = false;
-    while let Some(event) = stream.next().await {
+    let (mut completed, mut failing) = (false, false);
+    loop {
+        let longest = if failing { GOT_THROUGH } else { Duration::MAX };
+        let Ok(event) = tokio::time::timeout(longest, stream.next()).await else {
+            failing = false;
+            ticket.iter().for_each(WatchTicket::moved);
+            continue;
+        };
+        let Some(event) = event else { return };
+        failing = event.is_err();
         let changes = match event {
             Ok(event) => {
                 ticket.iter().for_each(WatchTicket::moved);
@@ -392,6 +406,37 @@ mod tests {
         follow("Namespace", futures::stream::iter(events), map, sender, None).await;
         assert!(matches!(inputs.recv().await, Some(Input::Pod(_))), "what exists comes before the end of the list");
         assert!(matches!(inputs.recv().await, Some(Input::Complete("Namespace"))));
+    }
+
+    /// The library says nothing when a watch is there again, before something happens: that is no failure.
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_came_back_and_has_nothing_to_say_does_not_fail() {
+        use watcher::Event;
+        let health = Health::default();
+        let broken = || Err(watcher::Error::WatchFailed(kube::Error::Service("connection reset".into())));
+        let (sender, _inputs) = mpsc::channel(8);
+        let (feed, fed) = mpsc::channel(1);
+        let events = futures::stream::unfold(fed, async |mut fed| Some((fed.recv().await?, fed)));
+        let ticket = Some(health.watch("NetworkPolicy"));
+        tokio::spawn(follow("NetworkPolicy", events, |_: Change<Pod>| None, sender, ticket));
+        let send = async |event: watcher::Result<Event<Pod>>| feed.send(event).await.unwrap();
+        for event in [Ok(Event::Init), Ok(Event::InitDone), broken()] {
+            send(event).await;
+        }
+        // Each further failure begins the wait anew.
+        for _ in 0..10 {
+            tokio::time::sleep(GOT_THROUGH - Duration::from_secs(10)).await;
+            assert_eq!(health.failing(), ["NetworkPolicy"]);
+            send(broken()).await;
+        }
+        tokio::time::sleep(GOT_THROUGH * 2).await;
+        assert_eq!(health.failing(), Vec::<&str>::new());
+        send(broken()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(health.failing(), ["NetworkPolicy"]);
+        send(Ok(Event::Apply(pod("a")))).await;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!(health.failing(), Vec::<&str>::new());
     }
 
     #[test]

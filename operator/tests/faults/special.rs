@@ -14,7 +14,7 @@ use crate::crashes::Reference;
 use crate::plan::Plan;
 use crate::scenarios::Scenario;
 use crate::stage::Stage;
-use crate::support::world::{eventually, install_definitions};
+use crate::support::world::{eventually, eventually_within, install_definitions};
 
 /// How long the API server is away: longer than the longest distance between two tries of a watch.
 const AWAY: Duration = Duration::from_secs(35);
@@ -60,6 +60,9 @@ pub async fn outage(config: &Config, added: &Reference) -> Result<String, String
 /// How long watches may fail in a row here; the operator that people run waits for ten minutes.
 const LONGEST_FAILURE: Duration = Duration::from_secs(12);
 
+/// How long it may take until a watch counts as well that is there again and has nothing to say.
+const LONGEST_RECOVERY: Duration = Duration::from_secs(180);
+
 /// Watches that fail for longer than a process may: liveness names one, though the engine turns, and is silent again when
 /// they are back, without a restart.
 pub async fn liveness(config: &Config) -> Result<String, String> {
@@ -79,7 +82,8 @@ pub async fn liveness(config: &Config) -> Result<String, String> {
     }
     operator.faults.set_away(false);
     let begin = Instant::now();
-    eventually("liveness is silent again", async || operator.health.illness().is_none().then_some(())).await;
+    let is_well = async || operator.health.illness().is_none().then_some(());
+    eventually_within(LONGEST_RECOVERY, "liveness is silent again", is_well).await;
     let recovered = begin.elapsed();
     stage.set_password("anna", 1).await;
     Scenario::MailboxAdded.act(&mut stage, 1).await;

@@ -48,13 +48,18 @@ pub async fn install_definitions(client: &Client) {
 }
 
 /// Waits until something is there.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// The same for what is known to take its time.
+pub async fn eventually_within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begin.elapsed() < PATIENCE, "this did not happen within {PATIENCE:?}: {what}");
+        assert!(begin.elapsed() < patience, "this did not happen within {patience:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

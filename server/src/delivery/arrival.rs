@@ -58,6 +58,18 @@ pub fn onward_path(
     Some(rewritten.unwrap_or_else(|| sender.clone()))
 }
 
+/// Who hears what becomes of a message: the sender, also where an address of ours stands for it since a message was sent on
+/// ([`onward_path`]). `None`: that address is not one that we made, or has expired.
+#[must_use]
+pub fn original_sender(configuration: &Configuration, reverse_path: &Address, at: Timestamp) -> Option<Address> {
+    let keys = &configuration.secrets.srs_keys;
+    let is_ours = configuration.domain(reverse_path.domain()).is_some();
+    if keys.is_empty() || !is_ours || !srs::is_rewritten(reverse_path.local_part()) {
+        return Some(reverse_path.clone());
+    }
+    srs::restore(keys, reverse_path.local_part(), at).ok()
+}
+
 /// Where a report to a sender goes at once; `None`: it leads to nobody here. Where filters or forwardings have to see it, it
 /// goes through the queue, which delivers it like other mail.
 #[must_use]

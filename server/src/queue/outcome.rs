@@ -188,8 +188,14 @@ pub fn notice(
     id: MessageId,
     now: Timestamp,
 ) -> Result<Notice, Unreportable> {
-    let sender = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
-    let whose = Sender::of_queued(message);
+    let reverse_path = message.reverse_path.as_ref().ok_or(Unreportable::NullReversePath)?;
+    let sender = delivery::arrival::original_sender(configuration, reverse_path, now);
+    let sender = &sender.ok_or(Unreportable::NoSuchSender)?;
+    let whose = match sender == reverse_path {
+        true => Sender::of_queued(message),
+        // Whose the address is that stood for it makes no difference to who gets the report.
+        false => Sender { reverse_path: Some(sender), tenant: None },
+    };
     if whose.has_changed_hands(configuration) {
         return Err(Unreportable::ChangedHands);
     }

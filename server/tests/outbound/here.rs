@@ -84,6 +84,23 @@ async fn what_the_queue_sends_on_has_a_reverse_path_of_ours_and_says_who_sent_it
     assert!(taken[0].mail.contains("SRS0="), "{taken:?}");
 }
 
+/// The reverse-path of what is sent on is ours, and who hears of a failure is the one who sent: also where it is this queue
+/// that meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_on_and_refused_is_reported_to_the_one_who_sent_it() {
+    let refuse = |command: &str| if command.contains("joe@") { "550 5.1.1 no joe here" } else { "250 ok" };
+    let world = World::new(Rules { recipient: Arc::new(refuse), ..Rules::default() }).await;
+    world.serve_filtered("keep;");
+    world.queue_for("joe@server2.com").await;
+    world.until_empty().await;
+    assert_eq!(world.count("unreported"), 0);
+    let taken = world.until_taken(1).await;
+    assert_eq!(taken[0].recipients, ["jo@server3.org"]);
+    let text = String::from_utf8_lossy(&taken[0].content).into_owned();
+    assert!(text.contains("Final-Recipient: rfc822; joe@server3.org\r\nAction: failed\r\n"), "{text}");
+    assert!(text.contains("To: <jo@server3.org>\r\n"), "{text}");
+}
+
 /// RFC 5230 §4.6, RFC 5429 §2: nothing answers a report.
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_pass_filters_that_do_not_answer_them() {

@@ -154,6 +154,12 @@ impl Directory {
         self.run(work)
     }
 
+    /// Whether nobody has read the ConfigMap of a mailbox's script since the mailbox names it.
+    #[must_use]
+    pub fn is_filter_unread(&self, mailbox: &NamespacedName) -> bool {
+        self.mailboxes.get(mailbox).is_some_and(|node| node.filter == Filter::Pending)
+    }
+
     /// Takes in the scripts that a server runs for a domain since before this process began. They matter where the MailDomain's
     /// own are wrong.
     pub fn recall_filters(

@@ -8,6 +8,7 @@
 
 mod election;
 mod exposure;
+mod filters;
 mod fleet;
 mod honesty;
 mod operations;
@@ -49,6 +50,11 @@ async fn the_operator_on_a_real_api_server() {
     scenario(
         "a login that is named again is read again",
         smart_hosts::a_login_that_is_named_again_is_read_again(&client, &config),
+    )
+    .await;
+    scenario(
+        "a filter that is named again is read again",
+        filters::a_filter_that_is_named_again_is_read_again(&client, &config),
     )
     .await;
     scenario(

@@ -59,8 +59,10 @@ impl Engine {
         };
         let config_map = NamespacedName::new(&mailbox.namespace, &reference.name);
         let version = self.config_map_versions.get(&config_map).cloned();
+        // What is named anew counts as never read, also when it was read before another was named.
+        let unread = self.directory.is_filter_unread(mailbox);
         let state = self.filters.entry(mailbox.clone()).or_default();
-        if state.busy || !state.needs_read(&reference, version.as_ref()) {
+        if state.busy || !(unread || state.needs_read(&reference, version.as_ref())) {
             return;
         }
         state.busy = true;

@@ -181,7 +181,10 @@ impl Engine {
                 self.erasures.remove(&key.name);
             }
             Kind::MailDomain => self.forget_dns(&key.name),
-            Kind::Mailbox => drop(self.mailboxes.remove(&key.name)),
+            Kind::Mailbox => {
+                self.mailboxes.remove(&key.name);
+                self.filters.remove(&key.name);
+            }
             Kind::MailAlias | Kind::RelayPolicy => {}
         }
     }

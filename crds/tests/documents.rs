@@ -192,16 +192,32 @@ fn tests_that_hold_promises_about_mail_exist() {
     assert!(wrong.is_empty(), "docs/mail.md names tests that are not there: {wrong:#?}");
 }
 
+/// The documents for people, as paths from the root.
+fn documents(folder: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        if path.ends_with(".md") {
+            found.push(path);
+        } else if path.starts_with("docs") && entry.path().is_dir() {
+            documents(&path, found);
+        }
+    }
+}
+
 #[test]
 fn what_documents_name_in_this_repository_is_there() {
+    const FOLDERS: [&str; 9] = ["charts", "crds", "docs", "examples", "fuzz", "operator", "scripts", "server", "tests"];
+    let mut all = Vec::new();
+    documents("", &mut all);
+    assert!(all.len() > 10 && all.contains(&"docs/faults.md".to_owned()), "{all:?}");
     let mut wrong = Vec::new();
-    for document in ["docs/conditions.md", "docs/faults.md", "docs/mail.md", "docs/tenancy.md", "docs/conformance.md"] {
-        let text = read(document);
-        let paths = words(&text).into_iter().filter(|word| {
-            let first = word.split('/').next().unwrap_or_default();
-            word.contains('/') && ["crds", "docs", "operator", "scripts", "server", "tests"].contains(&first)
-        });
-        let missing = paths.filter(|path| !path.contains(' ') && !root().join(path).exists());
+    for document in all {
+        let text = read(&document);
+        let is_path = |word: &&str| word.split_once('/').is_some_and(|(first, _)| FOLDERS.contains(&first));
+        let paths = words(&text).into_iter().filter(is_path).filter(|path| !path.contains(' '));
+        let missing = paths.filter(|path| !root().join(path).exists());
         wrong.extend(missing.map(|path| format!("{document}: {path}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -365,9 +365,9 @@ impl Writer {
                 self.deletions.push_back(Job { work: Work::Round(deletion), reply });
                 None
             }
-            (Work::Round(deletion), Err(error)) => {
+            (Work::Round(mut deletion), Err(error)) => {
                 // It is decided: it goes on when it can, here or at the next start. Whoever waits need not.
-                tracing::warn!(%error, "a deletion of many messages is interrupted");
+                deletion.interrupt(error);
                 let reason = format!("the deletion was interrupted, and goes on by itself: {error}");
                 let _ = reply.send(Err(StoreError::Failed(reason)));
                 self.stalled.push_back((Instant::now() + STALLED, Job::unfinished(*deletion)));

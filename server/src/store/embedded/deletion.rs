@@ -31,6 +31,8 @@ pub(super) struct Deletion {
     keys: Vec<i64>,
     /// How many are gone.
     done: usize,
+    /// Whether its last round failed, which was told.
+    is_interrupted: bool,
     /// Keeps sessions from listing what is half gone, also when the one that asked has ended.
     #[expect(dead_code, reason = "held until the last round")]
     lock: Option<Arc<MaildropLock>>,
@@ -38,7 +40,7 @@ pub(super) struct Deletion {
 
 impl Deletion {
     pub(super) fn new(place: (i64, i64), keys: Vec<i64>, lock: MaildropLock) -> Self {
-        Self { place, keys, done: 0, lock: Some(Arc::new(lock)) }
+        Self { place, keys, done: 0, is_interrupted: false, lock: Some(Arc::new(lock)) }
     }
 
     /// Writes down what is to go. Once this is durable, it goes.
@@ -62,8 +64,16 @@ impl Deletion {
         Ok(())
     }
 
+    /// After a round failed. It is tried again and again: whoever reads the log hears of it once.
+    pub(super) fn interrupt(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.is_interrupted, true) {
+            tracing::warn!(%error, "a deletion of many messages is interrupted, and goes on by itself when it can");
+        }
+    }
+
     /// After a round was committed; whether it was the last one.
     pub(super) fn count_round(&mut self) -> bool {
+        self.is_interrupted = false;
         self.done = self.end_of_round();
         self.done == self.keys.len()
     }
@@ -152,7 +162,7 @@ pub(super) fn resume(connection: &Connection, rows: &[i64], emptied: &OpenMaildr
                 lock
             }
         };
-        deletions.push(Deletion { place, keys: keys_of(connection, *first)?, done: 0, lock });
+        deletions.push(Deletion { place, keys: keys_of(connection, *first)?, done: 0, is_interrupted: true, lock });
     }
     Ok(deletions)
 }

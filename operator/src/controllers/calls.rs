@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::hold_off::Failed;
+
 /// How long one call to the API server may take, its retries included.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -45,6 +47,18 @@ impl CallError {
             Self::Kube(kube::Error::Api(status)) => Some(status.code),
             _ => None,
         }
+    }
+
+    /// Whether it is about this call alone, or about the API server.
+    #[must_use]
+    pub fn failed(&self) -> Failed {
+        let is_away = match self {
+            Self::Deadline => true,
+            Self::Kube(kube::Error::Api(status)) => matches!(status.code, 401 | 429 | 503 | 504),
+            Self::Kube(error) => !matches!(error, kube::Error::SerdeError(_)),
+            Self::Password(_) | Self::Foreign | Self::Json(_) => false,
+        };
+        if is_away { Failed::Away } else { Failed::Refused }
     }
 
     /// Whether the object itself was refused: writing it again will not help.

@@ -72,15 +72,15 @@ pub struct CredentialsRead {
     /// What was made from them.
     pub made: Made,
     /// For the index; an error is tried again.
-    pub outcome: Result<CredentialOutcome, String>,
+    pub outcome: Result<CredentialOutcome, CallError>,
 }
 
 /// Does one job.
 pub async fn run(client: Client, hasher: Hasher, job: Job) -> CredentialsRead {
     let (mut versions, mut made) = (BTreeMap::new(), Made::default());
     let outcome = match read(client, &job, &mut versions).await {
-        Ok(secrets) => outcome(&hasher, &job, &secrets, &mut made).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(secrets) => outcome(&hasher, &job, &secrets, &mut made).await.map_err(CallError::from),
+        Err(error) => Err(error),
     };
     CredentialsRead { mailbox: job.mailbox, credentials: job.credentials, versions, made, outcome }
 }

@@ -5,7 +5,7 @@
 //! [`exposure_worker`] asks them who connected and probes them, [`dns_worker`] asks name servers, [`credentials_worker`] and
 //! [`secrets_worker`] read Secrets, [`status`] writes statuses. What a worker
 //! learns comes back to the engine as an [`input::Input`]. All of them ask the API server by [`calls`]. Pure parts:
-//! [`availability`], [`certificate`], [`comparison`], [`propagation`], [`timers`], and `wanted` of [`status`].
+//! [`availability`], [`certificate`], [`comparison`], [`hold_off`], [`propagation`], [`timers`], and `wanted` of [`status`].
 
 pub mod allowance;
 pub mod apis;
@@ -25,6 +25,7 @@ pub mod eraser;
 pub mod exposure_worker;
 pub mod filters_worker;
 pub mod health;
+pub mod hold_off;
 pub mod input;
 pub mod propagation;
 pub mod remembered;

@@ -77,6 +77,12 @@ impl<T: Waiting> Turns<T> {
         Some(next)
     }
 
+    /// How many are at work.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
     /// One is finished.
     pub fn done(&mut self, name: &T) {
         let Some(running) = self.running_of.get_mut(name.namespace()) else { return };

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, Config};
-use paquebot_crds::conditions::ConditionType as Type;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, Config, ResourceExt};
+use paquebot_crds::conditions::{self, ConditionType as Type};
 use paquebot_crds::{MailDomain, Mailbox};
 use paquebot_operator::controllers::health::Health;
 use serde_json::{Value, json};
@@ -55,6 +55,54 @@ pub async fn outage(config: &Config, added: &Reference) -> Result<String, String
     }
     operator.stop().await;
     Ok(format!("{asked} requests while away, recovered {} s after it was back", begin.elapsed().as_secs()))
+}
+
+/// Mailboxes whose statuses are to be written when the API server goes.
+const MANY: usize = 600;
+/// Requests that may be made then: those under way, one try after each pause, and what watches and passes ask.
+const MOST_TRIES: usize = 800;
+
+/// The API server goes while many statuses wait to be written: they are not all tried again and again.
+pub async fn unwritten_statuses(config: &Config) -> Result<String, String> {
+    let mut stage = Stage::new(config, "unwritten").await;
+    let operator = stage.operator(Plan::default());
+    stage.install().await;
+    stage.rests(&[&operator]).await?;
+    operator.stop().await;
+    for number in 0..MANY {
+        let spec = json!({ "domainRef": { "name": "server1.com" }, "localPart": format!("many-{number}") });
+        stage.space.apply::<Mailbox>(&format!("many-{number}"), json!({ "spec": spec })).await;
+    }
+    let operator = stage.operator(Plan::default());
+    let begun = async || operator.faults.writes().iter().any(|write| write.contains("mailboxes/many-")).then_some(());
+    eventually("the first of the statuses is written", begun).await;
+    let requests = || {
+        let mut requests = 0;
+        operator.faults.each(|_| requests += 1);
+        requests
+    };
+    operator.faults.set_away(true);
+    let before = requests();
+    // That nothing works for so long is what is tested.
+    tokio::time::sleep(AWAY).await;
+    let asked = requests() - before;
+    operator.faults.set_away(false);
+    if asked > MOST_TRIES {
+        return Err(format!("{asked} requests while {MANY} statuses could not be written"));
+    }
+    let begin = Instant::now();
+    eventually("all of them are ready", async || {
+        let mailboxes = stage.space.api::<Mailbox>().list(&ListParams::default()).await.unwrap();
+        let is_ready = |mailbox: &Mailbox| {
+            let conditions = mailbox.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
+            conditions::find(conditions, Type::Ready).is_some_and(|ready| ready.status == "True")
+        };
+        let many = mailboxes.iter().filter(|mailbox| mailbox.name_any().starts_with("many-"));
+        (many.filter(|mailbox| is_ready(mailbox)).count() == MANY).then_some(())
+    })
+    .await;
+    operator.stop().await;
+    Ok(format!("{asked} requests while away, all written {} s after it was back", begin.elapsed().as_secs()))
 }
 
 /// How long watches may fail in a row here; the operator that people run waits for ten minutes.

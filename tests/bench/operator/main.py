@@ -65,10 +65,6 @@ class Bench:
     def start(self):
         self.operator = Operator(self.binary, self.relay.kubeconfig, os.path.join(self.directory, "operator.log"))
 
-    def restart(self):
-        self.operator.stop()
-        self.start()
-
     def prepare(self):
         for path in sorted(glob.glob("crds/*.yaml")):
             with open(path, encoding="utf-8") as file:
@@ -226,11 +222,10 @@ def main():
     bench = Bench(kubeconfig, binary, directory)
     bench.prepare()
     for size in map(int, sizes):
+        if bench.operator:
+            bench.operator.stop()
         bench.grow(size)
-        if bench.operator is None:
-            bench.start()
-        else:
-            bench.restart()
+        bench.start()
         seconds = bench.converge()
         bench.results.append({
             "name": "first start", "mailboxes": size, "note": "", "seconds": seconds,

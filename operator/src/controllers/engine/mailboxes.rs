@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::objects::is_older;
 use super::{Engine, Timer};
+use crate::controllers::calls::CallError;
 use crate::controllers::credentials_worker::{CredentialsRead, Job, Made, run};
+use crate::controllers::hold_off::Failed;
 use crate::controllers::input::Input;
 use crate::controllers::server_worker::{Recovered, RecoveredVerifiers};
 use crate::controllers::status::Status;
@@ -163,8 +165,11 @@ impl Engine {
     }
 
     /// Starts the reads whose turn it is.
-    fn start_reads(&mut self) {
-        while let Some(mailbox) = self.secret_turns.start() {
+    pub(super) fn start_reads(&mut self) {
+        let at_once = self.secret_hold_off.at_once(usize::MAX, Instant::now());
+        while self.secret_turns.running() < at_once
+            && let Some(mailbox) = self.secret_turns.start()
+        {
             let Some(job) = self.credentials_job(&mailbox) else {
                 self.secret_turns.done(&mailbox);
                 continue;
@@ -230,6 +235,7 @@ impl Engine {
         let Some(state) = self.mailboxes.get_mut(&read.mailbox) else { return };
         match read.outcome {
             Ok(outcome) => {
+                self.secret_hold_off.succeeded();
                 let versions: Versions = read.versions.into_iter().collect();
                 if versions.are_all_there() {
                     state.reported = Versions::default();
@@ -240,11 +246,31 @@ impl Engine {
                 self.absorb(changes);
                 self.check_credentials(&read.mailbox);
             }
-            Err(error) => {
-                tracing::warn!(mailbox = %read.mailbox, error, "a Secret could not be read; it is tried again");
-                self.tools.metrics.errors.inc();
-                self.timers.set(Timer::Credentials(read.mailbox), Instant::now() + RETRY);
+            Err(error) => self.read_failed(read.mailbox, &error),
+        }
+    }
+
+    fn read_failed(&mut self, mailbox: NamespacedName, error: &CallError) {
+        let now = Instant::now();
+        self.tools.metrics.errors.inc();
+        match (error.failed(), self.secret_hold_off.failed(error.failed(), now)) {
+            (_, Some(pause)) => {
+                let seconds = pause.as_secs();
+                tracing::warn!(%mailbox, %error, "Secrets cannot be read; one is tried in {seconds} seconds");
+                self.timers.set(Timer::Reads, now + pause);
             }
+            (Failed::Refused, None) => {
+                tracing::warn!(%mailbox, %error, "a Secret could not be read; it is tried again");
+            }
+            // One of those that were under way when the pause began.
+            (Failed::Away, None) => {}
+        }
+        match (error.failed(), self.mailboxes.get_mut(&mailbox)) {
+            (Failed::Away, Some(state)) if state.phase == Phase::Idle => {
+                state.phase = Phase::Waiting;
+                self.secret_turns.push(mailbox);
+            }
+            _ => self.timers.set(Timer::Credentials(mailbox), now + RETRY),
         }
     }
 

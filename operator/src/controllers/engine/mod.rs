@@ -42,6 +42,7 @@ use super::configz::Poller;
 use super::dns_worker::DnsWorker;
 use super::endpoints_worker::EndpointsWorker;
 use super::health::Health;
+use super::hold_off::HoldOff;
 use super::input::Input;
 use super::status_turns::StatusTurns;
 use super::timers::Timers;
@@ -136,6 +137,8 @@ enum Timer {
     Status(ObjectKey),
     /// More statuses may be written.
     Statuses,
+    /// Mailboxes' Secrets may be read again.
+    Reads,
     /// The statuses of a MailServer's objects that were held back for a moment.
     Held(NamespacedName),
     /// The recovery of a MailServer, again.
@@ -150,6 +153,8 @@ pub struct Engine {
     hasher: Hasher,
     /// Whose Secrets are read next.
     secret_turns: Turns<NamespacedName>,
+    /// Until when none is, because the API server gives none.
+    secret_hold_off: HoldOff,
     secret_reads: Arc<Semaphore>,
     dns: DnsWorker,
     /// Whose records are looked at next.
@@ -184,6 +189,8 @@ pub struct Engine {
     status_busy: HashSet<ObjectKey>,
     /// How many statuses may be written.
     status_writes: Allowance,
+    /// Until when none is, because the API server takes none.
+    status_hold_off: HoldOff,
     /// How many events may be published.
     events: Allowance,
     publications: Arc<Semaphore>,
@@ -204,6 +211,7 @@ impl Engine {
             sender,
             hasher: Hasher::new(settings.hashes_at_once),
             secret_turns: Turns::new(SECRET_READS, SECRET_READS),
+            secret_hold_off: HoldOff::default(),
             secret_reads: Arc::new(Semaphore::new(SECRET_READS)),
             dns: DnsWorker::new(settings.dns),
             dns_turns: Turns::new(LOOKS_AT_ONCE, LOOKS_OF_ONE),
@@ -230,6 +238,7 @@ impl Engine {
             reverse: HashMap::new(),
             status_dirty: StatusTurns::default(),
             status_busy: HashSet::new(),
+            status_hold_off: HoldOff::default(),
             status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
             events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),
             publications: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
@@ -374,6 +383,7 @@ impl Engine {
                 }
                 // That the engine turns is all.
                 Timer::Settled(_) | Timer::Statuses => {}
+                Timer::Reads => self.start_reads(),
                 Timer::Poll(server, pod) => self.poll(&server, &pod),
                 Timer::Dns(domain) => self.look(&domain),
                 Timer::Endpoints => self.survey_endpoints(),

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::objects::{Live, is_older};
 use super::{Engine, Timer};
 use crate::controllers::availability;
-use crate::controllers::calls::within_deadline;
+use crate::controllers::calls::{CallError, within_deadline};
 use crate::controllers::certificate::Judged;
+use crate::controllers::hold_off::Failed;
 use crate::controllers::input::Input;
 use crate::controllers::remembered::Remembered;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
@@ -45,6 +46,7 @@ impl Engine {
         let now = Timestamp::now();
         let mut later = Vec::new();
         let at_once = if self.is_writing() { BESIDE_CONFIGURATION } else { AT_ONCE };
+        let at_once = self.status_hold_off.at_once(at_once, Instant::now());
         while self.status_busy.len() < at_once {
             let Some(key) = self.status_dirty.pop() else { break };
             if self.status_busy.contains(&key) {
@@ -337,6 +339,7 @@ impl Engine {
         self.status_busy.remove(&written.key);
         match written.result {
             Ok(Some(metadata)) => {
+                self.status_hold_off.succeeded();
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
                 if let (Status::MailServer(told), Status::MailServer(was)) = (&written.status, &live.status.status())
@@ -356,12 +359,29 @@ impl Engine {
                 self.status_dirty.insert(written.key);
             }
             // It is gone; its watch will say so.
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(object = %written.key, %error, "a status could not be written; it is tried again");
-                self.tools.metrics.errors.inc();
-                self.timers.set(Timer::Status(written.key), Instant::now() + RETRY);
+            Ok(None) => self.status_hold_off.succeeded(),
+            Err(error) => self.status_failed(written.key, &error),
+        }
+    }
+
+    fn status_failed(&mut self, key: ObjectKey, error: &CallError) {
+        let now = Instant::now();
+        self.tools.metrics.errors.inc();
+        match (error.failed(), self.status_hold_off.failed(error.failed(), now)) {
+            (_, Some(pause)) => {
+                let seconds = pause.as_secs();
+                tracing::warn!(object = %key, %error, "statuses cannot be written; one is tried in {seconds} seconds");
+                self.timers.set(Timer::Statuses, now + pause);
             }
+            (Failed::Refused, None) => {
+                tracing::warn!(object = %key, %error, "a status could not be written; it is tried again");
+            }
+            // One of those that were under way when the pause began.
+            (Failed::Away, None) => {}
+        }
+        match error.failed() {
+            Failed::Away => drop(self.status_dirty.insert(key)),
+            Failed::Refused => self.timers.set(Timer::Status(key), now + RETRY),
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) fn chart(cluster: &Cluster, report: &mut Report) -> Result<()> {
     report.step("helm install", || {
         let chart = cluster.root.join("charts/paquebot");
         let chart = chart.to_str().context("the source tree's path is not UTF-8")?;
+        renew_definitions(cluster, chart)?;
         let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", CHART_NAMESPACE];
         arguments.extend(["--create-namespace", "--wait", "--timeout=3m"]);
         let settings = chart_settings(cluster);
@@ -55,6 +56,15 @@ pub(super) fn chart(cluster: &Cluster, report: &mut Report) -> Result<()> {
         ensure!(said.status.success() && !warnings.contains("violate"), "{warnings}");
         Ok(((), "the API server has no warning".to_owned()))
     })
+}
+
+/// Helm makes the definitions where there are none, and never changes those of an earlier telling.
+fn renew_definitions(cluster: &Cluster, chart: &str) -> Result<()> {
+    let one = ["get", "customresourcedefinition", "mailservers.paquebot.dev", "--ignore-not-found", "-o", "name"];
+    if !cluster.kubectl(&one)?.trim().is_empty() {
+        cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &format!("{chart}/crds")])?;
+    }
+    Ok(())
 }
 
 /// The images of this source tree. A tag such as `dev` names another image after each build, so what was built last is

@@ -28,6 +28,7 @@ pub mod health;
 pub mod hold_off;
 pub mod input;
 pub mod propagation;
+pub mod refused_statuses;
 pub mod remembered;
 pub mod secrets_worker;
 pub mod server_worker;

@@ -173,6 +173,7 @@ impl Directory {
         };
         let refusal = self.member_refusal(key, &domain, candidate.refusal);
         let claim = Claim { domain, canonical: address.canonical().into(), rank: candidate.rank };
+        let refusal = refusal.or_else(|| too_long_for_a_path(&address));
         // What is refused here takes no place and keeps no address from others.
         let refusal = refusal.or_else(|| self.check_detail(key, &address, &claim).err());
         (Some(address), refusal.map_or(Ok(claim), Err))
@@ -363,6 +364,19 @@ impl Directory {
         );
         Err(Refusal::new(Reason::LimitExceeded, message))
     }
+}
+
+/// RFC 5321 §4.5.3.1.3: a path has at most 256 octets, its angle brackets among them.
+fn too_long_for_a_path(address: &Address) -> Option<Refusal> {
+    const LONGEST: usize = 254;
+    let octets = address.to_string().len();
+    (octets > LONGEST).then(|| {
+        let message = format!(
+            "The address has {octets} octets, and SMTP carries at most {LONGEST} (RFC 5321 section 4.5.3.1.3), so that it \
+             could get no mail: create it again with a shorter spec.localPart."
+        );
+        Refusal::new(Reason::InvalidSpec, message)
+    })
 }
 
 /// The MailDomain itself is refused.

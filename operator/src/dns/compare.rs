@@ -7,7 +7,7 @@ use paquebot_crds::conditions::{ConditionType, ConditionUpdate, DNS_PARTS, Reaso
 use paquebot_crds::mail_domain::{DnsRecordPurpose, DnsRecordState, DnsRecordStatus};
 
 use super::further::{ownership_verdict, record_of, verdicts};
-use super::wanted::{Exchanger, LookedAt, RecordType, ServerAddresses, Wanted, WantedRecord};
+use super::wanted::{Exchanger, LookedAt, RecordType, ServerAddresses, Wanted, WantedRecord, unnameable};
 use super::{dmarc, spf};
 
 /// What one question was answered.
@@ -78,7 +78,7 @@ pub struct Comparison {
 pub fn compare(wanted: &Wanted, seen: &Seen) -> Comparison {
     let ownership = ownership_verdict(wanted, seen);
     if wanted.looked_at != LookedAt::Everything {
-        let records = wanted.further_looked_at().map(|further| record_of(further, seen, &wanted.domain)).collect();
+        let records = further_records(wanted, seen);
         return Comparison { records, verdicts: disabled(), ownership };
     }
     let fault = exchangers_fault(wanted, seen);
@@ -98,6 +98,12 @@ pub fn compare(wanted: &Wanted, seen: &Seen) -> Comparison {
     let records = wanted.records().iter().map(status).collect();
     let verdicts = [judged.mx, judged.spf, judged.dmarc].into_iter().chain(verdicts(wanted, seen)).collect();
     Comparison { records, verdicts, ownership }
+}
+
+/// The further records that are looked at, as far as there can be such.
+fn further_records(wanted: &Wanted, seen: &Seen) -> Vec<DnsRecordStatus> {
+    let possible = wanted.further_looked_at().filter(|further| unnameable(&further.record.name).is_none());
+    possible.map(|further| record_of(further, seen, &wanted.domain)).collect()
 }
 
 /// The verdicts on one domain's records.
@@ -295,6 +301,10 @@ fn dmarc_verdict(wanted: &Wanted, seen: &Seen) -> ConditionUpdate {
         );
     };
     let name = wanted.dmarc_name();
+    if let Some(why) = unnameable(&name) {
+        let message = format!("{why}. Set spec.dns.dmarc.mode to Disabled, or serve a shorter domain.");
+        return ConditionUpdate::no(TYPE, Reason::RecordMissing, message);
+    }
     let advice = format!("{name}. IN TXT \"{}\"", policy.text());
     if let Answer::Failed(why) = &seen.dmarc {
         return failed(TYPE, &format!("the TXT records of {name}"), why);

@@ -2,6 +2,7 @@ use paquebot_crds::conditions::{self, ConditionStatus};
 
 use super::*;
 use crate::dns::wanted::wanted;
+use crate::dns::zone::zone_file;
 
 const ADDRESS: &str = "192.0.2.1";
 
@@ -281,4 +282,30 @@ fn questions_that_find_nothing_are_counted() {
         let comparison = compare(&wanted, &Seen { texts: texts.clone(), void, ..right() });
         assert_eq!(verdict(&comparison, ConditionType::SPFReady).1, reason);
     }
+}
+
+/// RFC 1035 §2.3.4: what has no name in DNS is neither asked to be published nor looked up in vain.
+#[test]
+fn a_domain_that_is_too_long_for_a_record_says_so_and_names_none_that_cannot_be() {
+    let label = "a".repeat(61);
+    let domain = format!("{label}.{label}.{label}.{}.example", "a".repeat(59));
+    assert_eq!(domain.len(), 253);
+    let dns = serde_saphyr::from_str("tlsRpt: {rua: [tls@a.org]}").unwrap();
+    let wanted = wanted(&domain, &dns, "mx.a.org", public()).with_challenge("proof".to_owned());
+    let failed = || Answer::Failed("the name is too long".to_owned());
+    let seen = Seen { dmarc: failed(), ..right() };
+    let comparison = compare(&wanted, &seen);
+    assert!(comparison.records.iter().all(|record| record.name.len() <= 253), "{comparison:?}");
+    assert_eq!(comparison.records.len(), 2, "MX and SPF");
+    for part in [ConditionType::DMARCReady, ConditionType::TLSRPTReady] {
+        let (status, reason, message) = verdict(&comparison, part);
+        assert_eq!((status, reason), (ConditionStatus::False, Reason::RecordMissing), "{message}");
+        assert!(message.contains("DNS admits 253") && message.contains("shorter domain"), "{message}");
+    }
+    let ownership = comparison.ownership.unwrap();
+    assert_eq!(ownership.reason, Reason::ChallengeMissing);
+    assert!(ownership.message.contains("Serve a shorter domain."), "{}", ownership.message);
+    assert!(!zone_file(&wanted).contains("_dmarc"), "{}", zone_file(&wanted));
+    let alone = compare(&wanted.looked_at(LookedAt::Ownership), &seen);
+    assert!(alone.records.is_empty() && alone.ownership.is_some());
 }

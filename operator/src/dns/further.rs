@@ -5,7 +5,7 @@ use paquebot_crds::mail_domain::{DnsRecordState, DnsRecordStatus};
 
 use super::compare::{Answer, Seen, bounded, failed, list, texts};
 use super::tls_report;
-use super::wanted::{Check, Further, RecordType, Wanted};
+use super::wanted::{Check, Further, RecordType, Wanted, unnameable};
 use super::zone::strings;
 
 /// DKIMReady, MTASTSReady and TLSRPTReady.
@@ -86,6 +86,11 @@ fn verdict(further: &Further, seen: &Seen, domain: &str) -> ConditionUpdate {
         (Reason::RecordsMatch, Reason::RecordMissing, Reason::RecordMismatch)
     };
     let purpose = if proof { format!(", which proves whose {domain} is") } else { String::new() };
+    if let Some(why) = unnameable(name) {
+        let cure =
+            if proof { "Serve a shorter domain." } else { "Take spec.dns.tlsRpt out, or serve a shorter domain." };
+        return ConditionUpdate::no(part, missing, format!("{why}. {cure}"));
+    }
     match answer(further, seen) {
         Answer::Failed(why) => failed(part, &format!("the {kind} records of {name}"), &why),
         Answer::Missing => {

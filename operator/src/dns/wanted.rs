@@ -10,6 +10,8 @@ use crate::uri::percent_encoded;
 
 /// Seconds that resolvers may keep our records: long enough to be kind, short enough that a move takes an hour.
 pub const TTL: u32 = 3600;
+/// The longest name in DNS, as text without a dot at the end.
+const LONGEST_NAME: usize = 253;
 
 /// Where a MailServer is reached, as far as the operator knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,6 +287,8 @@ impl Wanted {
             records.push(text(DnsRecordPurpose::DMARC, self.dmarc_name(), dmarc.text()));
         }
         records.extend(self.further.iter().map(|further| further.record.clone()));
+        // What no zone can hold is not published; the verdict on it says so.
+        records.retain(|record| unnameable(&record.name).is_none());
         records
     }
 
@@ -307,6 +311,15 @@ impl Wanted {
         };
         [of(RecordType::A), of(RecordType::Aaaa)].into_iter().flatten().collect()
     }
+}
+
+/// Why a record of this name can be in no zone, if that is so: DNS has room for 255 octets on the wire (RFC 1035 §2.3.4),
+/// which are 253 in text. A long domain leaves too little for the label in front.
+#[must_use]
+pub fn unnameable(name: &str) -> Option<String> {
+    (name.len() > LONGEST_NAME).then(|| {
+        format!("{name} has {} octets, and DNS admits {LONGEST_NAME}: nobody can publish such a record", name.len())
+    })
 }
 
 fn text(purpose: DnsRecordPurpose, name: String, value: String) -> WantedRecord {

@@ -44,6 +44,7 @@ use super::endpoints_worker::EndpointsWorker;
 use super::health::Health;
 use super::hold_off::HoldOff;
 use super::input::Input;
+use super::refused_statuses::RefusedStatuses;
 use super::status_turns::StatusTurns;
 use super::timers::Timers;
 use super::turns::Turns;
@@ -191,6 +192,8 @@ pub struct Engine {
     status_writes: Allowance,
     /// Until when none is, because the API server takes none.
     status_hold_off: HoldOff,
+    /// Those that are refused by themselves.
+    status_refused: RefusedStatuses,
     /// How many events may be published.
     events: Allowance,
     publications: Arc<Semaphore>,
@@ -239,6 +242,7 @@ impl Engine {
             status_dirty: StatusTurns::default(),
             status_busy: HashSet::new(),
             status_hold_off: HoldOff::default(),
+            status_refused: RefusedStatuses::default(),
             status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
             events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),
             publications: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),

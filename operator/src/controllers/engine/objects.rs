@@ -157,6 +157,7 @@ impl Engine {
 
     pub(super) fn mail_deleted(&mut self, key: &ObjectKey) {
         self.objects.remove(key);
+        self.status_refused.forget(key);
         self.undecodable.remove(key);
         self.status_dirty.remove(key);
         self.forget_reclaim(key);

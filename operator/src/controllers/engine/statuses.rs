@@ -28,8 +28,6 @@ use crate::render::{names, pod_monitor};
 /// Statuses that are written together, and while a configuration is: those are in nobody's way to what is effective.
 const AT_ONCE: usize = 32;
 const BESIDE_CONFIGURATION: usize = 8;
-/// How soon a status that could not be written is written again.
-const RETRY: Duration = Duration::from_secs(5);
 /// How long writing pauses when too many statuses were written.
 const STATUS_PAUSE: Duration = Duration::from_millis(50);
 /// From how many mailboxes on it is said that their Secrets are still to be read, and how often.
@@ -39,6 +37,8 @@ const PROGRESS_TOLD: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(3);
 /// How often a MailServer's status follows the revisions of a configuration that keeps changing.
 const REVISIONS_TOLD: Duration = Duration::from_secs(4);
+/// An event is named after its object, with a dot and a time of sixteen digits, and no name is longer than 253.
+const LONGEST_NAME_WITH_EVENTS: usize = 253 - 17;
 
 impl Engine {
     /// Writes the statuses that differ from what is there.
@@ -340,6 +340,7 @@ impl Engine {
         match written.result {
             Ok(Some(metadata)) => {
                 self.status_hold_off.succeeded();
+                self.status_refused.forget(&written.key);
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
                 if let (Status::MailServer(told), Status::MailServer(was)) = (&written.status, &live.status.status())
@@ -367,21 +368,20 @@ impl Engine {
     fn status_failed(&mut self, key: ObjectKey, error: &CallError) {
         let now = Instant::now();
         self.tools.metrics.errors.inc();
-        match (error.failed(), self.status_hold_off.failed(error.failed(), now)) {
-            (_, Some(pause)) => {
-                let seconds = pause.as_secs();
-                tracing::warn!(object = %key, %error, "statuses cannot be written; one is tried in {seconds} seconds");
-                self.timers.set(Timer::Statuses, now + pause);
-            }
-            (Failed::Refused, None) => {
-                tracing::warn!(object = %key, %error, "a status could not be written; it is tried again");
-            }
-            // One of those that were under way when the pause began.
-            (Failed::Away, None) => {}
+        if let Some(pause) = self.status_hold_off.failed(error.failed(), now) {
+            let seconds = pause.as_secs();
+            tracing::warn!(object = %key, %error, "statuses cannot be written; one is tried in {seconds} seconds");
+            self.timers.set(Timer::Statuses, now + pause);
         }
         match error.failed() {
             Failed::Away => drop(self.status_dirty.insert(key)),
-            Failed::Refused => self.timers.set(Timer::Status(key), now + RETRY),
+            Failed::Refused => {
+                let (pause, is_news) = self.status_refused.refused(&key, error.to_string(), error.is_invalid());
+                if is_news {
+                    tracing::warn!(object = %key, %error, "a status could not be written; it is tried ever more seldom");
+                }
+                self.timers.set(Timer::Status(key), now + pause);
+            }
         }
     }
 
@@ -406,6 +406,10 @@ impl Engine {
     /// Publishes an event about an object, when it is its turn.
     pub(super) fn announce(&self, key: &ObjectKey, type_: EventType, action: &str, reason: &str, note: &str) {
         let Some(live) = self.objects.get(key) else { return };
+        if key.name.name.len() > LONGEST_NAME_WITH_EVENTS {
+            tracing::debug!(object = %key, reason, "its name leaves no room for the name of an event");
+            return;
+        }
         let event = Event {
             type_,
             reason: reason.to_owned(),

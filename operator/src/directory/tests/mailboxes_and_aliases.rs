@@ -235,6 +235,30 @@ fn aliases() {
     ]);
 }
 
+/// RFC 5321 §4.5.3.1.3: a path of more than 256 octets is none.
+#[test]
+fn an_address_that_no_path_can_hold_is_refused() {
+    let label = "a".repeat(61);
+    let long = format!("{label}.{label}.{label}.example");
+    assert_eq!(long.len(), 193);
+    let objects = |local: usize| {
+        vec![
+            server("mail/default"),
+            domain("one/d", 1, &long, json!({})),
+            mailbox("one/m", 2, "one/d", &"b".repeat(local), json!({})),
+            alias("one/l", 3, "one/d", &"c".repeat(local), json!([{"address": "x@y.example"}])),
+        ]
+    };
+    for (kind, name) in [(Kind::Mailbox, "one/m"), (Kind::MailAlias, "one/l")] {
+        let refused = directory(objects(61));
+        assert_eq!(reason(&refused, kind, name), "InvalidSpec");
+        let said = message(&refused, kind, name);
+        assert!(said.contains("255 octets") && said.contains("shorter spec.localPart"), "{said}");
+        assert!(lines(&refused).len() < 2, "{:?}", lines(&refused));
+        assert_eq!(reason(&directory(objects(60)), kind, name), "Accepted");
+    }
+}
+
 #[test]
 fn a_role_that_names_nobody_is_said() {
     let roles = json!({"roles": {"postmaster": [{"mailboxRef": {"name": "tom"}}]}});

@@ -13,7 +13,7 @@ use paquebot_crds::{Cidr, Kind, RelayPolicySpec, unsupported};
 use super::key::{NamespacedName, ObjectKey};
 use super::networks;
 use super::secrets::Upstream;
-use super::state::{PolicyNode, Published, Task, Work};
+use super::state::{PolicyNode, Published, RankedRule, Task, Work};
 use super::tenancy::matches;
 use super::verdict::{Refusal, RejectedNetwork, Verdict};
 use super::{Changes, Directory, DirtyFiles, Pod};
@@ -61,14 +61,24 @@ impl Directory {
         self.options.operator_namespace.as_ref() == Some(&name.namespace) && OPERATOR_LABELS.iter().all(has)
     }
 
+    fn is_of_the_servers_namespace(&self, policy: &PolicyNode) -> bool {
+        let home = &policy.entry.name.namespace;
+        self.server_meant(policy.entry.spec.server_ref.as_ref(), home).is_some_and(|server| server.namespace == *home)
+    }
+
     fn selects(&self, policy: &PolicyNode, name: &NamespacedName, pod: &Pod) -> bool {
         if self.is_the_operator(name, pod) {
+            return false;
+        }
+        // Only the server's own namespace has a say over the mail of others' pods.
+        let own = name.namespace == policy.entry.name.namespace;
+        if !own && !self.is_of_the_servers_namespace(policy) {
             return false;
         }
         policy.entry.spec.from.iter().any(|source| {
             let Some(RelaySourceKind::Pods { pods, namespaces }) = source.kind() else { return false };
             let at_home = match namespaces {
-                None => name.namespace == policy.entry.name.namespace,
+                None => own,
                 Some(selector) => self.namespaces.get(&name.namespace).is_some_and(|labels| matches(selector, labels)),
             };
             at_home && pods.is_none_or(|selector| matches(selector, &pod.labels))
@@ -276,6 +286,14 @@ impl Directory {
                 }
             }
         }
+        let looks_elsewhere = policy.entry.spec.from.iter().any(|source| source.namespace_selector.is_some());
+        if looks_elsewhere && !self.is_of_the_servers_namespace(policy) {
+            admitted.remarks.push(format!(
+                "Of the pods that spec.from[].namespaceSelector matches only those of namespace {} are admitted: pods of \
+                 others are for RelayPolicies in the MailServer's own namespace to admit.",
+                policy.entry.name.namespace
+            ));
+        }
         if selects_pods && !found {
             admitted.remarks.push("No running pod is selected now.".to_owned());
         }
@@ -295,6 +313,11 @@ impl Directory {
             file: |files| &mut files.relay,
         };
         let before = self.login_place(name);
+        let seniority = self.policies.get(name).map(|node| node.entry.seniority(Kind::RelayPolicy));
+        let rule = rule.zip(seniority).map(|((server, rule), seniority)| {
+            let rank = (rule.confined, seniority);
+            (server, RankedRule { rank, rule })
+        });
         self.publish(&part, name, rule, work);
         let after = self.login_place(name);
         if before != after {
@@ -307,7 +330,7 @@ impl Directory {
     /// The server whose `secrets.json` has the login of a policy, and its name there.
     fn login_place(&self, name: &NamespacedName) -> Option<(NamespacedName, String)> {
         let server = self.rule_places.get(name)?;
-        let host = self.published.get(server)?.rules.get(name)?.upstream.as_ref()?;
+        let host = self.published.get(server)?.rules.get(name)?.rule.upstream.as_ref()?;
         Some((server.clone(), host.credentials.clone()?))
     }
 

@@ -161,9 +161,11 @@ impl Directory {
         published.flat_map(move |published| of_shard(&published.domains, shard)).map(Accepted::new)
     }
 
-    /// The entries of a server's `relay.json`.
+    /// The entries of a server's `relay.json`, in the order in which the server tries them.
     pub fn relay_rules(&self, server: &NamespacedName) -> impl Iterator<Item = Accepted<&RelayRule>> {
-        self.published(server).into_iter().flat_map(|published| published.rules.values()).map(Accepted::new)
+        let mut rules: Vec<_> = self.published(server).into_iter().flat_map(|found| found.rules.values()).collect();
+        rules.sort_by(|one, other| one.rank.cmp(&other.rank));
+        rules.into_iter().map(|ranked| Accepted::new(&ranked.rule))
     }
 
     /// The mailboxes and aliases of a server's directory, or of one shard of it.

@@ -279,7 +279,7 @@ impl Directory {
             self.held_login(&SecretUse { object, purpose: SecretPurpose::Login })
         };
         let rules = self.published.get(server).into_iter().flat_map(|published| &published.rules);
-        let named = rules.filter(|(_, rule)| names_a_login(rule)).map(|(name, _)| (Kind::RelayPolicy, name));
+        let named = rules.filter(|(_, ranked)| names_a_login(&ranked.rule)).map(|(name, _)| (Kind::RelayPolicy, name));
         let all = named.chain([(Kind::MailServer, server)]);
         Secrets { logins: all.filter_map(|(kind, name)| login(kind, name)).collect(), ..Secrets::default() }
     }

@@ -244,11 +244,20 @@ pub(super) struct DomainSeats {
     pub(super) aliases: Seats,
 }
 
+/// A relay rule and its place among those of its server. The first rule that admits a client has its mail, with its limits
+/// and its way out: those of the server's own namespace go before others, and older ones before younger, so that a newcomer
+/// takes nobody's clients.
+#[derive(Debug, PartialEq)]
+pub(super) struct RankedRule {
+    pub(super) rank: (bool, Seniority),
+    pub(super) rule: RelayRule,
+}
+
 /// The content of one server's configuration, kept up to date.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     pub(super) domains: BTreeMap<ShardName, BTreeMap<NamespacedName, DomainConfig>>,
-    pub(super) rules: BTreeMap<NamespacedName, RelayRule>,
+    pub(super) rules: BTreeMap<NamespacedName, RankedRule>,
     pub(super) records: BTreeMap<ShardName, BTreeMap<RecordSource, Box<Record>>>,
 }
 

@@ -210,8 +210,8 @@ fn write_files(update: Update) -> Result<BTreeMap<String, Written>, BuildError> 
     if let Some(server) = &update.server {
         files.insert(SERVER_FILE.to_owned(), Some((json(SERVER_FILE, server)?, 1)));
     }
-    if let Some(mut relay) = update.relay {
-        relay.sort_by(|a, b| a.name.cmp(&b.name));
+    // The order of rules is the author's: the server takes the first that admits a client.
+    if let Some(relay) = update.relay {
         files.insert(RELAY_FILE.to_owned(), Some((json(RELAY_FILE, &relay)?, relay.len())));
     }
     if let Some(secrets) = &update.secrets {

@@ -236,7 +236,7 @@ fn pods_are_admitted_by_their_labels_as_long_as_they_have_their_address() {
 #[test]
 fn pods_of_other_namespaces_are_admitted_by_the_labels_of_those() {
     let source = json!([{"podSelector": {}, "namespaceSelector": {"matchLabels": {"tier": "gold"}}}]);
-    let mut directory = directory([server("mail/default"), policy("one/p", source, json!({}))]);
+    let mut directory = directory([server("mail/default"), policy("mail/p", source, json!({}))]);
     directory.apply_pod(NamespacedName::new("two", "pod"), pod(&[], "10.244.0.9"));
     assert_eq!(networks(&directory), [""; 0]);
     directory.apply_namespace("two", [("tier".to_owned(), "gold".to_owned())].into());

@@ -169,10 +169,10 @@ fn policies() -> impl Strategy<Value = Object> {
         domain_reference().prop_map(|domain| json!({"mailboxes": {"domainRef": domain}})),
     ];
     let server = select(vec![("default", "mail"), ("own", "one")]);
-    (select(NAMESPACES.to_vec()), server, proptest::collection::vec(source, 1..3)).prop_map(
-        |(namespace, server, from)| {
+    (select(NAMESPACES.to_vec()), 0..4u8, server, proptest::collection::vec(source, 1..3)).prop_map(
+        |(namespace, created, server, from)| {
             let spec = json!({"serverRef": {"name": server.0, "namespace": server.1}, "from": from});
-            object(Kind::RelayPolicy, &format!("{namespace}/p"), 1, spec)
+            object(Kind::RelayPolicy, &format!("{namespace}/p"), created, spec)
         },
     )
 }

@@ -174,3 +174,56 @@ fn the_policies_of_a_namespace_and_of_a_server_have_so_much_room_and_older_ones_
     }
     assert!(names(&directory).contains(&"three/late".to_owned()));
 }
+
+fn everybody() -> Value {
+    json!([{"podSelector": {}, "namespaceSelector": {}}])
+}
+
+#[test]
+fn a_tenants_policy_admits_pods_of_its_own_namespace_alone() {
+    let mut directory = directory([server("mail/default"), policy("mallory/capture", everybody(), json!({}))]);
+    for (namespace, address) in [("mallory", "10.244.0.1"), ("apps", "10.244.0.2")] {
+        directory.apply_namespace(namespace, BTreeMap::new());
+        let pod = Pod { addresses: vec![address.parse().unwrap()], running: true, ..Pod::default() };
+        directory.apply_pod(NamespacedName::new(namespace, "pod"), pod);
+    }
+    directory.apply(policy("mallory/later", everybody(), json!({})));
+    directory.apply(policy("mail/platform", everybody(), json!({})));
+    let effective = |name: &str| match directory.report(&key(Kind::RelayPolicy, name)).unwrap().details {
+        Details::RelayPolicy { effective, .. } => effective.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    for name in ["mallory/capture", "mallory/later"] {
+        assert_eq!(effective(name), ["10.244.0.1/32"], "{name}");
+        let words = message(&directory, Kind::RelayPolicy, name);
+        assert!(words.contains("only those of namespace mallory") && !words.contains("apps"), "{words}");
+    }
+    assert_eq!(effective("mail/platform"), ["10.244.0.1/32", "10.244.0.2/32"]);
+    assert!(!message(&directory, Kind::RelayPolicy, "mail/platform").contains("namespaceSelector"));
+}
+
+#[test]
+fn rules_of_the_servers_namespace_go_first_and_older_ones_before_younger() {
+    let made = |name: &str, created: u8| {
+        let spec =
+            json!({"serverRef": {"name": "default", "namespace": "mail"}, "from": [{"cidrs": ["192.0.2.0/24"]}]});
+        object(Kind::RelayPolicy, name, created, spec)
+    };
+    let mut directory = directory([
+        made("alice/young", 9),
+        made("zoe/old", 2),
+        made("mail/z", 8),
+        made("mail/a", 7),
+        server("mail/default"),
+    ]);
+    let written = |directory: &Directory| {
+        let bundle = crate::render::bundle(directory, &default_server()).unwrap();
+        let read = paquebot_config::Configuration::read(bundle.files(), "0.1.0").unwrap();
+        read.relay.into_iter().map(|rule| rule.name).collect::<Vec<_>>()
+    };
+    assert_eq!(written(&directory), ["mail/a", "mail/z", "zoe/old", "alice/young"]);
+    // One that is made anew under its old name is young.
+    let changes = directory.apply(made("zoe/old", 10));
+    assert!(changes.servers[&default_server()].relay);
+    assert_eq!(written(&directory), ["mail/a", "mail/z", "alice/young", "zoe/old"]);
+}

@@ -65,6 +65,11 @@ runAsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{/* "true" where the default MailServer asks for a proof of each domain's ownership. */}}
+{{- define "paquebot.requireOwnership" -}}
+{{- dig "dns" "requireOwnership" (default false .Values.mailServer.requireOwnership) .Values.mailServer.spec -}}
+{{- end }}
+
 {{/* The namespaces that the operator sees, as JSON: those that are named and, with the default MailServer, the release's own;
      none: all. */}}
 {{- define "paquebot.watchedNamespaces" -}}

@@ -30,6 +30,7 @@ mod key;
 mod lending;
 mod links;
 mod mailboxes;
+mod network_budget;
 mod networks;
 mod ownership;
 mod policies;
@@ -108,6 +109,10 @@ pub struct Directory {
     relay_budgets: HashMap<NamespacedName, relay_budget::RelayBudget>,
     /// RelayPolicy → the server where it takes something, and its rank there.
     rule_weights: HashMap<NamespacedName, (NamespacedName, Seniority)>,
+    /// MailServer → what its RelayPolicies admit of the Internet.
+    network_budgets: HashMap<NamespacedName, network_budget::NetworkBudget>,
+    /// RelayPolicy → the server where it admits something of the Internet, and its rank there.
+    network_weights: HashMap<NamespacedName, (NamespacedName, network_budget::NetworkRank)>,
     /// A file of a MailServer's directory → what its lines take of its room.
     record_budgets: HashMap<(NamespacedName, ShardName), record_budget::RecordBudget>,
     /// Line → the file where it takes something, and its rank there.

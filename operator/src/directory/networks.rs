@@ -55,11 +55,10 @@ pub(super) fn judge(
     pods: &PodAddresses,
     preserved: bool,
 ) -> (Vec<IpNet>, Vec<RejectedNetwork>) {
-    let everybody = covers_a_family(cidrs, ranges);
     let mut effective = Vec::new();
     let mut rejected = Vec::new();
     for cidr in cidrs {
-        match objection(cidr, ranges, pods, everybody, preserved) {
+        match objection(cidr, ranges, pods, preserved) {
             None => effective.push(cidr.network()),
             Some(reason) => rejected.push(RejectedNetwork { network: cidr.as_str().to_owned(), reason }),
         }
@@ -87,25 +86,56 @@ const NOT_THE_INTERNET: [&str; 11] = [
     "8000::/1",
 ];
 
-/// The shortest prefixes of networks that may be admitted; of IPv6 for those of the Internet.
+/// The shortest prefixes of networks that may be admitted; of IPv6 for those of the Internet. How much several networks may
+/// hold together says [`super::network_budget`].
 const SHORTEST_V4: u8 = SHORTEST_RELAY_PREFIX;
-const SHORTEST_V6: u8 = 16;
+const SHORTEST_V6: u8 = 20;
 
 /// Whether a client of the Internet may have an address.
 #[must_use]
 pub fn is_of_the_internet(address: IpAddr) -> bool {
-    static ELSEWHERE: LazyLock<Vec<IpNet>> =
-        LazyLock::new(|| NOT_THE_INTERNET.iter().filter_map(|network| network.parse().ok()).collect());
-    !ELSEWHERE.iter().any(|network| network.contains(&address))
+    !elsewhere().iter().any(|network| network.contains(&address))
 }
 
-/// Two halves of the Internet are the Internet, also when what lies between them is private or the cluster's own.
-fn covers_a_family(cidrs: &[&Cidr], ranges: &ClusterRanges) -> bool {
-    let listed = cidrs.iter().map(|cidr| cidr.network());
-    let unlisted = NOT_THE_INTERNET.iter().filter_map(|network| network.parse().ok());
-    let own = [&ranges.nodes, &ranges.pods, &ranges.services].into_iter().flatten().copied();
-    let networks: Vec<IpNet> = listed.chain(unlisted).chain(own).collect();
-    IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
+/// [`NOT_THE_INTERNET`], of which no two meet.
+fn elsewhere() -> &'static [IpNet] {
+    static ELSEWHERE: LazyLock<Vec<IpNet>> =
+        LazyLock::new(|| NOT_THE_INTERNET.iter().filter_map(|network| network.parse().ok()).collect());
+    &ELSEWHERE
+}
+
+/// Networks whose addresses mean addresses of somebody else, or are everybody's, with what they are: 6to4 (RFC 3056), the
+/// translated ones (RFC 6052, RFC 8215), Teredo (RFC 4380), IPv4 in IPv6 (RFC 4291 section 2.5.5), and loopback.
+const NOBODYS_OWN: [(&str, &str); 8] = [
+    ("127.0.0.0/8", "loopback"),
+    ("::1/128", "loopback"),
+    ("2002::/16", "6to4"),
+    ("64:ff9b::/96", "translated IPv4"),
+    ("64:ff9b:1::/48", "translated IPv4"),
+    ("2001::/32", "Teredo"),
+    ("::/96", "IPv4-compatible"),
+    ("::ffff:0:0/96", "IPv4-mapped"),
+];
+
+/// The first of these that a network meets.
+fn nobodys_own(network: &IpNet) -> Option<&'static (&'static str, &'static str)> {
+    NOBODYS_OWN.iter().find(|(other, _)| other.parse().is_ok_and(|other: IpNet| meets(network, &other)))
+}
+
+/// How many addresses of the Internet a network holds; of IPv6 networks of 64 bits, a part of one counting as one.
+pub(super) fn public_size(network: &IpNet) -> usize {
+    let size = |network: &IpNet| match network {
+        IpNet::V4(network) => 1_usize << (32 - network.prefix_len()),
+        IpNet::V6(network) => {
+            1_usize.checked_shl(u32::from(64_u8.saturating_sub(network.prefix_len()))).unwrap_or(usize::MAX)
+        }
+    };
+    let elsewhere = elsewhere();
+    if elsewhere.iter().any(|other| other.contains(network)) {
+        return 0;
+    }
+    let private = elsewhere.iter().filter(|other| network.contains(*other)).map(size);
+    private.fold(size(network), usize::saturating_sub)
 }
 
 /// Whether a network holds so many addresses of the Internet that no one has them all.
@@ -119,21 +149,9 @@ fn is_wide(network: &IpNet) -> bool {
     }
 }
 
-fn objection(
-    cidr: &Cidr,
-    ranges: &ClusterRanges,
-    pods: &PodAddresses,
-    everybody: bool,
-    preserved: bool,
-) -> Option<String> {
+fn objection(cidr: &Cidr, ranges: &ClusterRanges, pods: &PodAddresses, preserved: bool) -> Option<String> {
     if cidr.is_everything() {
         return Some("it admits everybody, which would be an open relay; list the clients' own networks".to_owned());
-    }
-    if everybody {
-        return Some(
-            "together the listed networks admit everybody, which would be an open relay; list the clients' own networks"
-                .to_owned(),
-        );
     }
     if is_wide(&cidr.network()) {
         return Some(format!(
@@ -142,6 +160,11 @@ fn objection(
         ));
     }
     let network = cidr.network();
+    if let Some((other, kind)) = nobodys_own(&network) {
+        return Some(format!(
+            "it meets the {kind} addresses {other}, which are no client's own; list the addresses that the clients appear with"
+        ));
+    }
     if let Some(range) = ranges.services.iter().find(|range| meets(&network, range)) {
         return Some(format!(
             "it meets the cluster's Service addresses {range}, which no client has; list the clients' own networks"
@@ -199,7 +222,7 @@ mod tests {
 
     #[test]
     fn networks_outside_the_cluster_are_admitted_and_those_that_meet_it_are_not() {
-        let table: [(&str, &str, bool); 21] = [
+        let table: [(&str, &str, bool); 31] = [
             ("a network outside the cluster", "192.0.2.0/24", true),
             ("a network of the other family", "2001:db8::/64", true),
             ("the nodes' network", "10.0.0.0/24", false),
@@ -215,7 +238,17 @@ mod tests {
             ("a private network", "192.168.0.0/16", true),
             ("all unique local addresses but the cluster's", "fd80::/9", true),
             ("a provider's IPv4 network", "57.0.0.0/8", true),
-            ("a provider's IPv6 network", "2a00::/16", true),
+            ("a provider's IPv6 network", "2a00:1000::/20", true),
+            ("two providers' IPv6 networks", "2a00::/19", false),
+            ("an address that stands for an IPv4 address by 6to4", "2002:c000:201::/48", false),
+            ("the same by NAT64", "64:ff9b::c000:201/128", false),
+            ("the same by a NAT64 of one's own", "64:ff9b:1::/64", false),
+            ("the same by Teredo", "2001:0:c000:201::/64", false),
+            ("what holds Teredo's", "2001::/20", false),
+            ("IPv4-compatible addresses", "::192.0.2.0/120", false),
+            ("what holds both", "::/3", false),
+            ("loopback", "127.0.0.1/32", false),
+            ("loopback by IPv6", "::1/128", false),
             ("all of IPv6 that is in use", "2000::/3", false),
             ("a large part of it", "2a00::/12", false),
             ("half of IPv4", "128.0.0.0/1", false),
@@ -252,32 +285,21 @@ mod tests {
     }
 
     #[test]
-    fn the_internet_without_what_no_client_has_is_still_the_internet() {
-        // Every /8 but those that hold private, shared or the cluster's own addresses; of these the rest.
-        let whole = (1..=223_u8).filter(|first| ![10, 100, 127, 169, 172, 192].contains(first));
-        let mut pieces: Vec<String> = whole.map(|first| format!("{first}.0.0.0/8")).collect();
-        let rest = |outer: &str, inner: &str| -> Vec<String> {
-            let (outer, inner): (IpNet, IpNet) = (outer.parse().unwrap(), inner.parse().unwrap());
-            outer
-                .subnets(inner.prefix_len())
-                .unwrap()
-                .filter(|part| *part != inner)
-                .map(|part| part.to_string())
-                .collect()
-        };
-        for (outer, inner) in [
-            ("100.0.0.0/8", "100.64.0.0/10"),
-            ("169.0.0.0/8", "169.254.0.0/16"),
-            ("172.0.0.0/8", "172.16.0.0/12"),
-            ("192.0.0.0/8", "192.168.0.0/16"),
+    fn only_addresses_of_the_internet_count() {
+        for (network, size) in [
+            ("192.0.2.7/32", 1),
+            ("57.0.0.0/8", 1 << 24),
+            ("192.0.0.0/8", (1 << 24) - (1 << 16)),
+            ("10.1.0.0/16", 0),
+            ("100.64.0.0/10", 0),
+            ("0.0.0.0/0", (1 << 32) - (1 << 29) - 3 * (1 << 24) - (1 << 22) - (1 << 20) - 2 * (1 << 16)),
+            ("2a00::/20", 1 << 44),
+            ("2a00::1/128", 1),
+            ("2000::/3", 1 << 61),
+            ("fd00::/8", 0),
         ] {
-            pieces.extend(rest(outer, inner));
+            assert_eq!(public_size(&network.parse().unwrap()), size, "{network}");
         }
-        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-        let (effective, rejected) = judged(&pieces);
-        assert!(effective.is_empty());
-        assert_eq!(rejected.len(), pieces.len());
-        assert_eq!(judged(&pieces[1..]).0.len(), pieces.len() - 1, "without one piece it is not everybody");
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub const MAIL_PORTS: [u16; 3] = [25, 465, 587];
 /// What the sources of a policy come to.
 #[derive(Default)]
 struct Admitted {
+    /// Of `cidrs`, before it is seen whether there is room for them.
+    listed: Vec<IpNet>,
+    /// Of pods, and of `cidrs`.
     networks: Vec<IpNet>,
     rejected: Vec<RejectedNetwork>,
     domains: Vec<Domain>,
@@ -135,22 +138,27 @@ impl Directory {
     pub(super) fn settle_policy(&mut self, name: &NamespacedName, work: &mut Work) {
         let Some(node) = self.policies.get(name) else {
             // What takes nothing always fits.
+            let _ = self.weigh_networks(name, None, Vec::new(), work);
             let _ = self.weigh_rule(name, None, work);
             return self.publish_rule(name, None, work);
         };
         let server = self.policy_gate(name, &node.entry.spec);
-        let (server, admitted) = match server.map(|server| (self.admitted(node, &server), server)) {
-            Ok((admitted, _)) if admitted.networks.len() > MOST_NETWORKS => {
-                (Err(too_many(admitted.networks.len())), Admitted::default())
-            }
-            Ok((admitted, server)) => (Ok(server), admitted),
-            Err(refusal) => (Err(refusal), Admitted::default()),
-        };
         let upstream = server.and_then(|server| Ok((self.upstream(name, &node.entry.spec, &server)?, server)));
-        let (server, upstream, admitted) = match upstream {
-            Ok((upstream, server)) => (Ok(server), upstream, admitted),
+        let (server, upstream, mut admitted) = match upstream {
+            Ok((upstream, server)) => {
+                let admitted = self.admitted(node, &server);
+                (Ok(server), upstream, admitted)
+            }
             Err(refusal) => (Err(refusal), Upstream::default(), Admitted::default()),
         };
+        self.bound_networks(name, server.as_ref().ok(), &mut admitted, work);
+        let (server, admitted) = match server {
+            Ok(_) if admitted.networks.len() > MOST_NETWORKS => {
+                (Err(too_many(admitted.networks.len())), Admitted::default())
+            }
+            server => (server, admitted),
+        };
+        let Some(node) = self.policies.get(name) else { return };
         let rule = server.as_ref().ok().and_then(|server| {
             let rule = rule(name, &node.entry.spec, &admitted)?;
             let confined = name.namespace != server.namespace;
@@ -180,6 +188,21 @@ impl Directory {
             (node.verdict, node.effective, node.rejected) = (verdict, admitted.networks, admitted.rejected);
             work.changes.statuses.insert(ObjectKey::new(Kind::RelayPolicy, name.clone()));
         }
+    }
+
+    /// Adds what a policy lists of networks, as far as there is room for it.
+    fn bound_networks(
+        &mut self,
+        name: &NamespacedName,
+        server: Option<&NamespacedName>,
+        admitted: &mut Admitted,
+        work: &mut Work,
+    ) {
+        let (fitting, rejected) = self.weigh_networks(name, server, std::mem::take(&mut admitted.listed), work);
+        admitted.networks.extend(fitting);
+        admitted.networks.sort();
+        admitted.networks.dedup();
+        admitted.rejected.extend(rejected);
     }
 
     fn policy_gate(&self, name: &NamespacedName, spec: &RelayPolicySpec) -> Result<NamespacedName, Refusal> {
@@ -225,7 +248,7 @@ impl Directory {
             ));
         }
         let preserved = self.source_preserved.contains(server);
-        (admitted.networks, admitted.rejected) =
+        (admitted.listed, admitted.rejected) =
             networks::judge(&cidrs, &self.options.ranges, &self.pod_addresses, preserved);
         if !cidrs.is_empty() && !self.options.ranges.unread.is_empty() {
             admitted.remarks.push(format!(
@@ -235,8 +258,6 @@ impl Directory {
             ));
         }
         self.admit_pods(policy, &mut admitted);
-        admitted.networks.sort();
-        admitted.networks.dedup();
         admitted.domains.sort();
         admitted.domains.dedup();
         admitted.certificates.sort();

@@ -277,6 +277,8 @@ impl Directory {
             && self.pending.keys().next().is_none()
             && self.relay_budgets.is_empty()
             && self.rule_weights.is_empty()
+            && self.network_budgets.is_empty()
+            && self.network_weights.is_empty()
             && self.record_budgets.is_empty()
             && self.line_weights.is_empty()
             && self.held.is_empty()

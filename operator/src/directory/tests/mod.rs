@@ -3,6 +3,7 @@
 mod changes;
 mod filters;
 mod mailboxes_and_aliases;
+mod network_budget;
 mod order;
 mod ownership;
 mod record_budget;

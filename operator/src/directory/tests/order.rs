@@ -163,6 +163,8 @@ fn policies() -> impl Strategy<Value = Object> {
         select(vec![
             json!({"cidrs": ["192.0.2.0/24", "10.1.0.0/16"]}),
             json!({"cidrs": ["10.244.0.4/30"]}),
+            json!({"cidrs": ["57.0.0.0/8"]}),
+            json!({"cidrs": ["58.0.0.0/8", "59.0.0.0/8", "60.0.0.0/8"]}),
             json!({"podSelector": {"matchLabels": {"app": "x"}}}),
             json!({"podSelector": {}, "namespaceSelector": {"matchLabels": {"tier": "gold"}}}),
         ]),

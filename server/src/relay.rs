@@ -109,6 +109,8 @@ fn admits(configuration: &Configuration, rule: &RelayRule, client: Client<'_>, s
     if !served.is_none_or(|domain| domain.lends_its_name(rule)) {
         return false;
     }
+    // A tenant's rule lends its people only what is lent to it: for domains that nobody serves here the platform speaks.
+    let is_lent = || !rule.confined || served.is_some();
     let by_network = |networks: &[ipnet::IpNet]| {
         // A client of a dual-stack socket shows as ::ffff:192.0.2.1; the rule says 192.0.2.0/24.
         let address = client.address.to_canonical();
@@ -122,6 +124,7 @@ fn admits(configuration: &Configuration, rule: &RelayRule, client: Client<'_>, s
         // owner of a mailbox may do.
         RelaySource::Mailboxes(domain) => {
             client.mailbox.is_some_and(|mailbox| mailbox.address.domain() == domain)
+                && is_lent()
                 && rule.senders.as_ref().is_some_and(|scope| covers(scope, sender))
         }
     })

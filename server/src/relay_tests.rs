@@ -161,3 +161,29 @@ fn senders_that_may_be_used_at_all() {
     assert!(asked(tom, "tom@server1.com") && asked(tom, "x@app.example"));
     assert!(!asked(tom, "anna@server1.com") && !asked(tom, "x@else.example"));
 }
+
+#[test]
+fn a_tenants_rule_lends_its_people_only_what_is_lent_to_it() {
+    let senders = SenderScope { domains: vec![domain("bank.example"), domain("server3.com")], addresses: Vec::new() };
+    let from = vec![RelaySource::Mailboxes(domain("server1.com")), networks(&["192.0.2.0/24"])];
+    let open = rule("tenant/p", from, Some(senders), RecipientScope::Any);
+    let confined = RelayRule { confined: true, ..open.clone() };
+    let ask = |rule: &RelayRule, client: &str, user: Option<&str>, sender: &str| {
+        let mut content = content(vec![rule.clone()]);
+        for served in content.domains.iter_mut().filter(|served| served.domain.as_str() == "server3.com") {
+            served.relayers = vec!["tenant/*".to_owned()];
+        }
+        let configuration = configuration_of(content);
+        let mailbox = user.map(|user| configuration.mailbox(&address(user)).unwrap());
+        let client = Client { address: client.parse().unwrap(), mailbox, certified: &[] };
+        matches!(
+            decide(&configuration, client, Some(&address(sender)), &address("x@elsewhere.example")),
+            Decision::Relay(Grant::Rule(_))
+        )
+    };
+    let anna = Some("anna@server1.com");
+    assert!(!ask(&confined, "8.8.8.8", anna, "boss@bank.example"));
+    assert!(ask(&confined, "8.8.8.8", anna, "boss@server3.com"), "which its owner lends");
+    assert!(ask(&open, "8.8.8.8", anna, "boss@bank.example"), "the platform speaks for what nobody serves");
+    assert!(ask(&confined, "192.0.2.1", None, "boss@bank.example"), "a client of a network is no person");
+}

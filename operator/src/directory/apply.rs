@@ -223,6 +223,9 @@ impl Directory {
             work.add_all(self.links.members.of(&name).cloned().map(Task::AddressGate));
             work.add_all(self.links.domain_policies.of(&name).cloned().map(Task::Policy));
         }
+        if old.is_some_and(|old| old.spec.relay_policy_refs != entry.spec.relay_policy_refs) {
+            self.add_policies_of_sender(entry.spec.domain.as_str(), work);
+        }
         // Another separator, or another catch-all, makes other rings.
         let divides_anew = old.is_some_and(|old| leads_elsewhere(&old.spec, &entry.spec));
         if divides_anew {

@@ -126,6 +126,7 @@ impl Directory {
         };
         if before != winner {
             work.add_all(Role::ALL.map(|role| Task::Address(format!("{}@{domain}", role.local_part()).into())));
+            self.add_policies_of_sender(domain, work);
         }
         work.add_all(self.links.senders_as.of(&domain.to_owned()).cloned().map(Task::Mailbox));
         let Some((best, winner)) = best else {

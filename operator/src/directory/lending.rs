@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use paquebot_config::{DomainConfig, RelayRule, ShardName};
+use paquebot_config::{RelayRule, RelaySource};
 use paquebot_crds::{ObjectReference, RelayPolicySpec};
 
 use super::Directory;
@@ -36,34 +36,67 @@ pub(super) fn sender_domains(spec: &RelayPolicySpec) -> BTreeSet<&str> {
 }
 
 impl Directory {
+    /// A rule without the senders that are somebody else's, on whatever MailServer, and not lent to it. The policies of the
+    /// server's namespace ask nobody.
+    pub(super) fn with_lent_senders(&self, name: &NamespacedName, mut rule: RelayRule) -> RelayRule {
+        if let Some(senders) = rule.senders.as_mut().filter(|_| rule.confined) {
+            senders.domains.retain(|domain| self.is_lent(domain.as_str(), name));
+            senders.addresses.retain(|address| self.is_lent(address.domain().as_str(), name));
+        }
+        rule
+    }
+
+    /// Whether clients of a policy may send as a domain: nobody has it, or the MailDomain that has it says so.
+    fn is_lent(&self, domain: &str, policy: &NamespacedName) -> bool {
+        let Some(holder) = self.domain_holders.get(domain) else { return true };
+        let Some(node) = self.domains.get(holder) else { return true };
+        let lent = relayers(holder, &node.entry.spec.relay_policy_refs);
+        lent.contains(&policy.to_string()) || lent.contains(&format!("{}/*", policy.namespace))
+    }
+
     /// What a policy's owner is to know about senders that nobody lends its clients.
     pub(super) fn unlent_senders(
         &self,
+        name: &NamespacedName,
         spec: &RelayPolicySpec,
         server: &NamespacedName,
         rule: &RelayRule,
     ) -> Option<String> {
-        let refused: Vec<&str> = sender_domains(spec)
-            .into_iter()
-            .filter(|domain| self.served_config(server, domain).is_some_and(|config| !config.lends_its_name(rule)))
-            .take(MOST_NAMED)
-            .collect();
-        (!refused.is_empty()).then(|| {
+        if !rule.confined {
+            return None;
+        }
+        let (lent, unlent): (Vec<&str>, Vec<&str>) =
+            sender_domains(spec).into_iter().partition(|domain| self.is_lent(domain, name));
+        let named = |domains: &[&str]| domains.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+        let refused = (!unlent.is_empty()).then(|| {
             format!(
-                "Mail with a sender of {} is refused: the domain is served here for another namespace, whose MailDomain does \
-                 not name this policy in spec.relayPolicyRefs.",
-                refused.join(", ")
+                "Mail with a sender of {} is refused: the domain is another namespace's, whose MailDomain does not name this \
+                 policy in spec.relayPolicyRefs.",
+                named(&unlent)
             )
-        })
+        });
+        let people = rule.from.iter().any(|source| matches!(source, RelaySource::Mailboxes(_)));
+        let elsewhere: Vec<&str> =
+            lent.into_iter().filter(|domain| people && !self.is_served(server, domain)).collect();
+        let elsewhere = (!elsewhere.is_empty()).then(|| {
+            format!(
+                "Nobody who logs in sends as {}, which MailServer {server} does not serve: a RelayPolicy in namespace {} can \
+                 allow that.",
+                named(&elsewhere),
+                server.namespace
+            )
+        });
+        let remarks: Vec<String> = refused.into_iter().chain(elsewhere).collect();
+        (!remarks.is_empty()).then(|| remarks.join(" "))
     }
 
-    /// A served domain has changed: the policies whose clients would send as it are judged again.
+    /// A domain has changed, or who has it: the policies whose clients would send as it are judged again.
     pub(super) fn add_policies_of_sender(&self, domain: &str, work: &mut Work) {
         work.add_all(self.links.sender_policies.of(&domain.to_owned()).cloned().map(Task::Policy));
     }
 
-    fn served_config(&self, server: &NamespacedName, domain: &str) -> Option<&DomainConfig> {
-        let name = self.domain_holders.get(domain)?;
-        self.published.get(server)?.domains.get(&ShardName::of(domain))?.get(name)
+    fn is_served(&self, server: &NamespacedName, domain: &str) -> bool {
+        let place = self.domain_holders.get(domain).and_then(|holder| self.domain_places.get(holder));
+        place.is_some_and(|(at, _)| at == server)
     }
 }

@@ -162,9 +162,10 @@ impl Directory {
         let rule = server.as_ref().ok().and_then(|server| {
             let rule = rule(name, &node.entry.spec, &admitted)?;
             let confined = name.namespace != server.namespace;
-            Some((server.clone(), RelayRule { upstream: upstream.host.clone(), confined, ..rule }))
+            let rule = RelayRule { upstream: upstream.host.clone(), confined, ..rule };
+            Some((server.clone(), self.with_lent_senders(name, rule)))
         });
-        let unlent = rule.as_ref().and_then(|(server, rule)| self.unlent_senders(&node.entry.spec, server, rule));
+        let unlent = rule.as_ref().and_then(|(server, rule)| self.unlent_senders(name, &node.entry.spec, server, rule));
         let spec = node.entry.spec.clone();
         let (rule, server, mut admitted) = match self.weigh_rule(name, rule.as_ref(), work) {
             Ok(()) => (rule, server, admitted),

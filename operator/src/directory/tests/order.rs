@@ -117,6 +117,7 @@ fn domains() -> impl Strategy<Value = Object> {
             match variant {
                 0 => spec["catchAll"] = json!({"mailboxRef": {"name": "m0", "namespace": "one"}}),
                 1 => spec["suspended"] = json!(true),
+                2 => spec["relayPolicyRefs"] = json!([{"name": "p", "namespace": "two"}]),
                 _ => {}
             }
             object(Kind::MailDomain, &name, created, spec)
@@ -173,7 +174,10 @@ fn policies() -> impl Strategy<Value = Object> {
     let server = select(vec![("default", "mail"), ("own", "one")]);
     (select(NAMESPACES.to_vec()), 0..4u8, server, proptest::collection::vec(source, 1..3)).prop_map(
         |(namespace, created, server, from)| {
-            let spec = json!({"serverRef": {"name": server.0, "namespace": server.1}, "from": from});
+            let mut spec = json!({"serverRef": {"name": server.0, "namespace": server.1}, "from": from});
+            if created > 1 {
+                spec["senders"] = json!({"domains": ["a.example", "elsewhere.example"]});
+            }
             object(Kind::RelayPolicy, &format!("{namespace}/p"), created, spec)
         },
     )

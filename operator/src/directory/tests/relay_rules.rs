@@ -227,3 +227,46 @@ fn rules_of_the_servers_namespace_go_first_and_older_ones_before_younger() {
     assert!(changes.servers[&default_server()].relay);
     assert_eq!(written(&directory), ["mail/a", "mail/z", "alice/young", "zoe/old"]);
 }
+
+#[test]
+fn a_domain_on_another_server_is_not_lent_to_strangers_either() {
+    let elsewhere = |refs: Value| {
+        let spec = json!({"domain": "bank.example", "serverRef": {"name": "own", "namespace": "bank"}, "relayPolicyRefs": refs});
+        object(Kind::MailDomain, "bank/d", 1, spec)
+    };
+    let senders = json!({"senders": {"domains": ["bank.example", "free.example"], "addresses": ["boss@bank.example"]}});
+    let network = || json!([{"cidrs": ["192.0.2.0/24"]}]);
+    let mut directory = directory([
+        server("mail/default"),
+        server("bank/own"),
+        policy("two/p", network(), senders.clone()),
+        policy("mail/p", network(), senders),
+    ]);
+    let lent = |directory: &Directory| {
+        let scopes = rules(directory).into_iter().map(|rule| rule.senders.unwrap());
+        scopes.map(|scope| scope.domains.len() + scope.addresses.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(lent(&directory), [3, 3], "nobody has it");
+    let changes = directory.apply(elsewhere(json!([])));
+    assert!(changes.servers[&default_server()].relay && changes.statuses.contains(&key(Kind::RelayPolicy, "two/p")));
+    assert_eq!(lent(&directory), [3, 1], "the platform asks nobody");
+    let words = message(&directory, Kind::RelayPolicy, "two/p");
+    assert!(words.contains("bank.example is refused") && !words.contains("bank/"), "{words}");
+    directory.apply(elsewhere(json!([{"name": "p", "namespace": "two"}])));
+    assert_eq!(lent(&directory), [3, 3]);
+    directory.apply(elsewhere(json!([])));
+    directory.delete(&key(Kind::MailDomain, "bank/d"));
+    assert_eq!(lent(&directory), [3, 3]);
+}
+
+#[test]
+fn a_tenant_is_told_as_whom_its_people_may_not_send() {
+    let people = json!([{"mailboxes": {"domainRef": {"name": "d"}}}]);
+    let senders = json!({"senders": {"domains": ["server1.com", "bank.example"]}});
+    let directory = directory(served(vec![policy("one/p", people, senders)]));
+    let words = message(&directory, Kind::RelayPolicy, "one/p");
+    assert!(
+        words.contains("Nobody who logs in sends as bank.example") && words.contains("in namespace mail"),
+        "{words}"
+    );
+}

@@ -75,6 +75,9 @@ pub fn together(failures: Vec<CredentialFailure>) -> Option<CredentialFailure> {
     Some(CredentialFailure { reason, message: messages.join(" ") })
 }
 
+/// What every refusal of a Secret ends with: who takes a Secret away has not taken the password away.
+const UNTIL: &str = "until then an earlier password keeps working; to end that one, take it out of spec.credentials";
+
 fn own_material(
     source: CredentialSource<'_>,
     namespace: &str,
@@ -82,11 +85,11 @@ fn own_material(
 ) -> Result<Material, CredentialFailure> {
     let (name, key) = (source.secret_name(), source.key());
     let Some(secret) = secret else {
-        let message = format!("Secret {name} does not exist in namespace {namespace}. Create it.");
+        let message = format!("Secret {name} does not exist in namespace {namespace}. Create it; {UNTIL}.");
         return Err(CredentialFailure { reason: Reason::SecretNotFound, message });
     };
     let Some(value) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-        let message = format!("Secret {name} has no key {key}. Add it; until then an earlier password keeps working.");
+        let message = format!("Secret {name} has no key {key}. Add it; {UNTIL}.");
         return Err(CredentialFailure { reason: Reason::SecretKeyMissing, message });
     };
     match source {
@@ -112,18 +115,21 @@ fn password(value: &[u8], name: &str, key: &str) -> Result<Password, CredentialF
     let value = value.strip_suffix(b"\n").unwrap_or(value);
     let value = value.strip_suffix(b"\r").unwrap_or(value);
     let refuse = |what: &str| {
-        let message = format!("The key {key} of Secret {name} {what}. Put a password into it.");
+        let message = format!("The key {key} of Secret {name} {what}; {UNTIL}.");
         Err(CredentialFailure { reason: Reason::EmptyPassword, message })
     };
     if value.is_empty() {
-        return refuse("is empty");
+        return refuse("is empty. Put a password into it");
     }
     if value.len() > LONGEST_PASSWORD {
-        return refuse("holds more than 1024 octets");
+        let octets = value.len();
+        return refuse(&format!(
+            "holds {octets} octets, and a password has at most {LONGEST_PASSWORD}. Put a shorter one into it, and nothing else"
+        ));
     }
     // RFC 4616 §2: AUTH PLAIN divides its parts by NUL, so that such a password could never be sent.
     if value.contains(&0) {
-        return refuse("holds a NUL octet");
+        return refuse("holds a NUL octet, which no client can send. Put a password without one into it");
     }
     Ok(Password { clear: Zeroizing::new(value.to_vec()), salt: None })
 }
@@ -340,6 +346,23 @@ mod tests {
             (&hashed, Some(secret("passwordHash", b"\xff\xfe")), Err(Reason::UnsupportedHash)),
         ] {
             assert_eq!(outcome(credentials, secret.as_ref()), wanted);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_no_password_is_told_what_is_wrong_with_it_and_what_works_meanwhile() {
+        let clear = credentials("{passwordSecretRef: {name: anna}}");
+        let long = vec![b'x'; 5000];
+        for (value, words) in [
+            (Some(&long[..]), "holds 5000 octets, and a password has at most 1024. Put a shorter one"),
+            (Some(&b"s3\0cret"[..]), "holds a NUL octet, which no client can send. Put a password without one"),
+            (Some(&b""[..]), "is empty. Put a password into it"),
+            (None, "does not exist in namespace team. Create it"),
+        ] {
+            let secret = value.map(|value| secret("password", value));
+            let Err(failure) = material(clear.source().unwrap(), "team", secret.as_ref()) else { panic!("a password") };
+            assert!(failure.message.contains(words), "{}", failure.message);
+            assert!(failure.message.contains("; until then an earlier password keeps working"), "{}", failure.message);
         }
     }
 

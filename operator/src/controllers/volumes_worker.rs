@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::calls::{CallError, optional, within_deadline};
 use super::server_worker::Failure;
-use crate::directory::NamespacedName;
+use crate::directory::{NamespacedName, sentence};
 use crate::render::volumes::{self, Step, Volumes};
 
 /// What became of the claims.
@@ -66,7 +66,10 @@ fn refused(error: &CallError, claim: &PersistentVolumeClaim, size: &str) -> Fail
         String::new()
     };
     Failure {
-        message: format!("PersistentVolumeClaim {name} could not be enlarged to {size}: {error}.{cure}"),
+        message: format!(
+            "PersistentVolumeClaim {name} could not be enlarged to {size}: {}{cure}",
+            sentence(&error.to_string())
+        ),
         invalid,
     }
 }

@@ -9,9 +9,10 @@ use paquebot_crds::{Kind, ObjectReference, unsupported};
 
 use super::Directory;
 use super::key::{NamespacedName, ObjectKey, Seniority};
+use super::mailboxes::no_quota;
 use super::senders::watched_addresses;
 use super::state::{AliasSource, Claim, Holder, Member, RecordSource, Role, Seat, Task, Work, pending};
-use super::tenancy::admits;
+use super::tenancy::{admits, not_admitted, not_there};
 use super::verdict::Refusal;
 
 /// What of a Mailbox or MailAlias decides about its address.
@@ -153,17 +154,11 @@ impl Directory {
         let home = &key.name.namespace;
         let domain = NamespacedName::of_reference(candidate.domain_ref, home);
         let Some(node) = self.domains.get(&domain) else {
-            let message = format!("MailDomain {domain} does not exist; create it or correct spec.domainRef.");
-            return (None, Err(Refusal::new(Reason::DomainNotFound, message)));
+            return (None, Err(not_there(Kind::MailDomain, &domain, key.kind, home)));
         };
         let spec = &node.entry.spec;
         if !admits(&spec.allowed_namespaces, &domain.namespace, home, self.namespaces.get(home)) {
-            let message = format!(
-                "MailDomain {domain} does not admit a {} of namespace {home}; its owner can do so in \
-                 spec.allowedNamespaces.",
-                key.kind
-            );
-            return (None, Err(Refusal::new(Reason::NamespaceNotAllowed, message)));
+            return (None, Err(not_admitted(Kind::MailDomain, &domain, key.kind, home)));
         }
         let parsed =
             LocalPart::parse(candidate.local_part).and_then(|local| Ok((local, Domain::parse(spec.domain.as_str())?)));
@@ -187,7 +182,11 @@ impl Directory {
         if let Some(message) = unsupported {
             return Some(Refusal::new(Reason::InvalidSpec, message));
         }
-        let quota = self.mailboxes.get(&key.name).filter(|_| key.kind == Kind::Mailbox)?.entry.spec.quota.as_ref()?;
+        let spec = &self.mailboxes.get(&key.name).filter(|_| key.kind == Kind::Mailbox)?.entry.spec;
+        if let Some(refusal) = no_quota(spec, &node.entry.spec, domain) {
+            return Some(refusal);
+        }
+        let quota = spec.quota.as_ref()?;
         let max_quota = node.entry.spec.limits.max_quota.as_ref()?;
         (quota.bytes() > max_quota.bytes()).then(|| {
             let message = format!(

@@ -10,7 +10,7 @@ use super::Directory;
 use super::key::{NamespacedName, ObjectKey};
 use super::record_budget::{self, Line};
 use super::state::{AliasSource, Holder, RecordSource, Task, Work};
-use super::verdict::{Refusal, Verdict};
+use super::verdict::{Refusal, Verdict, domain_suspended};
 
 /// What the targets of an alias lead to.
 pub(super) struct Resolved {
@@ -79,9 +79,12 @@ impl Directory {
             let domain = &node.member.claim()?.domain;
             let domain_spec = &self.domains.get(domain)?.entry.spec;
             let server = self.server_meant(domain_spec.server_ref.as_ref(), &domain.namespace)?;
-            Some((node, server, node.member.address.clone()?))
+            let suspended = domain_spec.suspended.then(|| domain_suspended(domain));
+            Some((node, server, node.member.address.clone()?, suspended))
         });
-        let Some((node, server, address)) = parts else { return (Verdict::Refused(super::state::pending()), None) };
+        let Some((node, server, address, suspended)) = parts else {
+            return (Verdict::Refused(super::state::pending()), None);
+        };
         let refuse = |reason, message: String| (Verdict::Refused(Refusal::new(reason, message)), None);
         if self.is_on_a_loop(&source) {
             let message =
@@ -95,9 +98,12 @@ impl Directory {
                 remark.unwrap_or_else(|| "spec.targets names nobody; name a mailbox or an address.".to_owned());
             return refuse(Reason::InvalidSpec, message);
         }
-        let remarks = remark.into_iter().chain(unsupported::remark(&unsupported::mail_alias(&node.entry.spec)));
+        let is_suspended = suspended.is_some();
+        let remarks =
+            suspended.into_iter().chain(remark).chain(unsupported::remark(&unsupported::mail_alias(&node.entry.spec)));
         let verdict =
-            Verdict::accepted(format!("MailServer {server} hands on the mail of {address}."), remarks.collect());
+            Verdict::accepted(format!("MailServer {server} hands on the mail of {address}."), remarks.collect())
+                .suspended(is_suspended);
         let record = Record::Alias(AliasRecord { address, targets: resolved.addresses });
         (verdict, Some((server, record)))
     }

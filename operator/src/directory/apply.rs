@@ -2,6 +2,7 @@
 
 use paquebot_crds::{Kind, MailAliasSpec, MailDomainSpec, MailServerSpec, MailboxSpec, RelayPolicySpec};
 
+use super::addresses::final_task;
 use super::filters::{self, Filter};
 use super::input::{ClusterRanges, CredentialOutcome, Entry, Object, Options, Pod};
 use super::key::{NamespacedName, ObjectKey};
@@ -225,6 +226,10 @@ impl Directory {
         }
         if old.is_some_and(|old| old.spec.relay_policy_refs != entry.spec.relay_policy_refs) {
             self.add_policies_of_sender(entry.spec.domain.as_str(), work);
+        }
+        // What is said of them follows it.
+        if old.is_some_and(|old| old.spec.suspended != entry.spec.suspended) {
+            work.add_all(self.links.members.of(&name).map(final_task));
         }
         // Another separator, or another catch-all, makes other rings.
         let divides_anew = old.is_some_and(|old| leads_elsewhere(&old.spec, &entry.spec));

@@ -16,7 +16,7 @@ use super::ownership::Strength;
 use super::record_budget::{self, Line};
 use super::secrets::bad_smart_host;
 use super::state::{AliasSource, Holder, RecordSource, Role, Task, Work};
-use super::tenancy::admits;
+use super::tenancy::{admits, not_admitted, not_there};
 use super::verdict::{Refusal, Verdict};
 
 /// A StatefulSet puts its name, a dash and ten characters into a label of at most 63.
@@ -93,16 +93,13 @@ impl Directory {
             return Err(Refusal::new(Reason::ServerNotFound, message));
         };
         let Some(node) = self.servers.get(&server) else {
-            let message = format!("MailServer {server} does not exist; create it or correct spec.serverRef.");
-            return Err(Refusal::new(Reason::ServerNotFound, message));
+            // Who names none has not asked whether that of another namespace is there.
+            let home = if reference.is_some() { &name.namespace } else { &server.namespace };
+            return Err(not_there(Kind::MailServer, &server, kind, home));
         };
         let labels = self.namespaces.get(&name.namespace);
         if !admits(&node.entry.spec.allowed_namespaces, &server.namespace, &name.namespace, labels) {
-            let message = format!(
-                "MailServer {server} does not admit a {kind} of namespace {}; its owner can do so in spec.allowedNamespaces.",
-                name.namespace
-            );
-            return Err(Refusal::new(Reason::NamespaceNotAllowed, message));
+            return Err(not_admitted(Kind::MailServer, &server, kind, &name.namespace));
         }
         Ok(server)
     }
@@ -233,7 +230,9 @@ impl Directory {
         }
         remarks.extend(unsupported::remark(&unsupported::mail_domain(spec)));
         let verdict = match filters::around(spec.filters.as_ref()) {
-            Ok(_) => Verdict::accepted(format!("MailServer {server} serves {domain}."), remarks),
+            Ok(_) => {
+                Verdict::accepted(format!("MailServer {server} serves {domain}."), remarks).suspended(spec.suspended)
+            }
             Err(wrong) => {
                 let message = format!("{wrong} Until it is mended, the scripts that were right last stay in force.");
                 Verdict::Refused(Refusal::new(Reason::InvalidSpec, message))

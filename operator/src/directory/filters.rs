@@ -8,6 +8,7 @@ use paquebot_crds::references::Filters;
 use paquebot_crds::{Kind, MailboxSpec};
 
 use super::state::{Task, Work};
+use super::verdict::sentence;
 use super::{Changes, Directory, NamespacedName, ObjectKey};
 
 /// What is known of a mailbox's script.
@@ -93,7 +94,7 @@ impl Filter {
 fn check(script: &str, place: &str) -> Result<(), String> {
     paquebot_sieve::compile(script, &paquebot_sieve::Limits::default())
         .map(drop)
-        .map_err(|error| format!("{place}, line {}, column {}: {}.", error.line, error.column, error.message))
+        .map_err(|error| sentence(&format!("{place}, line {}, column {}: {}", error.line, error.column, error.message)))
 }
 
 /// The scripts around those of mailboxes, for the server; or what is wrong with them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use paquebot_config::{Address, AppPassword, Forwarding, MailboxRecord, Protocols, Record, Scope, ShardName, Verifier};
+use paquebot_crds::conditions::Reason;
 use paquebot_crds::mailbox::AppPasswordScope;
 use paquebot_crds::{EmailAddress, Kind, MailDomainSpec, MailboxSpec, unsupported};
 
@@ -13,7 +14,7 @@ use super::input::{CredentialFailure, SecretVersion};
 use super::key::{NamespacedName, ObjectKey};
 use super::record_budget::{self, Line};
 use super::state::{AliasSource, Credentials, RecordSource, Role, Task, Work};
-use super::verdict::{CredentialsReport, Refusal, Verdict};
+use super::verdict::{CredentialsReport, Refusal, Verdict, domain_suspended};
 
 impl Directory {
     pub(super) fn settle_mailbox(&mut self, name: &NamespacedName, work: &mut Work) {
@@ -50,11 +51,8 @@ impl Directory {
         let spec = &node.entry.spec;
         let mut remarks = Vec::new();
         let send_as = self.send_as(name, &server, spec, &mut remarks);
-        if self.comes_back(name) {
-            remarks.push(format!(
-                "Mail for {address} is refused, because spec.forwarding leads back to it and no copy is kept: take the address \
-                 that closes the ring out, or set keepCopy."
-            ));
+        if domain_spec.suspended {
+            remarks.push(domain_suspended(&domain));
         }
         if spec.suspended {
             remarks.push("It is suspended: its mail is refused for now, and nobody logs in.".to_owned());
@@ -77,7 +75,17 @@ impl Directory {
             rate_limit: super::policies::rate_limit(spec.rate_limit.as_ref()),
             retention_seconds: spec.retention.as_ref().map(|retention| retention.max_age.whole_seconds()),
         };
-        let verdict = Verdict::accepted(format!("MailServer {server} keeps its mail."), remarks);
+        // Its owner still reads the mail that is there, so that it stays in force.
+        let verdict = if self.comes_back(name) {
+            let message = format!(
+                "Mail for {address} is refused, because spec.forwarding leads back to it and no copy is kept: take the address \
+                 that closes the ring out, or set keepCopy."
+            );
+            Verdict::Refused(Refusal::new(Reason::AliasLoop, message))
+        } else {
+            let suspended = spec.suspended || domain_spec.suspended;
+            Verdict::accepted(format!("MailServer {server} keeps its mail."), remarks).suspended(suspended)
+        };
         (verdict, Some((server, Record::Mailbox(record))))
     }
 
@@ -257,6 +265,23 @@ fn app_passwords(spec: &MailboxSpec, known: &BTreeMap<String, Verifier>) -> Vec<
         })
     });
     read.collect()
+}
+
+/// A quota of nothing would have every message refused, each time with the advice to try again (452 4.2.2).
+pub(super) fn no_quota(spec: &MailboxSpec, domain: &MailDomainSpec, name: &NamespacedName) -> Option<Refusal> {
+    if quota(spec, domain) > 0 {
+        return None;
+    }
+    let limits = &domain.limits;
+    let field = if limits.max_quota.as_ref().is_some_and(|quota| quota.bytes() == 0) {
+        format!("spec.limits.maxQuota of MailDomain {name}")
+    } else if spec.quota.is_some() {
+        "spec.quota".to_owned()
+    } else {
+        format!("spec.limits.defaultQuota of MailDomain {name}")
+    };
+    let message = format!("{field} is 0, so that no message would fit: write a larger size, or leave the field out.");
+    Some(Refusal::new(Reason::InvalidSpec, message))
 }
 
 /// The mailbox's own quota, else the domain's default, which its limit bounds.

@@ -59,7 +59,7 @@ pub use key::{NamespacedName, ObjectKey};
 pub use networks::{is_of_the_internet, meets};
 pub use policies::{MAIL_PORTS, OPERATOR_LABELS};
 pub use secrets::{SecretPurpose, SecretReference, SecretUse, SecretValue, server_login, smart_host_tls};
-pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork, Report, Verdict};
+pub use verdict::{Accepted, CredentialsReport, Details, Refusal, RejectedNetwork, Report, Verdict, sentence};
 
 use std::collections::BTreeSet;
 

@@ -176,9 +176,7 @@ impl Directory {
         let verdict = match &server {
             Err(refusal) => Verdict::Refused(refusal.clone()),
             Ok(server) => match verdict(server, &spec, &admitted, rule.is_some()) {
-                Verdict::Accepted { message } => {
-                    upstream.complaint.map_or(Verdict::Accepted { message }, Verdict::Refused)
-                }
+                accepted @ Verdict::Accepted { .. } => upstream.complaint.map_or(accepted, Verdict::Refused),
                 refused => refused,
             },
         };

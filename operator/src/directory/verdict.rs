@@ -17,9 +17,23 @@ pub enum Verdict {
     Accepted {
         /// A sentence or more.
         message: String,
+        /// Whether it, or its MailDomain, is suspended: then it gets no mail all the same.
+        suspended: bool,
     },
     /// The object, or a part of it that must not be passed over, is not in force.
     Refused(Refusal),
+}
+
+/// A text as a sentence: with an end, and with one alone.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{text}{end}")
+}
+
+/// What is said of the objects of a MailDomain that is suspended.
+pub(super) fn domain_suspended(domain: &NamespacedName) -> String {
+    format!("MailDomain {domain} is suspended: mail for it is refused for now, and nobody logs in.")
 }
 
 /// Why an object is not in force.
@@ -57,7 +71,7 @@ impl Verdict {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::Accepted { message } => message,
+            Self::Accepted { message, .. } => message,
             Self::Refused(refusal) => &refusal.message,
         }
     }
@@ -65,7 +79,15 @@ impl Verdict {
     /// Accepted, with remarks if there are any.
     pub(super) fn accepted(summary: String, remarks: Vec<String>) -> Self {
         let message = std::iter::once(summary).chain(remarks).collect::<Vec<_>>().join(" ");
-        Self::Accepted { message }
+        Self::Accepted { message, suspended: false }
+    }
+
+    /// The same, noting whether what is accepted is suspended.
+    pub(super) fn suspended(mut self, is_suspended: bool) -> Self {
+        if let Self::Accepted { suspended, .. } = &mut self {
+            *suspended = is_suspended;
+        }
+        self
     }
 }
 

@@ -22,7 +22,7 @@ use crate::controllers::hold_off::Failed;
 use crate::controllers::input::Input;
 use crate::controllers::remembered::Remembered;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
-use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict};
+use crate::directory::{NamespacedName, ObjectKey, Refusal, Report, Verdict, sentence};
 use crate::render::{names, pod_monitor};
 
 /// Statuses that are written together, and while a configuration is: those are in nobody's way to what is effective.
@@ -112,7 +112,7 @@ impl Engine {
         let state = self.servers.get(server);
         let failures = state.iter().flat_map(|state| [&state.failure, &state.workload_failure]).flatten();
         if let Some(failure) = failures.into_iter().find(|failure| failure.invalid && report.verdict.is_accepted()) {
-            let message = format!("{}. What runs stays as it is.", failure.message);
+            let message = format!("{} What runs stays as it is.", sentence(&failure.message));
             report.verdict = Verdict::Refused(Refusal { reason: Reason::InvalidSpec, message });
         }
     }
@@ -121,7 +121,7 @@ impl Engine {
     fn add_absent_apis(&self, server: &NamespacedName, report: &mut Report) {
         let absent = self.servers.get(server).is_some_and(|state| state.absent.apis.contains("PodMonitor"));
         let Some(entry) = self.directory.server(server).filter(|_| absent) else { return };
-        if let Verdict::Accepted { message } = &mut report.verdict
+        if let Verdict::Accepted { message, .. } = &mut report.verdict
             && pod_monitor::is_wanted(entry)
         {
             message.push_str(
@@ -134,8 +134,10 @@ impl Engine {
     /// The condition `Programmed`; `None` while it is not known where the object stands and what it says may still be so.
     fn programmed(&mut self, key: &ObjectKey, report: &Report) -> Option<ConditionUpdate> {
         const TYPE: ConditionType = ConditionType::Programmed;
-        // A RelayPolicy that is refused in part is in force for the rest, and so is a MailDomain whose scripts are.
-        let in_force = matches!(key.kind, Kind::RelayPolicy | Kind::MailDomain) || report.verdict.is_accepted();
+        // A RelayPolicy that is refused in part is in force for the rest, and so are a MailDomain whose scripts are and a
+        // Mailbox whose forwarding is. What is not in force at all has no place.
+        let in_force =
+            matches!(key.kind, Kind::RelayPolicy | Kind::MailDomain | Kind::Mailbox) || report.verdict.is_accepted();
         let Some((server, _)) = self.directory.place(key).filter(|_| in_force) else {
             let message = format!("The {} is not in force, see Accepted.", key.kind);
             return Some(ConditionUpdate::unknown(TYPE, Reason::Pending, message));

@@ -23,7 +23,7 @@ fn report(verdict: Verdict) -> Report {
 }
 
 fn accepted_report() -> Report {
-    report(Verdict::Accepted { message: "served".to_owned() })
+    report(Verdict::Accepted { message: "served".to_owned(), suspended: false })
 }
 
 fn at(second: i64) -> Timestamp {
@@ -110,7 +110,7 @@ fn a_mailbox_names_only_what_was_written_and_keeps_what_an_earlier_process_saw()
     let key = ObjectKey::new(Kind::Mailbox, NamespacedName::new("mail", "anna"));
     let report = |credentials: CredentialsReport, version: &str| Report {
         generation: 3,
-        verdict: Verdict::Accepted { message: "served".to_owned() },
+        verdict: Verdict::Accepted { message: "served".to_owned(), suspended: false },
         details: Details::Mailbox {
             address: None,
             versions: vec![SecretVersion { name: "anna".to_owned(), resource_version: version.to_owned() }],
@@ -145,7 +145,7 @@ fn each_report_of_a_mailbox_has_its_condition() {
     let key = ObjectKey::new(Kind::Mailbox, NamespacedName::new("mail", "anna"));
     let status = |credentials: CredentialsReport, filter: FilterReport, generated: bool| {
         let details = Details::Mailbox { address: None, versions: Vec::new(), credentials, filter };
-        let verdict = Verdict::Accepted { message: "served".to_owned() };
+        let verdict = Verdict::Accepted { message: "served".to_owned(), suspended: false };
         let report = Report { generation: 3, verdict, details };
         let facts = Facts::Mailbox { generated, written: true };
         wanted(&key, &report, programmed(), &facts, &Status::empty(Kind::Mailbox), at(100))

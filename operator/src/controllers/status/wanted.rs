@@ -11,7 +11,9 @@ use paquebot_crds::{
 };
 
 use super::{Facts, ServerFacts, Status};
-use crate::directory::{CredentialsReport, Details, FilterReport, NamespacedName, ObjectKey, Report, SecretVersion};
+use crate::directory::{
+    CredentialsReport, Details, FilterReport, NamespacedName, ObjectKey, Report, SecretVersion, Verdict,
+};
 
 /// What `status.effectiveCIDRs` and `status.rejectedCIDRs` may hold.
 const MOST_EFFECTIVE: usize = 16_384;
@@ -30,7 +32,10 @@ pub fn wanted(
     let mut updates = vec![accepted(report, facts), programmed];
     updates.extend(kind_updates(key.kind, report, facts));
     updates.retain(|update| !is_only_unseen(update, present.conditions(), report.generation));
-    let conditions = next_conditions(key.kind, present.conditions(), &updates, report.generation, now);
+    let mut conditions = next_conditions(key.kind, present.conditions(), &updates, report.generation, now);
+    if matches!(report.verdict, Verdict::Accepted { suspended: true, .. }) {
+        say_suspended(&mut conditions, report.generation, now);
+    }
     match (&report.details, present, facts) {
         (_, Status::MailServer(present), Facts::Server(facts)) => {
             Status::MailServer(Box::new(server_status(conditions, present, facts)))
@@ -103,6 +108,15 @@ fn next_conditions(
     }
     conditions::refresh_ready(&mut list, kind, generation, now);
     list
+}
+
+/// What is suspended is ready, for that is what its owner wants, and does not receive mail.
+fn say_suspended(conditions: &mut Vec<Condition>, generation: i64, now: Timestamp) {
+    if conditions::is_true(conditions, ConditionType::Ready) {
+        let message = "It is as wanted, and suspended: its mail is refused for now, see Accepted.";
+        let update = ConditionUpdate::yes(ConditionType::Ready, Reason::Ready, message);
+        conditions::set_condition(conditions, &update, Some(generation), now);
+    }
 }
 
 /// Whether an update only says that this process has not read a Secret or a ConfigMap yet, while the status says what an

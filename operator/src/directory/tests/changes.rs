@@ -26,7 +26,7 @@ fn verifiers(directory: &Directory) -> Vec<String> {
 fn what_waits_for_another_object_recovers_when_it_appears() {
     let mut directory =
         directory([mailbox("one/m", 3, "one/d", "a", json!({})), domain("one/d", 2, "a.example", json!({}))]);
-    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "ServerNotFound");
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "NamespaceNotAllowed", "or it is not there");
     assert_eq!(reason(&directory, Kind::Mailbox, "one/m"), "DomainNotFound");
     let changes = directory.apply(server("mail/default"));
     assert_eq!(reason(&directory, Kind::Mailbox, "one/m"), "Accepted");

@@ -11,6 +11,7 @@ mod relay_policies;
 mod relay_rules;
 mod secrets;
 mod servers_and_domains;
+mod what_is_said;
 
 use std::collections::BTreeMap;
 

@@ -17,8 +17,8 @@ fn relay_policies() {
         case(
             "a policy needs its server",
             (RelayPolicy, "one/p"),
-            "ServerNotFound",
-            &["mail/default"],
+            "NamespaceNotAllowed",
+            &["There is no MailServer mail/default", "create it"],
             vec![policy("one/p", cidr("192.0.2.0/24"), json!({}))],
         ),
         case(

@@ -83,7 +83,14 @@ fn servers_and_domains() {
             "a domain needs its server",
             (MailDomain, "one/d"),
             "ServerNotFound",
-            &["MailServer mail/missing", "create it"],
+            &["MailServer one/missing", "create it"],
+            vec![domain("one/d", 1, "a.example", at("missing", "one"))],
+        ),
+        case(
+            "and is not told whether another namespace has one",
+            (MailDomain, "one/d"),
+            "NamespaceNotAllowed",
+            &["There is no MailServer mail/missing that admits", "namespace one", "create it"],
             vec![domain("one/d", 1, "a.example", at("missing", "mail"))],
         ),
         case(

@@ -47,6 +47,7 @@ pub struct MailboxSpec {
     pub protocols: Protocols,
     /// How many bytes the maildrop may hold. Default: the domain's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::ROOM_FOR_MAIL)]
     pub quota: Option<Quantity>,
     /// Where else mail goes.
     #[serde(skip_serializing_if = "Option::is_none")]

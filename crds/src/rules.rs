@@ -268,6 +268,14 @@ pub const ONE_CREDENTIAL: SpecRule = rule(
     |all| given(&[has(all, "passwordSecretRef"), has(all, "passwordHashSecretRef"), has(all, "generate")]) == 1,
 );
 
+/// The quotas of a Mailbox and of a MailDomain.
+pub const ROOM_FOR_MAIL: SpecRule = rule(
+    "type(self) == int ? self != 0 : !self.matches('^0+([.]0+)?[A-Za-z]*$')",
+    "a quota of 0 has no room for any message: write a larger size, or leave it out",
+    // A size that cannot be read has its own refusal.
+    |size| serde_json::from_value::<Quantity>(size.clone()).map_or(true, |size| size.bytes() > 0),
+);
+
 /// `filter` of a Mailbox.
 pub const ONE_FILTER: SpecRule = rule(
     "has(self.sieve) != has(self.configMapRef)",
@@ -303,7 +311,7 @@ pub const ONE_SET_OF_RECIPIENTS: SpecRule = rule(
 );
 
 /// Every rule of this module.
-const ALL: [SpecRule; 27] = [
+const ALL: [SpecRule; 28] = [
     OBJECT_NAME,
     NAMESPACE_NAME,
     REPLICAS_NEED_POSTGRES,
@@ -327,6 +335,7 @@ const ALL: [SpecRule; 27] = [
     DOMAIN_REF_STAYS,
     LOCAL_PART_STAYS,
     ONE_CREDENTIAL,
+    ROOM_FOR_MAIL,
     ONE_FILTER,
     ONE_SOURCE,
     SOME_SENDER,

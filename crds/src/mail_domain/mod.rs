@@ -92,7 +92,7 @@ pub struct MailDomainSpec {
 }
 
 /// How much the domain's mailboxes may hold. Absent numbers do not limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainLimits {
     /// The most mailboxes.
@@ -105,9 +105,11 @@ pub struct DomainLimits {
     pub max_aliases: Option<u32>,
     /// The quota of a mailbox that names none.
     #[serde(default = "default_quota")]
+    #[x_kube(validation = rules::ROOM_FOR_MAIL)]
     pub default_quota: Quantity,
     /// The largest quota that a mailbox may name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::ROOM_FOR_MAIL)]
     pub max_quota: Option<Quantity>,
     /// The largest message that is accepted for this domain; the server's own limit holds as well.
     #[serde(skip_serializing_if = "Option::is_none")]

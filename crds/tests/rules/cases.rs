@@ -69,6 +69,7 @@ const CREDENTIALS: &str = "give credentials exactly one of passwordSecretRef, pa
 leave credentials out for a mailbox that only receives";
 const TARGET: &str = "give each target either a mailboxRef or an address, not both";
 const CATCH_ALL: &str = "give catchAll either a mailboxRef or reject: {}, not both";
+const ROOM: &str = "a quota of 0 has no room for any message: write a larger size, or leave it out";
 const FILTER: &str = "give filter either a sieve script or a configMapRef, not both";
 const SOURCE: &str = "give each entry of from one of cidrs, podSelector with namespaceSelector, mailboxes and \
 clientCertificates; write several entries for several";
@@ -340,6 +341,13 @@ pub const CASES: &[Case] = &[
     ),
     bad(Mailbox, "a retention in years", "{retention: {maxAge: 1y}}", DURATION),
     good(Mailbox, "a script", "{filter: {sieve: keep;}}"),
+    good(Mailbox, "a quota of one byte", "{quota: 1}"),
+    good(Mailbox, "a quota that begins with 0", "{quota: 0.5Gi}"),
+    good(Mailbox, "a quota with a 0 at its end", "{quota: 10Gi}"),
+    bad(Mailbox, "a quota of 0", "{quota: 0}", ROOM),
+    bad(Mailbox, "a quota of no gibibytes", "{quota: 0.0Gi}", ROOM),
+    bad(MailDomain, "a default quota of 0", "{limits: {defaultQuota: '0'}}", ROOM),
+    bad(MailDomain, "a largest quota of 0", "{limits: {maxQuota: 00k}}", ROOM),
     bad(Mailbox, "two scripts", "{filter: {sieve: keep;, configMapRef: {name: s, key: s}}}", FILTER),
     bad(Mailbox, "no script", "{filter: {}}", FILTER),
     // MailAlias

@@ -47,6 +47,28 @@ fn verified(status: &Status) -> i64 {
 }
 
 #[test]
+fn what_is_suspended_is_not_said_to_receive_mail() {
+    let key = ObjectKey::new(Kind::Mailbox, NamespacedName::new("one", "anna"));
+    let said = |suspended| {
+        let details = Details::Mailbox {
+            address: None,
+            versions: Vec::new(),
+            credentials: CredentialsReport::ReceiveOnly,
+            filter: FilterReport::NoFilter,
+        };
+        let report = Report { details, ..report(Verdict::Accepted { message: "kept".to_owned(), suspended }) };
+        let facts = Facts::Mailbox { generated: false, written: true };
+        let status = wanted(&key, &report, programmed(), &facts, &Status::empty(Kind::Mailbox), at(100));
+        let ready = conditions::find(status.conditions(), ConditionType::Ready).unwrap().clone();
+        (ready.status, ready.message)
+    };
+    assert_eq!(said(false), ("True".to_owned(), "The mailbox receives mail.".to_owned()));
+    let (status, message) = said(true);
+    assert_eq!(status, "True");
+    assert!(message.contains("suspended: its mail is refused for now"), "{message}");
+}
+
+#[test]
 fn a_second_look_at_the_same_changes_nothing() {
     let empty = Status::empty(Kind::MailDomain);
     let first = wanted(&key(), &accepted_report(), programmed(), &facts("zone"), &empty, at(100));

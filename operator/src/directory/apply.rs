@@ -187,6 +187,10 @@ impl Directory {
         if old.is_none_or(|old| concerns_users(&old.spec, &entry.spec)) {
             self.add_server_users(&name, work);
         }
+        if old.is_none_or(|old| old.spec.hostname != entry.spec.hostname || old.meta.created != entry.meta.created) {
+            let hostnames = old.into_iter().chain([&entry]).map(|entry| entry.spec.hostname.as_str());
+            hostnames.for_each(|hostname| self.add_namesakes(hostname, work));
+        }
         let files = work.changes.files(&name);
         files.server = true;
         files.secrets |= old.is_none_or(|old| old.spec.outbound.smart_host != entry.spec.outbound.smart_host);
@@ -197,9 +201,8 @@ impl Directory {
     }
 
     fn delete_server(&mut self, name: &NamespacedName, work: &mut Work) -> bool {
-        if self.servers.remove(name).is_none() {
-            return false;
-        }
+        let Some(gone) = self.servers.remove(name) else { return false };
+        self.add_namesakes(gone.entry.spec.hostname.as_str(), work);
         self.hold_secrets(&ObjectKey::new(Kind::MailServer, name.clone()));
         self.source_preserved.remove(name);
         self.add_server_users(name, work);

@@ -78,7 +78,25 @@ impl Directory {
         if Domain::parse(spec.domain.as_str()).is_err() {
             return Err(Refusal::new(Reason::InvalidSpec, format!("{} is not a domain name.", spec.domain)));
         }
-        self.check_server(spec.server_ref.as_ref(), name, Kind::MailDomain).map(drop)
+        self.check_server(spec.server_ref.as_ref(), name, Kind::MailDomain)?;
+        match self.server_named(spec.domain.as_str()) {
+            Some(server) if server.namespace != name.namespace => {
+                Err(Refusal::new(Reason::DomainConflict, is_a_host_name(spec.domain.as_str())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The oldest MailServer with a host name.
+    fn server_named(&self, hostname: &str) -> Option<&NamespacedName> {
+        let named = self.servers.values().filter(|node| node.entry.spec.hostname.as_str() == hostname);
+        named.map(|node| &node.entry).min_by_key(|entry| entry.seniority(Kind::MailServer)).map(|entry| &entry.name)
+    }
+
+    /// MailServers have taken or left a host name: the MailDomains of that name are judged again.
+    pub(super) fn add_namesakes(&self, hostname: &str, work: &mut Work) {
+        let namesakes = self.domains.iter().filter(|(_, node)| node.entry.spec.domain.as_str() == hostname);
+        work.add_all(namesakes.map(|(name, _)| Task::DomainGate(name.clone())));
     }
 
     /// The MailServer that an object attaches to, if it is there and admits the object's namespace.
@@ -408,6 +426,14 @@ fn unproven(domain: &str) -> Refusal {
          status.dns.records."
     );
     Refusal::new(Reason::Pending, message)
+}
+
+/// What a server says of itself is of its owner's name, and so is the mail to that name.
+fn is_a_host_name(domain: &str) -> String {
+    format!(
+        "{domain} is the host name of a MailServer of another namespace, and belongs to that one's owner; use another domain, or \
+         ask the administrators of the mail system to make this MailDomain beside the MailServer."
+    )
 }
 
 fn domain_conflict(

@@ -83,6 +83,7 @@ fn server_file(
     spec: &MailServerSpec,
 ) -> Result<ServerConfig, RenderError> {
     let mut config = server_config(spec)?;
+    config.tenant.clone_from(&server.namespace);
     config.tls.client_authorities = directory.client_authorities(server);
     Ok(config)
 }
@@ -96,6 +97,7 @@ pub fn server_config(spec: &MailServerSpec) -> Result<ServerConfig, RenderError>
     let ehlo_name = spec.outbound.ehlo_name.as_ref();
     Ok(ServerConfig {
         hostname: name("spec.hostname", spec.hostname.as_str())?,
+        tenant: String::new(),
         listeners: listeners(spec),
         limits: Limits {
             max_message_size: spec.limits.max_message_size.bytes(),

@@ -21,6 +21,7 @@ fn address(text: &str) -> Address {
 fn server() -> ServerConfig {
     ServerConfig {
         hostname: Domain::parse("mail.server1.com").unwrap(),
+        tenant: String::new(),
         listeners: vec![Listener {
             name: "smtp".to_owned(),
             protocol: Protocol::Smtp,

@@ -23,6 +23,7 @@ fn configuration(mailboxes: Vec<MailboxRecord>, suspended: bool) -> Configuratio
     let content = Content {
         server: ServerConfig {
             hostname: domain.clone(),
+            tenant: String::new(),
             listeners: Vec::new(),
             limits: Limits {
                 max_message_size: 1,

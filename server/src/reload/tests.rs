@@ -10,6 +10,7 @@ fn content(domains: &[&str]) -> Content {
     Content {
         server: ServerConfig {
             hostname: Domain::parse("mail.server1.com").unwrap(),
+            tenant: String::new(),
             listeners: vec![Listener {
                 name: "smtp".to_owned(),
                 protocol: Protocol::Smtp,

@@ -136,7 +136,8 @@ pub fn quota(quota: u64, usage: Usage, size: Option<u64>) -> Result<(), Reply> {
 }
 
 /// Who `<postmaster>` without a domain is (RFC 5321 §4.5.1): the postmaster of the server's own domain, that of a parent of
-/// it, or the first that a served domain has. `None`: no served domain has one.
+/// it, or the first that a served domain has. Domains of the server's own tenant go before those of others, who could
+/// otherwise have mail that is for the server's owner. `None`: no served domain has one.
 #[must_use]
 pub fn postmaster(configuration: &Configuration) -> Option<Address> {
     let local_part = LocalPart::parse("postmaster").ok()?;
@@ -145,8 +146,15 @@ pub fn postmaster(configuration: &Configuration) -> Option<Address> {
     let own = std::iter::once(hostname).chain(own).filter_map(|name| Domain::parse(name).ok());
     let mut served: Vec<Domain> = configuration.domains().map(|domain| domain.domain.clone()).collect();
     served.sort();
-    own.chain(served)
-        .map(|domain| Address::new(local_part.clone(), domain))
+    let tenant = configuration.server.tenant.as_str();
+    let is_guest = |domain: &Domain| configuration.domain(domain).is_none_or(|found| found.tenant != tenant);
+    let mut candidates: Vec<Domain> = own.chain(served).collect();
+    if !tenant.is_empty() {
+        // The sort keeps the order among those of the server's tenant, and among the others.
+        candidates.sort_by_key(is_guest);
+    }
+    let addresses = candidates.into_iter().map(|domain| Address::new(local_part.clone(), domain));
+    addresses
         .filter(|address| configuration.domain(address.domain()).is_some())
         .find(|address| delivery::expand(configuration, address).is_ok())
 }

@@ -86,6 +86,24 @@ fn whose_postmaster() {
     assert_eq!(said(recipient(&nobody, stranger(), &Mail::default(), &ForwardPath::Postmaster).map(drop)), "550 5.1.1");
 }
 
+#[test]
+fn a_tenant_takes_no_mail_for_the_servers_postmaster() {
+    let mut content = content(Vec::new());
+    content.server.hostname = domain("mx.provider.example");
+    content.server.tenant = "platform".to_owned();
+    for served in &mut content.domains {
+        let own = served.domain.as_str() == "server3.com";
+        served.tenant = if own { "platform" } else { "mallory" }.to_owned();
+    }
+    assert_eq!(postmaster(&configuration_of(content.clone())), Some(address("postmaster@server3.com")));
+    // A parent of the host name is no proof of whose it is.
+    content.server.hostname = domain("mx.server1.com");
+    assert_eq!(postmaster(&configuration_of(content.clone())), Some(address("postmaster@server3.com")));
+    content.domains.retain(|served| served.domain.as_str() != "server3.com");
+    content.records.retain(|record| record.address().unwrap().domain().as_str() != "server3.com");
+    assert_eq!(postmaster(&configuration_of(content)), Some(address("postmaster@server1.com")), "somebody has it");
+}
+
 /// A relay rule for everybody: what it does not reach, nobody does.
 #[test]
 fn this_machine_and_its_link_are_no_destinations() {

@@ -76,6 +76,7 @@ pub(crate) fn content(relay: Vec<RelayRule>) -> Content {
     Content {
         server: ServerConfig {
             hostname: domain("mx1.server1.com"),
+            tenant: String::new(),
             listeners: Vec::new(),
             limits: Limits {
                 max_message_size: 1 << 20,

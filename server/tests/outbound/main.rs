@@ -91,6 +91,7 @@ fn content(dns: &Dns, port: u16, domains: &[&str], max_age_seconds: u64) -> Cont
     Content {
         server: ServerConfig {
             hostname: domain("mx.server1.com"),
+            tenant: String::new(),
             listeners: Vec::new(),
             limits: Limits {
                 max_message_size: 1 << 30,

@@ -29,6 +29,7 @@ pub fn server(hostname: &str) -> ServerConfig {
     };
     ServerConfig {
         hostname: Domain::parse(hostname).unwrap(),
+        tenant: String::new(),
         listeners: vec![
             listener("smtp", Protocol::Smtp),
             listener("submission", Protocol::Submission),

@@ -68,7 +68,7 @@ fn a_place_that_becomes_free_is_taken_by_the_oldest_that_waits() {
 
 #[test]
 fn revoking_a_namespace_stops_the_service_and_granting_it_starts_it_again() {
-    let gold = json!({"hostname": "a.example", "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"tier": "gold"}}}});
+    let gold = json!({"hostname": "mx.a.example", "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"tier": "gold"}}}});
     let mut directory = directory([
         object(Kind::MailServer, "mail/default", 0, gold),
         domain("one/d", 1, "a.example", json!({})),

@@ -67,12 +67,14 @@ fn allowed() -> impl Strategy<Value = Value> {
 }
 
 fn servers() -> impl Strategy<Value = Object> {
-    (select(vec!["mail/default", "one/own"]), allowed(), any::<bool>()).prop_map(|(name, allowed, refused)| {
-        let mut spec = json!({"hostname": "mx.example.net", "allowedNamespaces": allowed});
+    let hostname = select(vec!["mx.example.net", "mx.example.net", "b.example"]);
+    let server = (select(vec!["mail/default", "one/own"]), 0..2u8, hostname, allowed(), any::<bool>());
+    server.prop_map(|(name, created, hostname, allowed, refused)| {
+        let mut spec = json!({"hostname": hostname, "allowedNamespaces": allowed});
         if refused {
             spec["outbound"] = json!({"dane": {"mode": "Enabled"}});
         }
-        object(Kind::MailServer, name, 0, spec)
+        object(Kind::MailServer, name, created, spec)
     })
 }
 

@@ -238,3 +238,25 @@ fn the_line_of_a_domain_says_whose_it_is_and_follows_its_holder() {
     let shards = &changes.servers[&default_server()].shards;
     assert!(shards.contains(&paquebot_config::ShardName::of("a.example")), "{shards:?}");
 }
+
+#[test]
+fn the_host_name_of_a_server_is_its_own_namespaces() {
+    let mut directory =
+        directory([domain("one/d", 1, "mx.example.net", json!({})), domain("mail/d", 2, "mx.example.net", json!({}))]);
+    let changes = directory.apply(server("mail/default"));
+    assert!(changes.statuses.contains(&key(Kind::MailDomain, "one/d")));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
+    assert_eq!(reason(&directory, Kind::MailDomain, "mail/d"), "Accepted", "the tenant's claim keeps it from nobody");
+    let words = message(&directory, Kind::MailDomain, "one/d");
+    assert!(words.contains("host name of a MailServer of another namespace") && !words.contains("mail/"), "{words}");
+    // Another server of that name takes nothing from the older one's owner.
+    let spec = json!({"hostname": "mx.example.net"});
+    directory.apply(object(Kind::MailServer, "one/own", 9, spec));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
+    // It heals.
+    let spec = json!({"hostname": "mx2.example.net", "allowedNamespaces": {"from": "All"}});
+    directory.apply(object(Kind::MailServer, "mail/default", 0, spec));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "Accepted");
+    directory.apply(server("mail/default"));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
+}

@@ -12,6 +12,10 @@ use crate::address::Domain;
 pub struct ServerConfig {
     /// The name in greetings, EHLO replies and `Received` fields.
     pub hostname: Domain,
+    /// Whose the server is: the namespace of its MailServer. Domains of that
+    /// [`tenant`](super::DomainConfig::tenant) are the server's own. Empty: no domain is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
     /// The ports that are opened. Changing them needs a restart, which the operator's pod template causes.
     pub listeners: Vec<Listener>,
     /// Bounds on what one message or client may take.

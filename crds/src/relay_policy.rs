@@ -67,7 +67,8 @@ pub struct RelaySource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<LabelSelector>")]
     pub pod_selector: Option<LabelSelector>,
-    /// The namespaces of the pods. Default: this object's own.
+    /// The namespaces of the pods. Default: this object's own, from which alone a policy outside the MailServer's namespace
+    /// admits pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<LabelSelector>")]
     pub namespace_selector: Option<LabelSelector>,

@@ -53,12 +53,19 @@ impl Directory {
     fn settle_alias_object(&mut self, name: &NamespacedName, work: &mut Work) {
         let source = AliasSource::Alias(name.clone());
         let Some(node) = self.aliases.get(name) else {
+            self.expansions.remove(&source);
             return self.withdraw_record(RecordSource::Alias(source), work);
         };
-        let accepted = match &node.member.standing {
+        let address = node.member.address.clone();
+        let mut accepted = match &node.member.standing {
             Err(refusal) => (Verdict::Refused(refusal.clone()), None),
             Ok(()) => self.accept_alias(name),
         };
+        if let Some(refusal) = address.and_then(|address| self.check_expansion(&source, &address, work))
+            && accepted.0.is_accepted()
+        {
+            accepted = (Verdict::Refused(refusal), None);
+        }
         let (verdict, record) = self.fit_record(&RecordSource::Alias(source.clone()), accepted, work);
         let Some(node) = self.aliases.get(name) else { return };
         let domain = node.member.claim().filter(|_| record.is_some()).map(|claim| claim.domain.clone());

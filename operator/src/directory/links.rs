@@ -71,6 +71,7 @@ impl Directory {
         for mailbox in mailboxes_named(&spec.targets, home) {
             self.links.mailbox_aliases.set(&mailbox, AliasSource::Alias(name.clone()), present);
         }
+        self.link_targets(&AliasSource::Alias(name.clone()), present);
     }
 
     pub(super) fn link_policy(&mut self, name: &NamespacedName, present: bool) {

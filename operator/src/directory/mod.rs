@@ -24,6 +24,7 @@ mod apply;
 mod budget;
 mod changes;
 mod domains;
+mod expansion;
 mod filters;
 mod input;
 mod key;
@@ -87,6 +88,8 @@ pub struct Directory {
     aliases: HashMap<NamespacedName, AliasNode>,
     policies: HashMap<NamespacedName, PolicyNode>,
     links: Links,
+    /// For how many addresses each MailAlias stands.
+    expansions: HashMap<state::AliasSource, usize>,
     /// Domain name → the MailDomains that may have it, the oldest first.
     domain_claims: HashMap<String, BTreeSet<Seniority>>,
     /// Domain name → the MailDomain that has it.

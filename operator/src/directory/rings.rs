@@ -50,7 +50,7 @@ impl Directory {
     }
 
     /// Who may get the mail of an address, the first first.
-    fn takers(&self, address: &Address) -> Vec<RecordSource> {
+    pub(super) fn takers(&self, address: &Address) -> Vec<RecordSource> {
         let exact = self.in_force(&address.canonical());
         let base = self.base_of(address).and_then(|base| self.in_force(&base.canonical()));
         exact.into_iter().chain(base).chain(self.catch_all_of(address)).collect()

@@ -272,6 +272,8 @@ pub(super) struct Links {
     pub(super) domain_policies: Index<NamespacedName, NamespacedName>,
     /// Mailbox → the aliases that deliver to it.
     pub(super) mailbox_aliases: Index<NamespacedName, AliasSource>,
+    /// Canonical address → the aliases that name it, or a subaddress of it.
+    pub(super) address_namers: Index<String, AliasSource>,
     /// Mailbox → the MailDomains whose catch-all it is.
     pub(super) mailbox_catch_alls: Index<NamespacedName, NamespacedName>,
     /// Domain name → the Mailboxes that may send as its addresses.
@@ -421,6 +423,8 @@ pub(super) enum Task {
 pub(super) struct Work {
     pub(super) tasks: BTreeSet<Task>,
     pub(super) changes: Changes,
+    /// Aliases that were counted again because of others.
+    pub(super) recounts: usize,
 }
 
 impl Work {
@@ -441,6 +445,7 @@ impl Links {
             && self.members.0.is_empty()
             && self.domain_policies.0.is_empty()
             && self.mailbox_aliases.0.is_empty()
+            && self.address_namers.0.is_empty()
             && self.mailbox_catch_alls.0.is_empty()
             && self.senders_as.0.is_empty()
             && self.senders_as_address.0.is_empty()

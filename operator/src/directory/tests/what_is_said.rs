@@ -100,3 +100,40 @@ fn a_sentence_has_one_end() {
         assert_eq!(sentence(text), whole);
     }
 }
+
+/// The server expands a recipient to a thousand addresses and refuses what stands for more (550 5.2.4).
+#[test]
+fn an_alias_that_stands_for_too_many_says_so_whatever_came_first() {
+    let many = |group: usize| {
+        let named = |number| json!({"address": format!("p{group}-{number}@elsewhere.example")});
+        (0..50).map(named).collect::<Vec<_>>()
+    };
+    let groups = |count: usize| {
+        let named = |group| json!({"address": format!("group{group}@server1.com")});
+        (0..count).map(named).collect::<Vec<_>>()
+    };
+    let leaf = |group: usize| alias(&format!("one/g{group}"), 3, "one/d", &format!("group{group}"), json!(many(group)));
+    let top = |count: usize| alias("one/top", 2, "one/d", "top", json!(groups(count)));
+    let above = alias("one/above", 2, "one/d", "above", json!([{"address": "top+x@server1.com"}]));
+    let mut late = directory(served(vec![above.clone(), top(20)]));
+    let early = directory(served((0..20).map(leaf).chain([top(20), above.clone()]).collect()));
+    for group in 0..20 {
+        assert_eq!(reason(&late, Kind::MailAlias, "one/top"), "Accepted", "{group} groups are there");
+        late.apply(leaf(group));
+    }
+    for directory in [&late, &early] {
+        for name in ["one/top", "one/above"] {
+            assert_eq!(reason(directory, Kind::MailAlias, name), "LimitExceeded", "{name}");
+            assert!(message(directory, Kind::MailAlias, name).contains("name fewer in spec.targets"));
+            assert!(directory.place(&key(Kind::MailAlias, name)).is_none());
+        }
+        assert_eq!(reason(directory, Kind::MailAlias, "one/g1"), "Accepted");
+    }
+    late.apply(top(18));
+    assert_eq!(reason(&late, Kind::MailAlias, "one/top"), "Accepted");
+    assert_eq!(reason(&late, Kind::MailAlias, "one/above"), "Accepted");
+    for name in ["one/top", "one/above"] {
+        late.delete(&key(Kind::MailAlias, name));
+    }
+    assert_eq!(late.expansions.len(), 20);
+}

@@ -1,6 +1,5 @@
 //! The ConfigMaps of mailboxes' filters: which are to be read, and what came of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,10 +7,10 @@ use paquebot_crds::Kind;
 use paquebot_crds::mailbox::ConfigMapKeyReference;
 use tokio::time::Instant;
 
+use super::named_reads::NamedRead;
 use super::objects::is_older;
 use super::{Engine, Timer};
-use crate::controllers::filters_worker::{FilterRead, run};
-use crate::controllers::input::Input;
+use crate::controllers::filters_worker::FilterRead;
 use crate::controllers::watches::name_of;
 use crate::directory::NamespacedName;
 
@@ -67,14 +66,11 @@ impl Engine {
         }
         state.busy = true;
         state.reported = version;
-        let (client, mailbox, reads) = (self.tools.client.clone(), mailbox.clone(), Arc::clone(&self.secret_reads));
-        self.start(async move {
-            let _turn = reads.acquire().await;
-            Input::Filter(run(client, mailbox, reference).await)
-        });
+        self.read_named(NamedRead::Filter(mailbox.clone()));
     }
 
     pub(super) fn filter_read(&mut self, read: FilterRead) {
+        self.named_read(&NamedRead::Filter(read.mailbox.clone()));
         let Some(state) = self.filters.get_mut(&read.mailbox) else { return };
         state.busy = false;
         match read.content {

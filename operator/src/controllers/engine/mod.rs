@@ -14,6 +14,7 @@ mod endpoints;
 mod exposure;
 mod filters;
 mod mailboxes;
+mod named_reads;
 mod objects;
 mod operations;
 mod passes;
@@ -62,7 +63,7 @@ const BATCH: usize = 2048;
 const STATUSES_PER_SECOND: u32 = 400;
 /// Events that are published in a second over a long time; what they tell is in the statuses as well.
 const EVENTS_PER_SECOND: u32 = 5;
-/// Secrets of mailboxes that are read together, and ConfigMaps.
+/// Secrets of mailboxes that are read together; and so many others and ConfigMaps.
 const SECRET_READS: usize = 16;
 /// Domains whose records are looked at together, and how many of them may be one namespace's: name servers that do not
 /// answer take half a minute each, and are mostly the same tenant's.
@@ -156,7 +157,8 @@ pub struct Engine {
     secret_turns: Turns<NamespacedName>,
     /// Until when none is, because the API server gives none.
     secret_hold_off: HoldOff,
-    secret_reads: Arc<Semaphore>,
+    /// What objects name beside that, and whose is read next.
+    named_reads: Turns<named_reads::NamedRead>,
     dns: DnsWorker,
     /// Whose records are looked at next.
     dns_turns: Turns<NamespacedName>,
@@ -215,7 +217,7 @@ impl Engine {
             hasher: Hasher::new(settings.hashes_at_once),
             secret_turns: Turns::new(SECRET_READS, SECRET_READS),
             secret_hold_off: HoldOff::default(),
-            secret_reads: Arc::new(Semaphore::new(SECRET_READS)),
+            named_reads: Turns::new(SECRET_READS, SECRET_READS),
             dns: DnsWorker::new(settings.dns),
             dns_turns: Turns::new(LOOKS_AT_ONCE, LOOKS_OF_ONE),
             directory: Directory::new(options),

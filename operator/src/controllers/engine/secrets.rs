@@ -1,16 +1,15 @@
 //! The Secrets that MailServers and RelayPolicies name: which are to be read, and what came of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use paquebot_config::Login;
 use tokio::time::Instant;
 
+use super::named_reads::NamedRead;
 use super::objects::is_older;
 use super::{Engine, Timer};
-use crate::controllers::input::Input;
-use crate::controllers::secrets_worker::{SecretRead, run};
+use crate::controllers::secrets_worker::SecretRead;
 use crate::directory::{NamespacedName, ObjectKey, SecretPurpose, SecretReference, SecretUse};
 
 /// How soon a Secret that could not be read is read again.
@@ -72,15 +71,11 @@ impl Engine {
         }
         state.busy = true;
         state.reported = version;
-        self.tools.metrics.secret_reads.inc();
-        let (client, used, reads) = (self.tools.client.clone(), used.clone(), Arc::clone(&self.secret_reads));
-        self.start(async move {
-            let _turn = reads.acquire().await;
-            Input::SecretRead(Box::new(run(client, used, reference).await))
-        });
+        self.read_named(NamedRead::Secret(used.clone()));
     }
 
     pub(super) fn secret_read(&mut self, read: SecretRead) {
+        self.named_read(&NamedRead::Secret(read.used.clone()));
         let Some(state) = self.secrets.get_mut(&read.used) else { return };
         state.busy = false;
         state.failed = read.outcome.is_err();

@@ -3,10 +3,19 @@
 
 use std::time::Duration;
 
-use super::hold_off::Failed;
-
 /// How long one call to the API server may take, its retries included.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a failed call says of the next ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// The API server cannot be reached, does not answer, or asks to be left alone: nothing else would succeed either.
+    Away,
+    /// It has an error of its own, perhaps with this object alone.
+    Failing,
+    /// It was refused for what it is.
+    Refused,
+}
 
 /// Why a call to the API server failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +61,17 @@ impl CallError {
     /// Whether it is about this call alone, or about the API server.
     #[must_use]
     pub fn failed(&self) -> Failed {
-        let is_away = match self {
-            Self::Deadline => true,
-            Self::Kube(kube::Error::Api(status)) => matches!(status.code, 401 | 429 | 503 | 504),
-            Self::Kube(error) => !matches!(error, kube::Error::SerdeError(_)),
-            Self::Password(_) | Self::Foreign | Self::Json(_) => false,
-        };
-        if is_away { Failed::Away } else { Failed::Refused }
+        match self {
+            Self::Deadline => Failed::Away,
+            Self::Kube(kube::Error::Api(status)) => match status.code {
+                401 | 429 | 503 | 504 => Failed::Away,
+                500.. => Failed::Failing,
+                _ => Failed::Refused,
+            },
+            Self::Kube(kube::Error::SerdeError(_)) => Failed::Failing,
+            Self::Kube(_) => Failed::Away,
+            Self::Password(_) | Self::Foreign | Self::Json(_) => Failed::Refused,
+        }
     }
 
     /// Whether the object itself was refused: writing it again will not help.

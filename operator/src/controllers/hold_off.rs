@@ -6,27 +6,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::calls::Failed;
+
 /// The longest pause while the API server is away.
 const LONGEST: Duration = Duration::from_secs(15);
-/// The longest while it answers and takes nothing: that may be for some objects alone, and the others are not to wait.
-const LONGEST_REFUSED: Duration = Duration::from_secs(2);
-/// So many refusals with no success in between are no longer about single objects.
-const MANY_REFUSALS: u32 = 32;
-
-/// Why something failed, as far as it matters to what is tried next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
-    /// The API server cannot be reached, does not answer, or asks to be left alone: nothing else would succeed either.
-    Away,
-    /// It answered, and this was refused.
-    Refused,
-}
+/// The longest while it answers with errors of its own: that may be for some objects alone, and the others are not to wait.
+const LONGEST_FAILING: Duration = Duration::from_secs(2);
+/// So many such errors with no success in between are no longer about single objects.
+const MANY: u32 = 32;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct HoldOff {
-    /// Refusals since something succeeded.
-    refusals: u32,
+    /// Errors of the API server's own since something succeeded.
+    errors: u32,
     pauses: u32,
     until: Option<Instant>,
 }
@@ -34,21 +27,29 @@ pub struct HoldOff {
 impl HoldOff {
     /// Something failed; returns the new pause, if one begins.
     pub fn failed(&mut self, why: Failed, now: Instant) -> Option<Duration> {
-        self.refusals = self.refusals.saturating_add(1);
-        let pauses = why == Failed::Away || self.refusals >= MANY_REFUSALS;
-        if !pauses || self.pausing(now).is_some() {
+        let longest = match why {
+            Failed::Refused => return None,
+            Failed::Failing => {
+                self.errors = self.errors.saturating_add(1);
+                if self.errors < MANY {
+                    return None;
+                }
+                LONGEST_FAILING
+            }
+            Failed::Away => LONGEST,
+        };
+        if self.pausing(now).is_some() {
             return None;
         }
-        let longest = if why == Failed::Away { LONGEST } else { LONGEST_REFUSED };
         let pause = Duration::from_secs(1 << self.pauses.min(6)).min(longest);
         self.pauses = self.pauses.saturating_add(1);
         self.until = Some(now + pause);
         Some(pause)
     }
 
-    /// Something succeeded.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
+    /// Something succeeded; returns whether anything was held off.
+    pub fn succeeded(&mut self) -> bool {
+        std::mem::take(self).until.is_some()
     }
 
     /// Until when nothing is tried, if that is so.
@@ -87,7 +88,7 @@ mod tests {
             pauses.push(pause.as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
-        hold_off.succeeded();
+        assert!(hold_off.succeeded());
         assert_eq!(hold_off.at_once(32, now), 32);
         assert_eq!(hold_off.failed(Failed::Away, now), Some(Duration::from_secs(1)));
     }
@@ -96,15 +97,17 @@ mod tests {
     fn what_is_refused_for_itself_holds_nobody_up() {
         let mut now = Instant::now();
         let mut hold_off = HoldOff::default();
-        for _ in 1..MANY_REFUSALS {
-            assert_eq!(hold_off.failed(Failed::Refused, now), None);
+        for _ in 0..2 * MANY {
+            assert_eq!(hold_off.failed(Failed::Refused, now), None, "that is about the object");
         }
-        hold_off.succeeded();
-        for _ in 1..MANY_REFUSALS {
-            assert_eq!(hold_off.failed(Failed::Refused, now), None, "one success, and they count anew");
+        for _ in 0..2 {
+            assert!(!hold_off.succeeded());
+            for _ in 1..MANY {
+                assert_eq!(hold_off.failed(Failed::Failing, now), None, "one success, and they count anew");
+            }
         }
         for longest in [1, 2, 2, 2] {
-            let pause = hold_off.failed(Failed::Refused, now).unwrap();
+            let pause = hold_off.failed(Failed::Failing, now).unwrap();
             assert_eq!(pause, Duration::from_secs(longest));
             now += pause;
         }

@@ -138,7 +138,7 @@ impl Run {
         let outage = special::outage(&self.config, added).boxed_local();
         runs.push(("the API server is away for 35 s".to_owned(), outage));
         let statuses = special::unwritten_statuses(&self.config).boxed_local();
-        runs.push(("the API server goes while 600 statuses are to be written".to_owned(), statuses));
+        runs.push(("the API server goes while 1,500 statuses are to be written".to_owned(), statuses));
         let liveness = special::liveness(&self.config).boxed_local();
         runs.push(("watches fail for longer than a process may".to_owned(), liveness));
         let leaders = special::two_leaders(&self.config, installed, changed).boxed_local();

@@ -12,9 +12,8 @@ use tokio::time::Instant;
 
 use super::objects::is_older;
 use super::{Engine, Timer};
-use crate::controllers::calls::CallError;
+use crate::controllers::calls::{CallError, Failed};
 use crate::controllers::credentials_worker::{CredentialsRead, Job, Made, run};
-use crate::controllers::hold_off::Failed;
 use crate::controllers::input::Input;
 use crate::controllers::server_worker::{Recovered, RecoveredVerifiers};
 use crate::controllers::status::Status;
@@ -166,7 +165,7 @@ impl Engine {
 
     /// Starts the reads whose turn it is.
     pub(super) fn start_reads(&mut self) {
-        let at_once = self.secret_hold_off.at_once(usize::MAX, Instant::now());
+        let at_once = self.hold_off.at_once(usize::MAX, Instant::now());
         while self.secret_turns.running() < at_once
             && let Some(mailbox) = self.secret_turns.start()
         {
@@ -235,7 +234,6 @@ impl Engine {
         let Some(state) = self.mailboxes.get_mut(&read.mailbox) else { return };
         match read.outcome {
             Ok(outcome) => {
-                self.secret_hold_off.succeeded();
                 let versions: Versions = read.versions.into_iter().collect();
                 if versions.are_all_there() {
                     state.reported = Versions::default();
@@ -245,32 +243,24 @@ impl Engine {
                 let changes = self.directory.apply_credentials(&read.mailbox, outcome);
                 self.absorb(changes);
                 self.check_credentials(&read.mailbox);
+                self.api_server_answered();
             }
             Err(error) => self.read_failed(read.mailbox, &error),
         }
     }
 
     fn read_failed(&mut self, mailbox: NamespacedName, error: &CallError) {
-        let now = Instant::now();
-        self.tools.metrics.errors.inc();
-        match (error.failed(), self.secret_hold_off.failed(error.failed(), now)) {
-            (_, Some(pause)) => {
-                let seconds = pause.as_secs();
-                tracing::warn!(%mailbox, %error, "Secrets cannot be read; one is tried in {seconds} seconds");
-                self.timers.set(Timer::Reads, now + pause);
-            }
-            (Failed::Refused, None) => {
-                tracing::warn!(%mailbox, %error, "a Secret could not be read; it is tried again");
-            }
-            // One of those that were under way when the pause began.
-            (Failed::Away, None) => {}
-        }
-        match (error.failed(), self.mailboxes.get_mut(&mailbox)) {
-            (Failed::Away, Some(state)) if state.phase == Phase::Idle => {
+        let key = ObjectKey::new(Kind::Mailbox, mailbox);
+        self.api_server_failed(&key, error);
+        match self.mailboxes.get_mut(&key.name) {
+            Some(state) if state.phase == Phase::Idle && error.failed() == Failed::Away => {
                 state.phase = Phase::Waiting;
-                self.secret_turns.push(mailbox);
+                self.secret_turns.push(key.name);
             }
-            _ => self.timers.set(Timer::Credentials(mailbox), now + RETRY),
+            _ => {
+                tracing::warn!(object = %key, %error, "a Secret could not be read; it is tried again");
+                self.timers.set(Timer::Credentials(key.name), Instant::now() + RETRY);
+            }
         }
     }
 

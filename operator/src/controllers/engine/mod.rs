@@ -13,6 +13,7 @@ mod domains;
 mod endpoints;
 mod exposure;
 mod filters;
+mod holding;
 mod mailboxes;
 mod named_reads;
 mod objects;
@@ -155,8 +156,6 @@ pub struct Engine {
     hasher: Hasher,
     /// Whose Secrets are read next.
     secret_turns: Turns<NamespacedName>,
-    /// Until when none is, because the API server gives none.
-    secret_hold_off: HoldOff,
     /// What objects name beside that, and whose is read next.
     named_reads: Turns<named_reads::NamedRead>,
     dns: DnsWorker,
@@ -192,8 +191,8 @@ pub struct Engine {
     status_busy: HashSet<ObjectKey>,
     /// How many statuses may be written.
     status_writes: Allowance,
-    /// Until when none is, because the API server takes none.
-    status_hold_off: HoldOff,
+    /// Until when no status is written and no mailbox's Secret read, because the API server is away.
+    hold_off: HoldOff,
     /// Those that are refused by themselves.
     status_refused: RefusedStatuses,
     /// How many events may be published.
@@ -216,7 +215,6 @@ impl Engine {
             sender,
             hasher: Hasher::new(settings.hashes_at_once),
             secret_turns: Turns::new(SECRET_READS, SECRET_READS),
-            secret_hold_off: HoldOff::default(),
             named_reads: Turns::new(SECRET_READS, SECRET_READS),
             dns: DnsWorker::new(settings.dns),
             dns_turns: Turns::new(LOOKS_AT_ONCE, LOOKS_OF_ONE),
@@ -243,7 +241,7 @@ impl Engine {
             reverse: HashMap::new(),
             status_dirty: StatusTurns::default(),
             status_busy: HashSet::new(),
-            status_hold_off: HoldOff::default(),
+            hold_off: HoldOff::default(),
             status_refused: RefusedStatuses::default(),
             status_writes: Allowance::new(STATUSES_PER_SECOND, 2 * STATUSES_PER_SECOND),
             events: Allowance::new(EVENTS_PER_SECOND, 20 * EVENTS_PER_SECOND),

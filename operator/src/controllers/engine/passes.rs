@@ -249,7 +249,10 @@ impl Engine {
         state.absent = done.absent;
         self.tools.metrics.objects_written.inc_by(u64::try_from(done.written).unwrap_or(u64::MAX));
         match done.configuration {
-            Ok(()) => self.configuration_written(&server, done.scope),
+            Ok(()) => {
+                self.api_server_answered();
+                self.configuration_written(&server, done.scope);
+            }
             Err(failure) => self.pass_failed(&server, failure),
         }
         if let Some(wait) = done.look_again {

@@ -16,9 +16,8 @@ use tokio::time::Instant;
 use super::objects::{Live, is_older};
 use super::{Engine, Timer};
 use crate::controllers::availability;
-use crate::controllers::calls::{CallError, within_deadline};
+use crate::controllers::calls::{CallError, Failed, within_deadline};
 use crate::controllers::certificate::Judged;
-use crate::controllers::hold_off::Failed;
 use crate::controllers::input::Input;
 use crate::controllers::remembered::Remembered;
 use crate::controllers::status::{self, Facts, ServerFacts, Status, StatusWritten};
@@ -28,6 +27,8 @@ use crate::render::{names, pod_monitor};
 /// Statuses that are written together, and while a configuration is: those are in nobody's way to what is effective.
 const AT_ONCE: usize = 32;
 const BESIDE_CONFIGURATION: usize = 8;
+/// How long after a pause a status is written again that began it.
+const AWAY_RETRY: Duration = Duration::from_secs(5);
 /// How long writing pauses when too many statuses were written.
 const STATUS_PAUSE: Duration = Duration::from_millis(50);
 /// From how many mailboxes on it is said that their Secrets are still to be read, and how often.
@@ -46,7 +47,7 @@ impl Engine {
         let now = Timestamp::now();
         let mut later = Vec::new();
         let at_once = if self.is_writing() { BESIDE_CONFIGURATION } else { AT_ONCE };
-        let at_once = self.status_hold_off.at_once(at_once, Instant::now());
+        let at_once = self.hold_off.at_once(at_once, Instant::now());
         while self.status_busy.len() < at_once {
             let Some(key) = self.status_dirty.pop() else { break };
             if self.status_busy.contains(&key) {
@@ -341,7 +342,7 @@ impl Engine {
         self.status_busy.remove(&written.key);
         match written.result {
             Ok(Some(metadata)) => {
-                self.status_hold_off.succeeded();
+                self.api_server_answered();
                 self.status_refused.forget(&written.key);
                 let Some(live) = self.objects.get_mut(&written.key) else { return };
                 let version = metadata.resource_version.unwrap_or_default();
@@ -362,29 +363,24 @@ impl Engine {
                 self.status_dirty.insert(written.key);
             }
             // It is gone; its watch will say so.
-            Ok(None) => self.status_hold_off.succeeded(),
+            Ok(None) => self.api_server_answered(),
             Err(error) => self.status_failed(written.key, &error),
         }
     }
 
     fn status_failed(&mut self, key: ObjectKey, error: &CallError) {
+        self.api_server_failed(&key, error);
         let now = Instant::now();
-        self.tools.metrics.errors.inc();
-        if let Some(pause) = self.status_hold_off.failed(error.failed(), now) {
-            let seconds = pause.as_secs();
-            tracing::warn!(object = %key, %error, "statuses cannot be written; one is tried in {seconds} seconds");
-            self.timers.set(Timer::Statuses, now + pause);
+        if error.failed() == Failed::Away {
+            // After the pause another one's turn comes first: perhaps this is about this object after all.
+            let next = self.hold_off.pausing(now).unwrap_or(now) + AWAY_RETRY;
+            return self.timers.set(Timer::Status(key), next);
         }
-        match error.failed() {
-            Failed::Away => drop(self.status_dirty.insert(key)),
-            Failed::Refused => {
-                let (pause, is_news) = self.status_refused.refused(&key, error.to_string(), error.is_invalid());
-                if is_news {
-                    tracing::warn!(object = %key, %error, "a status could not be written; it is tried ever more seldom");
-                }
-                self.timers.set(Timer::Status(key), now + pause);
-            }
+        let (pause, is_news) = self.status_refused.refused(&key, error.to_string(), error.is_invalid());
+        if is_news {
+            tracing::warn!(object = %key, %error, "a status could not be written; it is tried ever more seldom");
         }
+        self.timers.set(Timer::Status(key), now + pause);
     }
 
     /// An event when `Ready` has become something else.

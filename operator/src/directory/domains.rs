@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use paquebot_config::{CatchAll, Domain, DomainConfig, ShardName};
 use paquebot_crds::conditions::Reason;
 use paquebot_crds::mail_domain::LocalParts;
-use paquebot_crds::{Kind, MailServerSpec, unsupported};
+use paquebot_crds::{Kind, MailDomainSpec, MailServerSpec, unsupported};
 
 use super::Directory;
 use super::addresses::final_task;
 use super::filters;
+use super::input::Entry;
 use super::key::{NamespacedName, ObjectKey, Seniority};
 use super::lending::relayers;
 use super::ownership::Strength;
@@ -78,8 +79,8 @@ impl Directory {
         if Domain::parse(spec.domain.as_str()).is_err() {
             return Err(Refusal::new(Reason::InvalidSpec, format!("{} is not a domain name.", spec.domain)));
         }
-        self.check_server(spec.server_ref.as_ref(), name, Kind::MailDomain)?;
-        match self.server_named(spec.domain.as_str()) {
+        let server = self.check_server(spec.server_ref.as_ref(), name, Kind::MailDomain)?;
+        match self.server_named(&node.entry, &server) {
             Some(server) if server.namespace != name.namespace => {
                 Err(Refusal::new(Reason::DomainConflict, is_a_host_name(spec.domain.as_str())))
             }
@@ -87,10 +88,14 @@ impl Directory {
         }
     }
 
-    /// The oldest MailServer with a host name.
-    fn server_named(&self, hostname: &str) -> Option<&NamespacedName> {
-        let named = self.servers.values().filter(|node| node.entry.spec.hostname.as_str() == hostname);
-        named.map(|node| &node.entry).min_by_key(|entry| entry.seniority(Kind::MailServer)).map(|entry| &entry.name)
+    /// The oldest MailServer whose host name a MailDomain has, of the one that serves it and those that are older than it:
+    /// whoever makes a MailServer takes no domain from anybody by its name.
+    fn server_named(&self, domain: &Entry<MailDomainSpec>, serving: &NamespacedName) -> Option<&NamespacedName> {
+        let rank = domain.seniority(Kind::MailDomain);
+        let entries = self.servers.values().map(|node| &node.entry);
+        let named = entries.filter(|entry| entry.spec.hostname.as_str() == domain.spec.domain.as_str());
+        let ranked = named.map(|entry| (entry.seniority(Kind::MailServer), &entry.name));
+        ranked.filter(|(age, name)| *name == serving || *age < rank).min().map(|(_, name)| name)
     }
 
     /// MailServers have taken or left a host name: the MailDomains of that name are judged again.

@@ -260,3 +260,14 @@ fn the_host_name_of_a_server_is_its_own_namespaces() {
     directory.apply(server("mail/default"));
     assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
 }
+
+#[test]
+fn a_younger_server_takes_no_domain_by_its_host_name() {
+    let mut directory = directory([server("mail/default"), domain("one/d", 1, "a.example", json!({}))]);
+    directory.apply(object(Kind::MailServer, "two/own", 2, json!({"hostname": "a.example"})));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "Accepted");
+    // But whoever serves the domain has the name of his server.
+    let spec = json!({"hostname": "a.example", "allowedNamespaces": {"from": "All"}});
+    directory.apply(object(Kind::MailServer, "mail/default", 3, spec));
+    assert_eq!(reason(&directory, Kind::MailDomain, "one/d"), "DomainConflict");
+}
